@@ -1,0 +1,1 @@
+"""nsrun: Kubernetes Pods on one Linux machine, without Kubernetes."""
