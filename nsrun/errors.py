@@ -180,10 +180,7 @@ class StepError(NsrunError):
         self.number = number
         core = f"{step} {subject}: {errno_text(number)}".replace("  ", " ")
         details, resolution = hint(step, number)
-        super().__init__(
-            f"{what}: {core}" if what else core, details=details, resolution=resolution
-        )
-
+        super().__init__(f"{what}: {core}" if what else core, details=details, resolution=resolution)
 
 
 def hint(step: str, number: int) -> tuple[str | None, str | None]:

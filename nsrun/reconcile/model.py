@@ -1,0 +1,202 @@
+"""What `decide` looks at and what it answers: the observed pod and the actions. Plain values, no behaviour.
+
+All times are seconds since the epoch (CLOCK_REALTIME) as floats; the caller injects `now`.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class InstanceState(enum.Enum):
+    """States of one instance of a container; the first four are `enum nsr_state` of csrc/wire.h."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    EXITED = "exited"
+    START_FAILED = "start-failed"
+    LOST = "lost"
+    """It ran when its shim was killed; its exit status is unknown (137, ContainerStatusUnknown)."""
+
+
+class Role(enum.Enum):
+    """Which list of the pod a container stands in, and how it counts (S-INIT, S-SIDECAR)."""
+
+    INIT = "init"
+    SIDECAR = "sidecar"
+    MAIN = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One instance (one run of the root process) of a container.
+
+    `exit_code` is 0..255 as Kubernetes counts it (128+n for signal n; 128 for a command that could not start; 137 for LOST).
+    `stop_signal` and `stop_at` tell the first stop signal that was sent to it, if any.
+    """
+
+    id: str
+    name: str
+    attempt: int
+    state: InstanceState
+    pid: int = 0
+    started_at: float | None = None
+    finished_at: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    message: str | None = None
+    stop_signal: int | None = None
+    stop_at: float | None = None
+    killed_at: float | None = None
+    image_id: str = ""
+    log_error: int = 0
+
+    @property
+    def alive(self) -> bool:
+        """The process exists, or may be about to."""
+        return self.state in (InstanceState.STARTING, InstanceState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why the next instance cannot be made (ErrImageNeverPull, CreateContainerError, ...) and when it is tried again."""
+
+    reason: str
+    message: str
+    retry_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLedger:
+    """What is remembered of a container across instances, shims and servers.
+
+    `starts` instances were begun so far (the next attempt's number); `restart_count` is what status shows.
+    `backoff_s` is the delay that the next restart has to wait from `last.finished_at` (S-BACKOFF): 0 for the first restart.
+    `stop_requested_at` is set by `pod restart` and cleared when that instance is gone.
+    """
+
+    starts: int = 0
+    restart_count: int = 0
+    backoff_s: float = 0.0
+    last_start_at: float | None = None
+    last: Instance | None = None
+    previous: Instance | None = None
+    waiting: Waiting | None = None
+    stop_requested_at: float | None = None
+    stop_grace_s: float | None = None
+    stop_reason: str = ""
+
+
+class SandboxState(enum.Enum):
+    """NONE: not made yet, or torn down; READY: shim and network are there; DEAD: the shim is gone and its remains are still there."""
+
+    NONE = "none"
+    READY = "ready"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The pod's namespaces. `attempt` counts the sandboxes made so far minus one. `ips` is empty with hostNetwork."""
+
+    state: SandboxState = SandboxState.NONE
+    attempt: int = -1
+    ips: tuple[str, ...] = ()
+    waiting: Waiting | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """`pod down`: since when, and with which grace period in seconds (0 = SIGKILL at once)."""
+
+    requested_at: float
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that is known of a pod besides its spec.
+
+    `current` has the newest instance of each container that the present sandbox has made; a container without one is absent.
+    `initialized` is true once a main container was started in this sandbox: from then on finished init containers never rerun (S-INIT).
+    """
+
+    sandbox: Sandbox = Sandbox()
+    current: dict[str, Instance] = field(default_factory=dict)
+    ledgers: dict[str, ContainerLedger] = field(default_factory=dict)
+    deletion: Deletion | None = None
+    start_time: float | None = None
+    initialized: bool = False
+    host_ip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to do, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSandbox(Action):
+    """Make shim, namespaces and network; `attempt` is the number of the new sandbox."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CleanSandbox(Action):
+    """Remove what a dead shim left (cgroups with whatever still runs in them, links, address, mounts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopSandbox(Action):
+    """End the shim and tear the network down; nothing runs in it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer(Action):
+    """Make instance number `attempt` of container `name` and start it."""
+
+    name: str
+    attempt: int
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class SignalContainer(Action):
+    """Send the stop signal to the root process, once."""
+
+    name: str
+    id: str
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillContainer(Action):
+    """SIGKILL to everything in the container."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetInstance(Action):
+    """A dead instance was folded into the ledger: drop its record, root file system and old logs (S-KEEP)."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePod(Action):
+    """Everything is stopped: remove what is left of the pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt(Action):
+    """Nothing before `at` (seconds since the epoch), unless something happens."""
+
+    at: float
