@@ -1,0 +1,125 @@
+"""The layers of docs/architecture.md, walked: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.pure
+
+PACKAGE = Path(__file__).parents[2] / "nsrun"
+
+SAY = {"cli", "client", "pytest_plugin", "__main__", "__init__"}
+DECIDE = {"spec", "plan", "reconcile", "status"}
+DO = {"images", "network", "cgroups", "security", "shim", "doctor"}
+HOLD = {"state", "server"}
+BASE = {"errors", "native", "_native", "_version"}
+
+# The one door: `pod plan` and `pod validate` work without a server, so this module of the client may ask DECIDE, and lazily.
+OFFLINE = "client/offline.py"
+
+DECIDE_MAY_IMPORT = {
+    "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions",
+    "functools", "hashlib", "ipaddress", "itertools", "json", "math", "msgspec", "operator", "posixpath", "re", "signal", "string",
+    "struct", "textwrap", "types", "typing", "urllib", "yaml", "zoneinfo", "errno", "unicodedata", "stat", "binascii", "shlex",
+}  # fmt: skip
+"""What a pure layer needs of the standard library: nothing in here reads a clock or the world."""
+
+
+def modules() -> Iterator[tuple[str, str, ast.Module]]:
+    """(path, first component below the package, syntax tree) of each module."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        yield str(relative), relative.parts[0].removesuffix(".py"), ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module, path: str) -> Iterator[tuple[str, int]]:
+    """(absolute dotted module name, line) of each import that happens at run time, at module level or in a function."""
+    type_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    parents = ["nsrun", *Path(path).parts[:-1]]
+    for node in ast.walk(tree):
+        if id(node) in type_only:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            name = ".".join([*base, *(node.module or "").split(".")]).rstrip(".")
+            if name == "nsrun":
+                for alias in node.names:
+                    yield f"nsrun.{alias.name}", node.lineno
+            else:
+                yield name, node.lineno
+
+
+def allowed(path: str, layer_of: str, target: str) -> bool:
+    """Whether the module at `path`, in component `layer_of`, may import component `target` of nsrun."""
+    if target in BASE or target == layer_of:
+        return True
+    if path == OFFLINE:
+        return target in DECIDE | {"client"}
+    if layer_of in BASE:
+        return False
+    if layer_of in SAY:
+        return target == "client" or (layer_of == "__main__" and target == "cli")
+    if layer_of in DECIDE:
+        return target in DECIDE
+    if layer_of in DO:
+        return target in DECIDE
+    return layer_of in HOLD and target in DECIDE | DO | HOLD
+
+
+def test_every_component_has_a_layer() -> None:
+    known = SAY | DECIDE | DO | HOLD | BASE
+    assert {component for _, component, _ in modules()} <= known
+
+
+def test_layers_import_downwards_only() -> None:
+    broken = [
+        f"nsrun/{path}:{line} imports {name}"
+        for path, component, tree in modules()
+        for name, line in imports(tree, path)
+        if name.split(".")[0] == "nsrun" and len(name.split(".")) > 1
+        and not allowed(path, component, name.split(".")[1])
+    ]  # fmt: skip
+    assert broken == []
+
+
+def test_deciding_is_pure() -> None:
+    broken = [
+        f"nsrun/{path}:{line} imports {name}"
+        for path, component, tree in modules()
+        if component in DECIDE
+        for name, line in imports(tree, path)
+        if name.split(".")[0] not in DECIDE_MAY_IMPORT | {"nsrun"}
+    ]
+    assert broken == []
+
+
+def test_only_the_server_side_pays_for_pyroute2() -> None:
+    users = {
+        component
+        for path, component, tree in modules()
+        for name, _ in imports(tree, path)
+        if name.split(".")[0] == "pyroute2"
+    }
+    assert users <= {"network"}
+
+
+def test_a_broken_rule_would_be_seen() -> None:
+    tree = ast.parse("from nsrun.server import engine\nfrom ..network import leases\n")
+    assert [name for name, _ in imports(tree, "spec/yaml.py")] == ["nsrun.server", "nsrun.network"]
+    assert not allowed("spec/yaml.py", "spec", "server")
+    assert not allowed("cli/pod.py", "cli", "spec")
+    assert not allowed("network/links.py", "network", "cgroups")
+    assert allowed(OFFLINE, "client", "spec")
