@@ -88,7 +88,9 @@ enum nsr_op_code {
 	NSR_OP_ENV = 45,		/* str*: KEY=VALUE, the whole environment */
 	NSR_OP_EXEC = 46,		/* str0 file (searched in PATH of NSR_OP_ENV when it has no '/'), str1.. argv */
 	NSR_OP_KEEPCAPS = 47,		/* arg0 1 or 0: PR_SET_KEEPCAPS, around NSR_OP_USER */
-	NSR_OP_DUMPABLE = 48		/* arg0: PR_SET_DUMPABLE */
+	NSR_OP_DUMPABLE = 48,		/* arg0: PR_SET_DUMPABLE */
+	NSR_OP_STDIO_OWNER = 49		/* arg0 uid: fchown(uid, -1) of those of 0, 1, 2 that are a pipe, socket or terminal (never /dev/null or a file):
+					 * else a container that is not root cannot open /dev/stdout; EINVAL, EPERM and EROFS are fine */
 };
 
 enum nsr_bind {

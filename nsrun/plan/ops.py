@@ -1,0 +1,753 @@
+"""The operations that a program is made of: one frozen class for each `enum nsr_op_code` of csrc/wire.h.
+
+An operation is data. It can `describe()` itself in words that could be pasted into a root shell (where a command for it exists),
+and it gives its operands with `args()` and `strings()` to `nsrun.native.encode`, which knows the wire form.
+
+No kernel number is written here: an operand that is a flag is a text of kernel names joined by `|`, e.g. `CLONE_NEWNS|CLONE_NEWPID`,
+and `native.encode` looks them up among the constants that the C compiler filled in. The empty text is 0; a name that begins with `CAP_`
+means the bit of that capability (`1 << CAP_CHOWN`).
+"""
+
+from __future__ import annotations
+
+import shlex
+import stat
+import struct
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+Flags = str
+"""Kernel names joined by `|`; the empty text is 0."""
+
+Operand = int | str
+"""An operand of an operation: a number, or `Flags`."""
+
+NO_SLOT = -1
+"""NSR_NO_SLOT: no descriptor."""
+
+UNLIMITED = -1
+"""RLIM_INFINITY in `Rlimit`."""
+
+
+def _quote(text: str) -> str:
+    return shlex.quote(text)
+
+
+def _attributes(attributes: Flags) -> str:
+    """`ro,nosuid` for `MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOSUID`: the words that mount(8) has for them."""
+    words = {"RDONLY": "ro", "NOSUID": "nosuid", "NODEV": "nodev", "NOEXEC": "noexec"}
+    names = (name.removeprefix("MOUNT_ATTR_") for name in attributes.split("|") if name)
+    return ",".join(words.get(name, name.lower()) for name in names)
+
+
+def _propagation(flags: Flags) -> str:
+    """`rslave` for `MS_SLAVE|MS_REC`."""
+    names = [name for name in flags.split("|") if name]
+    kind = next((name.removeprefix("MS_").lower() for name in names if name != "MS_REC"), "")
+    return ("r" if "MS_REC" in names else "") + kind
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """What every operation has. `why` is for people only: it is printed, never encoded, and two ops that differ in it are equal."""
+
+    code: ClassVar[str]
+    """The name in `enum nsr_op_code` without `NSR_OP_`."""
+
+    why: str = field(default="", kw_only=True, compare=False)
+
+    def args(self) -> tuple[Operand, ...]:
+        """At most six operands, in wire.h's order."""
+        return ()
+
+    def strings(self) -> tuple[bytes, ...]:
+        """The strings, in wire.h's order."""
+        return ()
+
+    def describe(self) -> str:
+        """One line without a newline."""
+        raise NotImplementedError
+
+
+# --- namespaces ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unshare(Op):
+    """unshare(2)."""
+
+    code: ClassVar[str] = "UNSHARE"
+    flags: Flags
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.flags,)
+
+    def describe(self) -> str:
+        return f"unshare({self.flags})"
+
+
+@dataclass(frozen=True, slots=True)
+class Setns(Op):
+    """setns(2) with the descriptor in `slot`: a namespace's, or a pidfd together with several flags."""
+
+    code: ClassVar[str] = "SETNS"
+    slot: int
+    flags: Flags
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.slot, self.flags)
+
+    def describe(self) -> str:
+        return f"setns(slot {self.slot}, {self.flags})"
+
+
+@dataclass(frozen=True, slots=True)
+class Hostname(Op):
+    """sethostname(2); at most 64 bytes."""
+
+    code: ClassVar[str] = "HOSTNAME"
+    name: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.name.encode(),)
+
+    def describe(self) -> str:
+        return f"hostname {_quote(self.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Domainname(Op):
+    """setdomainname(2); at most 64 bytes."""
+
+    code: ClassVar[str] = "DOMAINNAME"
+    name: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.name.encode(),)
+
+    def describe(self) -> str:
+        return f"domainname {_quote(self.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackUp(Op):
+    """The interface `lo` of the present network namespace up."""
+
+    code: ClassVar[str] = "LOOPBACK_UP"
+
+    def describe(self) -> str:
+        return "ip link set lo up"
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl(Op):
+    """Writes `value` into /proc/sys/`name`; `name` has '/' between its parts."""
+
+    code: ClassVar[str] = "SYSCTL"
+    name: str
+    value: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.name.encode(), self.value.encode())
+
+    def describe(self) -> str:
+        return f"sysctl -w {_quote(f'{self.name}={self.value}')}"
+
+
+# --- the root file system -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Private(Op):
+    """Propagation of every mount of a fresh mount namespace."""
+
+    code: ClassVar[str] = "PRIVATE"
+    flags: Flags = "MS_SLAVE|MS_REC"
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.flags,)
+
+    def describe(self) -> str:
+        return f"mount --make-{_propagation(self.flags)} /"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay(Op):
+    """An overlay at the host path `target`; `lowers` with the topmost first; an empty `upper` makes it read-only."""
+
+    code: ClassVar[str] = "OVERLAY"
+    target: str
+    lowers: tuple[str, ...]
+    upper: str = ""
+    work: str = ""
+    attributes: Flags = ""
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.attributes,)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return tuple(text.encode() for text in (self.target, self.upper, self.work, *self.lowers))
+
+    def describe(self) -> str:
+        options = [f"lowerdir={':'.join(self.lowers)}"]
+        if self.upper:
+            options += [f"upperdir={self.upper}", f"workdir={self.work}"]
+        if self.attributes:
+            options.insert(0, _attributes(self.attributes))
+        return f"mount -t overlay -o {_quote(','.join(options))} overlay {_quote(self.target)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Root(Op):
+    """Opens the container's future root at a host path: later targets are resolved in it. `bind`: binds it on itself first."""
+
+    code: ClassVar[str] = "ROOT"
+    path: str
+    bind: bool = False
+
+    def args(self) -> tuple[Operand, ...]:
+        return (int(self.bind),)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+    def describe(self) -> str:
+        path = _quote(self.path)
+        return f"mount --bind {path} {path}; root={path}" if self.bind else f"root={path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount(Op):
+    """A new file system at `target` in the root. `optional`: a kernel without this type is not an error."""
+
+    code: ClassVar[str] = "MOUNT"
+    fstype: str
+    target: str
+    options: tuple[str, ...] = ()
+    attributes: Flags = ""
+    optional: bool = False
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.attributes, int(self.optional))
+
+    def strings(self) -> tuple[bytes, ...]:
+        return tuple(text.encode() for text in (self.fstype, self.target, *self.options))
+
+    def describe(self) -> str:
+        options = [word for word in (_attributes(self.attributes), *self.options) if word]
+        flags = f"-o {_quote(','.join(options))} " if options else ""
+        end = " || true" if self.optional else ""
+        return f"mount -t {self.fstype} {flags}{self.fstype} $root{_quote(self.target)}{end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bind(Op):
+    """A host path (or, with `slot`, a descriptor) at `target` in the root. `attributes` are set recursively with NSR_BIND_RREADONLY."""
+
+    code: ClassVar[str] = "BIND"
+    source: str
+    target: str
+    flags: Flags = ""
+    """Names of `enum nsr_bind`."""
+    attributes: Flags = ""
+    propagation: Flags = ""
+    slot: int = NO_SLOT
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.slot, self.flags, self.attributes, self.propagation)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.source.encode(), self.target.encode())
+
+    def describe(self) -> str:
+        names = self.flags.split("|")
+        kind = "--rbind" if "NSR_BIND_RECURSIVE" in names else "--bind"
+        options = []
+        if "NSR_BIND_RREADONLY" in names:
+            options.append("ro=recursive")
+        elif "NSR_BIND_READONLY" in names:
+            options.append("ro")
+        if self.attributes:
+            options += [word for word in _attributes(self.attributes).split(",") if word not in options]
+        if self.propagation:
+            options.append(_propagation(self.propagation))
+        flags = f" -o {','.join(options)}" if options else ""
+        source = _quote(self.source) if self.slot == NO_SLOT else f"/proc/self/fd/<slot {self.slot}>"
+        end = " || true" if "NSR_BIND_OPTIONAL" in names else ""
+        return f"mount {kind}{flags} {source} $root{_quote(self.target)}{end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Propagation(Op):
+    """Propagation of the mount at `target` in the root."""
+
+    code: ClassVar[str] = "PROPAGATION"
+    target: str
+    flags: Flags
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.flags,)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.target.encode(),)
+
+    def describe(self) -> str:
+        return f"mount --make-{_propagation(self.flags)} $root{_quote(self.target)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attr(Op):
+    """mount_setattr(2) on the mount at `target` in the root."""
+
+    code: ClassVar[str] = "ATTR"
+    target: str
+    add: Flags = ""
+    clear: Flags = ""
+    recursive: bool = False
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.add, self.clear, int(self.recursive))
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.target.encode(),)
+
+    def describe(self) -> str:
+        suffix = "=recursive" if self.recursive else ""
+        words = [f"{word}{suffix}" for word in _attributes(self.add).split(",") if word]
+        opposite = {"ro": "rw", "nosuid": "suid", "nodev": "dev", "noexec": "exec"}
+        words += [f"{opposite.get(word, f'no{word}')}{suffix}" for word in _attributes(self.clear).split(",") if word]
+        return f"mount -o remount,bind,{','.join(words)} $root{_quote(self.target)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mkdir(Op):
+    """A directory in the root, with its parents (0755); an existing one is left as it is."""
+
+    code: ClassVar[str] = "MKDIR"
+    path: str
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.mode, self.uid, self.gid)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+    def describe(self) -> str:
+        owner = f" -o {self.uid} -g {self.gid}" if self.uid or self.gid else ""
+        return f"install -d -m {self.mode:04o}{owner} $root{_quote(self.path)}"
+
+
+@dataclass(frozen=True, slots=True)
+class File(Op):
+    """An empty file in the root where none is: a mount point."""
+
+    code: ClassVar[str] = "FILE"
+    path: str
+    mode: int = 0o644
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.mode,)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+    def describe(self) -> str:
+        return f"touch $root{_quote(self.path)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink(Op):
+    """A symbolic link in the root; an existing entry is left as it is."""
+
+    code: ClassVar[str] = "SYMLINK"
+    text: str
+    path: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.text.encode(), self.path.encode())
+
+    def describe(self) -> str:
+        return f"ln -s {_quote(self.text)} $root{_quote(self.path)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mknod(Op):
+    """A device node in the root; where mknod is refused, the host's node of the same path is bound."""
+
+    code: ClassVar[str] = "MKNOD"
+    path: str
+    kind: str
+    """`c` for a character device, `b` for a block device."""
+    mode: int
+    major: int
+    minor: int
+
+    def args(self) -> tuple[Operand, ...]:
+        return ((stat.S_IFBLK if self.kind == "b" else stat.S_IFCHR) | self.mode, self.major, self.minor)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+    def describe(self) -> str:
+        return f"mknod -m {self.mode:04o} $root{_quote(self.path)} {self.kind} {self.major} {self.minor}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mask(Op):
+    """Hides a path of the root: /dev/null over a file, an empty read-only tmpfs over a directory. A missing path is fine."""
+
+    code: ClassVar[str] = "MASK"
+    path: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+    def describe(self) -> str:
+        return f"mask $root{_quote(self.path)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Readonly(Op):
+    """Makes a path of the root read-only with all that is mounted below. A missing path is fine."""
+
+    code: ClassVar[str] = "READONLY"
+    path: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+    def describe(self) -> str:
+        path = f"$root{_quote(self.path)}"
+        return f"mount --rbind -o ro=recursive {path} {path}"
+
+
+@dataclass(frozen=True, slots=True)
+class PivotRoot(Op):
+    """The root becomes /, and the old one is gone from this mount namespace."""
+
+    code: ClassVar[str] = "PIVOT_ROOT"
+
+    def describe(self) -> str:
+        return "cd $root && pivot_root . . && umount -l ."
+
+
+# --- the process --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Chdir(Op):
+    """chdir(2); `make`: a missing directory is made (0755, with parents)."""
+
+    code: ClassVar[str] = "CHDIR"
+    path: str
+    make: bool = False
+
+    def args(self) -> tuple[Operand, ...]:
+        return (int(self.make),)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+    def describe(self) -> str:
+        path = _quote(self.path)
+        return f"mkdir -p {path} && cd {path}" if self.make else f"cd {path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Umask(Op):
+    """umask(2)."""
+
+    code: ClassVar[str] = "UMASK"
+    mask: int = 0o022
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.mask,)
+
+    def describe(self) -> str:
+        return f"umask {self.mask:04o}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rlimit(Op):
+    """setrlimit(2). `soft` and `hard` in the resource's own unit; -1 is no limit."""
+
+    code: ClassVar[str] = "RLIMIT"
+    resource: Flags
+    soft: int
+    hard: int
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.resource, self.soft, self.hard)
+
+    def describe(self) -> str:
+        name = self.resource.removeprefix("RLIMIT_").lower()
+        soft, hard = ("unlimited" if limit == UNLIMITED else str(limit) for limit in (self.soft, self.hard))
+        return f"prlimit --pid $$ --{name}={soft}:{hard}"
+
+
+@dataclass(frozen=True, slots=True)
+class OomScoreAdj(Op):
+    """Writes /proc/self/oom_score_adj (-1000..1000)."""
+
+    code: ClassVar[str] = "OOM_SCORE_ADJ"
+    value: int
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.value,)
+
+    def describe(self) -> str:
+        return f"echo {self.value} > /proc/self/oom_score_adj"
+
+
+@dataclass(frozen=True, slots=True)
+class Setsid(Op):
+    """setsid(2)."""
+
+    code: ClassVar[str] = "SETSID"
+
+    def describe(self) -> str:
+        return "setsid"
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio(Op):
+    """Descriptors 0, 1 and 2 from slots; -1 is /dev/null."""
+
+    code: ClassVar[str] = "STDIO"
+    stdin: int = NO_SLOT
+    stdout: int = NO_SLOT
+    stderr: int = NO_SLOT
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.stdin, self.stdout, self.stderr)
+
+    def describe(self) -> str:
+        words = [
+            "/dev/null" if slot == NO_SLOT else f"<slot {slot}>" for slot in (self.stdin, self.stdout, self.stderr)
+        ]
+        return f"exec <{words[0]} >{words[1]} 2>{words[2]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal(Op):
+    """A new pseudo-terminal as 0, 1, 2 and controlling terminal; its master goes up the report socket."""
+
+    code: ClassVar[str] = "TERMINAL"
+    rows: int = 0
+    columns: int = 0
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.rows, self.columns)
+
+    def describe(self) -> str:
+        size = f"; stty rows {self.rows} cols {self.columns}" if self.rows or self.columns else ""
+        return f"exec <>/dev/pts/N >&0 2>&0{size}"
+
+
+@dataclass(frozen=True, slots=True)
+class StdioOwner(Op):
+    """Gives those of descriptors 0, 1 and 2 that are pipes, sockets or terminals to `uid`, so that /dev/stdout can be opened by it."""
+
+    code: ClassVar[str] = "STDIO_OWNER"
+    uid: int
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.uid,)
+
+    def describe(self) -> str:
+        return f"chown {self.uid} <&0 >&1 2>&2"
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRest(Op):
+    """Close-on-exec on every descriptor from 3 up."""
+
+    code: ClassVar[str] = "CLOSE_REST"
+
+    def describe(self) -> str:
+        return "close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)"
+
+
+@dataclass(frozen=True, slots=True)
+class User(Op):
+    """setgroups(2), setresgid(2), setresuid(2), in this order."""
+
+    code: ClassVar[str] = "USER"
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    """All supplementary groups; none is kept from before."""
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.uid, self.gid)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (struct.pack(f"={len(self.groups)}I", *self.groups),)
+
+    def describe(self) -> str:
+        groups = f"--groups {','.join(map(str, self.groups))}" if self.groups else "--clear-groups"
+        return f"setpriv --reuid {self.uid} --regid {self.gid} {groups}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keepcaps(Op):
+    """PR_SET_KEEPCAPS: permitted capabilities outlive a change of uid."""
+
+    code: ClassVar[str] = "KEEPCAPS"
+    on: bool
+
+    def args(self) -> tuple[Operand, ...]:
+        return (int(self.on),)
+
+    def describe(self) -> str:
+        return f"prctl(PR_SET_KEEPCAPS, {int(self.on)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounding(Op):
+    """Drops all but these from the capability bounding set."""
+
+    code: ClassVar[str] = "BOUNDING"
+    keep: Flags
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.keep,)
+
+    def describe(self) -> str:
+        return f"setpriv --bounding-set {_capabilities(self.keep)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Caps(Op):
+    """capset(2), and the ambient set."""
+
+    code: ClassVar[str] = "CAPS"
+    effective: Flags
+    permitted: Flags
+    inheritable: Flags = ""
+    ambient: Flags = ""
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.effective, self.permitted, self.inheritable, self.ambient)
+
+    def describe(self) -> str:
+        sets = [
+            (self.effective, "effective"),
+            (self.permitted, "permitted"),
+            (self.inheritable, "inheritable"),
+            (self.ambient, "ambient"),
+        ]
+        return "capset " + " ".join(
+            f"{name}={'(as effective)' if name == 'permitted' and flags and flags == self.effective else _capabilities(flags)}"
+            for flags, name in sets
+        )
+
+
+def _capabilities(flags: Flags) -> str:
+    """`-all,+chown,+kill` as setpriv(1) takes it."""
+    names = [name.removeprefix("CAP_").lower() for name in flags.split("|") if name]
+    return ",".join(["-all", *(f"+{name}" for name in names)])
+
+
+@dataclass(frozen=True, slots=True)
+class NoNewPrivs(Op):
+    """PR_SET_NO_NEW_PRIVS."""
+
+    code: ClassVar[str] = "NO_NEW_PRIVS"
+
+    def describe(self) -> str:
+        return "setpriv --no-new-privs"
+
+
+@dataclass(frozen=True, slots=True)
+class Seccomp(Op):
+    """Installs the filter (an array of struct sock_filter) that the descriptor in `slot` holds."""
+
+    code: ClassVar[str] = "SECCOMP"
+    slot: int
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.slot,)
+
+    def describe(self) -> str:
+        return f"seccomp(SECCOMP_SET_MODE_FILTER, <slot {self.slot}>)"
+
+
+@dataclass(frozen=True, slots=True)
+class Pdeathsig(Op):
+    """PR_SET_PDEATHSIG; then ends the process if the parent is gone already."""
+
+    code: ClassVar[str] = "PDEATHSIG"
+    signal: Flags = "SIGKILL"
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.signal,)
+
+    def describe(self) -> str:
+        return f"setpriv --pdeathsig {self.signal.removeprefix('SIG').lower()}"
+
+
+@dataclass(frozen=True, slots=True)
+class SignalsDefault(Op):
+    """Every signal's disposition to SIG_DFL, none blocked."""
+
+    code: ClassVar[str] = "SIGNALS_DEFAULT"
+
+    def describe(self) -> str:
+        return "env --default-signal"
+
+
+@dataclass(frozen=True, slots=True)
+class Dumpable(Op):
+    """PR_SET_DUMPABLE."""
+
+    code: ClassVar[str] = "DUMPABLE"
+    on: bool
+
+    def args(self) -> tuple[Operand, ...]:
+        return (int(self.on),)
+
+    def describe(self) -> str:
+        return f"prctl(PR_SET_DUMPABLE, {int(self.on)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Env(Op):
+    """The whole environment, as KEY=VALUE."""
+
+    code: ClassVar[str] = "ENV"
+    variables: tuple[str, ...]
+
+    def strings(self) -> tuple[bytes, ...]:
+        return tuple(variable.encode("utf-8", "surrogateescape") for variable in self.variables)
+
+    def describe(self) -> str:
+        return " ".join(["env -i", *map(_quote, self.variables)])
+
+
+@dataclass(frozen=True, slots=True)
+class Exec(Op):
+    """execve(2) of `argv`; a file without '/' is searched in PATH of `Env`."""
+
+    code: ClassVar[str] = "EXEC"
+    argv: tuple[str, ...]
+    file: str = ""
+    """What to execute when it is not argv[0]."""
+
+    def strings(self) -> tuple[bytes, ...]:
+        return tuple(text.encode("utf-8", "surrogateescape") for text in (self.file or self.argv[0], *self.argv))
+
+    def describe(self) -> str:
+        words = " ".join(map(_quote, self.argv))
+        if self.file and self.file != self.argv[0]:
+            return f"exec -a {_quote(self.argv[0])} {_quote(self.file)} {' '.join(map(_quote, self.argv[1:]))}".rstrip()
+        return f"exec {words}"
+
+
+OPS: dict[str, type[Op]] = {
+    cls.code: cls for cls in list(globals().values()) if isinstance(cls, type) and issubclass(cls, Op) and cls is not Op
+}
+"""Every class by its code."""
