@@ -1,0 +1,110 @@
+"""Can this machine do that? Asked of the kernel by doing it, in namespaces that vanish with the asker, never of the user id.
+
+`@pytest.mark.requires("overlay", "cgroup2")` skips a test where an answer is no; in continuous integration (CI=true) a skip that
+tests/allowed-skips.txt does not list is a failure, so that a ring can never turn green by not running.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def _in_namespaces(script: str) -> str | None:
+    """None when the script succeeds in network and mount namespaces of its own, else what it said."""
+    try:
+        done = subprocess.run(
+            ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-euc", script],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        return f"{error.filename} is not installed"
+    return None if done.returncode == 0 else (done.stderr.strip() or f"exit {done.returncode}")
+
+
+def _root() -> str | None:
+    return _in_namespaces("mount -t tmpfs none /mnt && touch /mnt/x && chown 1:1 /mnt/x && mknod /mnt/n c 1 3")
+
+
+def _overlay() -> str | None:
+    return _in_namespaces(
+        "mount -t tmpfs none /mnt && mkdir /mnt/l /mnt/u /mnt/w /mnt/m"
+        " && mount -t overlay -o lowerdir=/mnt/l,upperdir=/mnt/u,workdir=/mnt/w none /mnt/m && touch /mnt/m/x"
+    )
+
+
+def _bridge() -> str | None:
+    return _in_namespaces("ip link add name br0 type bridge && ip link add name ve0 type veth peer name ve1")
+
+
+def _nftables() -> str | None:
+    return _in_namespaces(
+        "printf 'table ip t { chain c { type nat hook postrouting priority srcnat;"
+        " ip saddr 10.0.0.0/8 masquerade; }; }' | nft -f -"
+    )
+
+
+def _iptables() -> str | None:
+    return _in_namespaces("iptables -P FORWARD DROP")
+
+
+def _cgroup2() -> str | None:
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        left, _, right = line.partition(" - ")
+        if right.split()[0] != "cgroup2":
+            continue
+        try:
+            path = tempfile.mkdtemp(prefix="nsrun-ask-", dir=left.split()[4])
+        except OSError as error:
+            return str(error)
+        try:
+            return None if Path(path, "cgroup.kill").exists() else "the kernel has no cgroup.kill (Linux 5.14)"
+        finally:
+            os.rmdir(path)
+    return "no cgroup2 file system is mounted"
+
+
+def _userns() -> str | None:
+    return _in_namespaces("exec unshare --user --map-root-user --net true")
+
+
+def _test_host() -> str | None:
+    return None if "NSRUN_TEST_HOST" in os.environ else "not in a test host; run: make test-host"
+
+
+_QUESTIONS: dict[str, Callable[[], str | None]] = {
+    "root": _root,
+    "overlay": _overlay,
+    "bridge": _bridge,
+    "nftables": _nftables,
+    "iptables": _iptables,
+    "cgroup2": _cgroup2,
+    "userns": _userns,
+    "test-host": _test_host,
+}
+
+
+@functools.cache
+def missing(capability: str) -> str | None:
+    """Why this machine lacks the capability, or None when it has it.
+
+    Raises:
+        KeyError: nobody knows how to ask for it.
+    """
+    return _QUESTIONS[capability]()
+
+
+def reason(capabilities: tuple[str, ...]) -> str | None:
+    """The text of a skip for the first capability that is missing, or None."""
+    for capability in capabilities:
+        answer = missing(capability)
+        if answer is not None:
+            return f"requires {capability}: {answer}"
+    return None
