@@ -117,6 +117,13 @@ enum nsr_report_kind {
 };
 
 /*
+ * Slots of a program that START or EXEC runs: 0, 1 and 2 are always its standard streams (-1, thus /dev/null in NSR_OP_STDIO,
+ * where there is none; all three are -1 with NSR_START_TERMINAL), and the descriptors of the message that are "slots" below
+ * follow from 3 on. START: the shim makes the pipes. EXEC without NSR_START_TERMINAL: the first three of the slots are stdin, stdout, stderr.
+ * A program that SANDBOX runs has no slots.
+ */
+
+/*
  * The shim's socket: SOCK_SEQPACKET, one struct nsr_message per packet, both ways, descriptors by SCM_RIGHTS.
  * A request has a seq of the client's choosing; its answer repeats it. Events have seq 0.
  */
@@ -128,11 +135,11 @@ enum nsr_message_type {
 	NSR_MSG_SANDBOX = 3,		/* fd0 program, run by the shim in itself, once -> OK or FAILED */
 	NSR_MSG_NETWORK = 4,		/* -> OK with fd0 the network namespace, fd1 a NETLINK_ROUTE SOCK_DGRAM socket opened in it */
 	NSR_MSG_START = 5,		/* u.start; fd0 program, fd1 log file, fd2 cgroup directory or absent (flag), then the program's slots -> STARTED or FAILED */
-	NSR_MSG_EXEC = 6,		/* u.start with target; fd0 program, fd1 status socket, fd2 cgroup directory or absent (flag), then slots -> OK (accepted) or FAILED; everything else goes to the status socket */
+	NSR_MSG_EXEC = 6,		/* u.start with target; fd0 program, fd1 status socket, fd2 cgroup directory or absent (flag: the target's own is taken), then stdin, stdout, stderr (absent with TERMINAL), then slots -> OK (accepted) or FAILED; everything else goes to the status socket */
 	NSR_MSG_SIGNAL = 7,		/* u.signal: to the root process; ESRCH when it is gone -> OK or FAILED */
 	NSR_MSG_KILL = 8,		/* u.signal.id: SIGKILL to all of the container (cgroup.kill, and the root process) -> OK or FAILED */
 	NSR_MSG_REOPEN = 9,		/* u.signal.id; fd0 the new log file -> OK */
-	NSR_MSG_ATTACH = 10,		/* u.attach; fd0 socket or pipe that output is copied to (absent: none) -> OK with fd0 = write end of stdin or the pty's master when asked for */
+	NSR_MSG_ATTACH = 10,		/* u.attach; fd0 socket or pipe that output is copied to, fd1 another for stderr alone (as many as has_output says) -> OK with fd0 = write end of stdin or the pty's master when asked for */
 	NSR_MSG_CLOSE_STDIN = 11,	/* u.signal.id -> OK */
 	NSR_MSG_RESIZE = 12,		/* u.signal.id, signal = rows << 16 | columns -> OK */
 	NSR_MSG_LIST = 13,		/* -> one RECORD for each instance known, then OK */
@@ -226,7 +233,7 @@ struct nsr_attach {
 	char id[65];
 	char reserved[7];
 	uint32_t want_stdin;
-	uint32_t has_output;
+	uint32_t has_output;		/* number of output descriptors: 0, 1 (both streams to fd0) or 2 (stdout to fd0, stderr to fd1) */
 };
 
 struct nsr_hello {

@@ -1,0 +1,131 @@
+"""A shim as a process: starting one, asking whether it lives, reading what it left on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from nsrun import native
+from nsrun.shim import wire
+from nsrun.shim.errors import ShimError
+from nsrun.shim.records import Record
+
+SOCKET = "shim.sock"
+LOCK = "shim.lock"
+RECORDS = "containers"
+
+# First number that a descriptor to be inherited may have here: above the places (3, 4, 5) it has in the shim, so that
+# the moves into those places cannot overwrite one another.
+_CLEAR_OF_TARGETS = 10
+
+
+@contextlib.contextmanager
+def directory(path: Path | str) -> Iterator[int]:
+    """A close-on-exec descriptor of a directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def spawn(pod_dir: Path | str, name: str) -> None:
+    """Starts a shim that serves `pod_dir` and shows as `nsrun-shim NAME` in ps. Blocks for a millisecond or two.
+
+    The shim belongs to nobody: own session, child of init. When this returns its socket accepts connections.
+
+    Raises:
+        ShimError: SPAWN with EBUSY when a living shim holds the directory's lock; else the errno of what failed.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            directory_fd = stack.enter_context(directory(pod_dir))
+            lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
+            stack.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ShimError("SPAWN", 16, str(pod_dir), brief=f"a shim is already running for {pod_dir}") from None
+            listener = stack.enter_context(_listen(directory_fd))
+            _exec(name, (listener.fileno(), directory_fd, lock), pod_dir)
+        except OSError as error:
+            raise ShimError("SPAWN", error.errno or 0, str(pod_dir)) from error
+
+
+def _listen(directory_fd: int) -> socket.socket:
+    """The bound socket. It is put in place under its final name only when it listens already."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        # We hold the lock: whatever has the name belongs to a dead shim.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(SOCKET, dir_fd=directory_fd)
+        listener.bind(f"/proc/self/fd/{directory_fd}/{SOCKET}")
+        os.chmod(SOCKET, 0o600, dir_fd=directory_fd)
+        listener.listen(64)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _exec(name: str, descriptors: tuple[int, int, int], pod_dir: Path | str) -> None:
+    moved: list[int] = []
+    try:
+        moved.extend(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_TARGETS) for fd in descriptors)
+        actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(moved, 3)]
+        pid = os.posix_spawn(native.shim_path(), ["nsrun-shim", name], {}, file_actions=actions)
+    finally:
+        for fd in moved:
+            os.close(fd)
+    # The process that was spawned forks the shim, waits until that one is ready, and ends with its errno.
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status != 0:
+        raise ShimError("SPAWN", status if status > 0 else 10, str(pod_dir))
+
+
+def shim_alive(pod_dir: Path | str) -> bool:
+    """Whether a shim holds the directory's lock. False too when the directory is not there."""
+    try:
+        with directory(pod_dir) as directory_fd:
+            lock = os.open(LOCK, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who ask at the same time do not take each other for a shim.
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def read_records(pod_dir: Path | str) -> list[Record]:
+    """Every instance that the directory's shim, alive or dead, wrote down; oldest first.
+
+    A file that is no whole record of this wire version (the shim was killed before it had written it) is left out: no
+    process was made for it.
+    """
+    records: list[Record] = []
+    try:
+        with directory(Path(pod_dir) / RECORDS) as records_fd:
+            for name in os.listdir(records_fd):
+                with contextlib.suppress(FileNotFoundError):
+                    record = wire.parse_record(_read(name, records_fd))
+                    if record is not None and record.id == name:
+                        records.append(record)
+    except FileNotFoundError:
+        return []
+    return sorted(records, key=lambda record: (record.started_ns or record.finished_ns, record.attempt, record.id))
+
+
+def _read(name: str, directory_fd: int) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
