@@ -30,18 +30,20 @@ staff:x:50:app,daemon
 
 
 def testbox() -> Path:
-    """The compiled program. Raises CalledProcessError when the compiler fails, FileNotFoundError when there is none (apt install gcc libc6-dev)."""
+    """The compiled program.
+
+    Raises CalledProcessError when the compiler fails, FileNotFoundError when there is none (apt install gcc libc6-dev).
+    """
     compiler = os.environ.get("CC", "gcc")
     command = [compiler, "-std=gnu11", "-static", "-Os", "-Wall", "-Wextra", "-Werror"]
     key = hashlib.sha256(SOURCE.read_bytes() + " ".join(command).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsrun-tests"
-    result = cache / f"testbox-{key}"
+    result = cache / key / "testbox"
     if not result.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+        result.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as directory:
             fresh = Path(directory) / "testbox"
-            subprocess.run([*command, "-o", str(fresh), str(SOURCE)], check=True)
-            subprocess.run(["strip", str(fresh)], check=True)
+            subprocess.run([*command, "-s", "-o", str(fresh), str(SOURCE)], check=True)
             fresh.rename(result)
     return result
 
@@ -54,9 +56,9 @@ def commands() -> list[str]:
 def build(dest: Path) -> Path:
     """Makes a root directory at `dest` (made if missing, parents too), and gives `dest`.
 
-    In it: bin/testbox and a link to it for every sub-command; etc/passwd and etc/group with root, daemon and app (1000, also in audio and staff);
-    tmp (1777), root, home/app, and bad/, with things that cannot be executed: a script without interpreter, one that names a missing one,
-    a file that is not executable, a directory, and an executable that is no program.
+    In it: bin/testbox and a link to it for every sub-command; etc/passwd and etc/group with root, daemon and app (1000, also in
+    audio and staff); tmp (1777), root, home/app, and bad/, with things that cannot be executed: a script without interpreter, one
+    that names a missing one, a file that is not executable, a directory, and an executable that is no program.
     """
     (dest / "bin").mkdir(parents=True, exist_ok=True)
     shutil.copy2(testbox(), dest / "bin/testbox")
