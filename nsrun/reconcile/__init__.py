@@ -1,1 +1,7 @@
 """Deciding: `decide(pod, observed, now)` is a pure function from what is seen to what is to be done."""
+
+from nsrun.reconcile.backoff import waiting_after
+from nsrun.reconcile.decide import decide
+from nsrun.reconcile.ledger import begin, fold, request_restart, settle
+
+__all__ = ["begin", "decide", "fold", "request_restart", "settle", "waiting_after"]

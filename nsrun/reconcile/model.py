@@ -33,7 +33,10 @@ class Instance:
     """One instance (one run of the root process) of a container.
 
     `exit_code` is 0..255 as Kubernetes counts it (128+n for signal n; 128 for a command that could not start; 137 for LOST).
-    `stop_signal` and `stop_at` tell the first stop signal that was sent to it, if any.
+    `stop_signal` and `stop_at` tell the first stop signal that was sent to it, if any; `killed_at` when SIGKILL was last
+    sent to all of it. Whoever carries out SignalContainer and KillContainer fills them in at once, before the shim's record
+    tells them: `decide` must not be asked again without knowing.
+    `attempt` grows by one from instance to instance of a container and never repeats within a pod.
     """
 
     id: str
@@ -61,20 +64,27 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Why the next instance cannot be made (ErrImageNeverPull, CreateContainerError, ...) and when it is tried again."""
+    """Why the next instance cannot be made (ErrImageNeverPull, CreateContainerError, ...) and when it is tried again.
+
+    `delay_s` is the delay that led to `retry_at`; `backoff.waiting_after` doubles it.
+    """
 
     reason: str
     message: str
     retry_at: float
+    delay_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerLedger:
-    """What is remembered of a container across instances, shims and servers.
+    """What is remembered of a container across instances, shims and servers. Changed by `nsrun.reconcile.ledger` alone.
 
     `starts` instances were begun so far (the next attempt's number); `restart_count` is what status shows.
-    `backoff_s` is the delay that the next restart has to wait from `last.finished_at` (S-BACKOFF): 0 for the first restart.
-    `stop_requested_at` is set by `pod restart` and cleared when that instance is gone.
+    `backoff_s` is the delay that the next restart has to wait from `last.finished_at` (S-BACKOFF): 0 = at once.
+    `last` is the newest dead instance, `previous` the one before it.
+    `stop_requested_at` is set by `pod restart` and cleared when the next instance is begun: until then the container is
+    stopped and then started again whatever the policy says. `stop_grace_s` None is the pod's own grace period.
+    `image_id` and `stop_signal` are of the image that the newest instance was made from.
     """
 
     starts: int = 0
@@ -87,10 +97,15 @@ class ContainerLedger:
     stop_requested_at: float | None = None
     stop_grace_s: float | None = None
     stop_reason: str = ""
+    image_id: str = ""
+    stop_signal: int = 15
 
 
 class SandboxState(enum.Enum):
-    """NONE: not made yet, or torn down; READY: shim and network are there; DEAD: the shim is gone and its remains are still there."""
+    """NONE: not made yet, or torn down; READY: shim and network are there; DEAD: the shim is gone, its remains are not.
+
+    A sandbox that was begun and not finished (the server was killed in between) is DEAD too.
+    """
 
     NONE = "none"
     READY = "ready"
@@ -99,10 +114,14 @@ class SandboxState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """The pod's namespaces. `attempt` counts the sandboxes made so far minus one. `ips` is empty with hostNetwork."""
+    """The pod's namespaces. `attempt` counts the sandboxes made so far minus one. `ips` is empty with hostNetwork.
+
+    `created_at` is when the newest sandbox was begun: a sandbox that dies at once is not made again at once.
+    """
 
     state: SandboxState = SandboxState.NONE
     attempt: int = -1
+    created_at: float | None = None
     ips: tuple[str, ...] = ()
     waiting: Waiting | None = None
 
@@ -119,16 +138,18 @@ class Deletion:
 class Observed:
     """All that is known of a pod besides its spec.
 
-    `current` has the newest instance of each container that the present sandbox has made; a container without one is absent.
-    `initialized` is true once a main container was started in this sandbox: from then on finished init containers never rerun (S-INIT).
+    `current` has the newest instance of each container that the present sandbox has made; a container without one is
+    absent; without a sandbox (NONE) it is empty. `older` has every other instance whose record is still there.
+    `terminal` is true once a terminal phase (Succeeded, Failed) was published: nothing is ever started again then.
     """
 
     sandbox: Sandbox = Sandbox()
     current: dict[str, Instance] = field(default_factory=dict)
+    older: tuple[Instance, ...] = ()
     ledgers: dict[str, ContainerLedger] = field(default_factory=dict)
     deletion: Deletion | None = None
     start_time: float | None = None
-    initialized: bool = False
+    terminal: bool = False
     host_ip: str = ""
 
 
@@ -148,17 +169,26 @@ class CreateSandbox(Action):
 
 @dataclass(frozen=True, slots=True)
 class CleanSandbox(Action):
-    """Remove what a dead shim left (cgroups with whatever still runs in them, links, address, mounts)."""
+    """Remove what a dead shim left: cgroups with whatever still runs in them, links, address, mounts, records.
+
+    Afterwards the sandbox is NONE. The instances have to be in the stored ledgers before their records go.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class StopSandbox(Action):
-    """End the shim and tear the network down; nothing runs in it any more."""
+    """End the shim and tear the network down; nothing runs in it any more. Afterwards the sandbox is NONE.
+
+    The instances have to be in the stored ledgers before their records go.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class StartContainer(Action):
-    """Make instance number `attempt` of container `name` and start it."""
+    """Make instance number `attempt` of container `name` and start it.
+
+    When it cannot even be made (image, config), the ledger gets a Waiting and no instance; `backoff.waiting_after`.
+    """
 
     name: str
     attempt: int
@@ -184,7 +214,10 @@ class KillContainer(Action):
 
 @dataclass(frozen=True, slots=True)
 class ForgetInstance(Action):
-    """A dead instance was folded into the ledger: drop its record, root file system and old logs (S-KEEP)."""
+    """A dead instance has a successor: store the ledger that has it, then drop its record and root file system (S-KEEP).
+
+    Logs of attempts before the ledger's `last.attempt` go too; those of `last` stay for `pod logs --previous`.
+    """
 
     name: str
     id: str
