@@ -1,0 +1,118 @@
+"""The conditions of a pod (S-COND). Source: kubelet pkg/kubelet/status/generate.go, pkg/kubelet/status/status_manager.go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from nsrun.reconcile.model import Observed, SandboxState
+from nsrun.reconcile.order import Views
+from nsrun.spec.model import ContainerStatus, Pod, PodCondition
+from nsrun.status.phase import FAILED, SUCCEEDED
+from nsrun.status.times import rfc3339
+
+READY_TO_START = "PodReadyToStartContainers"
+INITIALIZED = "Initialized"
+READY = "Ready"
+CONTAINERS_READY = "ContainersReady"
+SCHEDULED = "PodScheduled"
+OWN = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED)
+
+
+def conditions(
+    pod: Pod,
+    observed: Observed,
+    views: Views,
+    statuses: Mapping[str, ContainerStatus],
+    phase: str,
+    previous: Iterable[PodCondition],
+    now: float,
+) -> list[PodCondition]:
+    """All conditions in the kubelet's order; a lastTransitionTime stays as long as the status does.
+
+    Conditions of `previous` that are not nsrun's own are kept as they are, in front.
+    """
+    before = {condition.type: condition for condition in previous}
+    foreign = [condition for kind, condition in before.items() if kind not in OWN]
+    ready_to_start = observed.sandbox.state is SandboxState.READY
+    containers_ready = _containers_ready(views, statuses, phase)
+    made = [
+        PodCondition(type=READY_TO_START, status=_truth(ready_to_start)),
+        _initialized(views, statuses, phase),
+        _ready(pod, containers_ready, before),
+        containers_ready,
+        PodCondition(type=SCHEDULED, status="True"),
+    ]
+    for condition in made:
+        old = before.get(condition.type)
+        kept = old.lastTransitionTime if old is not None and old.status == condition.status else None
+        condition.lastTransitionTime = kept or rfc3339(now)
+        condition.observedGeneration = pod.metadata.generation
+    return foreign + made
+
+
+def _truth(value: bool) -> str:
+    return "True" if value else "False"
+
+
+def _names(names: list[str]) -> str:
+    return f"[{' '.join(names)}]"
+
+
+def _initialized(views: Views, statuses: Mapping[str, ContainerStatus], phase: str) -> PodCondition:
+    if phase == SUCCEEDED:
+        return PodCondition(type=INITIALIZED, status="True", reason="PodCompleted")
+    for view in views.mains:
+        state = statuses[view.name].state
+        if state.running is not None or state.terminated is not None:
+            return PodCondition(type=INITIALIZED, status="True")
+    incomplete = []
+    for view in views.inits:
+        status = statuses[view.name]
+        if not (status.started if view.is_sidecar else status.ready):
+            incomplete.append(view.name)
+    if incomplete:
+        return PodCondition(
+            type=INITIALIZED,
+            status="False",
+            reason="ContainersNotInitialized",
+            message=f"containers with incomplete status: {_names(incomplete)}",
+        )
+    return PodCondition(type=INITIALIZED, status="True")
+
+
+def _containers_ready(views: Views, statuses: Mapping[str, ContainerStatus], phase: str) -> PodCondition:
+    if phase == SUCCEEDED:
+        return PodCondition(type=CONTAINERS_READY, status="False", reason="PodCompleted")
+    if phase == FAILED:
+        return PodCondition(type=CONTAINERS_READY, status="False", reason="PodFailed")
+    unready = [view.name for view in (*views.sidecars, *views.mains) if not statuses[view.name].ready]
+    if unready:
+        return PodCondition(
+            type=CONTAINERS_READY,
+            status="False",
+            reason="ContainersNotReady",
+            message=f"containers with unready status: {_names(unready)}",
+        )
+    return PodCondition(type=CONTAINERS_READY, status="True")
+
+
+def _ready(pod: Pod, containers_ready: PodCondition, before: Mapping[str, PodCondition]) -> PodCondition:
+    if containers_ready.status != "True":
+        return PodCondition(
+            type=READY,
+            status=containers_ready.status,
+            reason=containers_ready.reason,
+            message=containers_ready.message,
+        )
+    messages = []
+    for gate in pod.spec.readinessGates:
+        condition = before.get(gate.conditionType)
+        if condition is None:
+            messages.append(f'corresponding condition of pod readiness gate "{gate.conditionType}" does not exist.')
+        elif condition.status != "True":
+            messages.append(
+                f'the status of pod readiness gate "{gate.conditionType}" is not "True", but {condition.status}'
+            )
+    if messages:
+        return PodCondition(type=READY, status="False", reason="ReadinessGatesNotReady", message=", ".join(messages))
+    return PodCondition(type=READY, status="True")
