@@ -10,9 +10,10 @@
 #include "wire.h"
 
 struct nsr_context {
-	const int *slots;		/* descriptors that ops name by index */
+	const int *slots;		/* descriptors that ops name by index; each from 3 up, as STDIO and TERMINAL fill 0, 1 and 2 */
 	int n_slots;
-	int report_fd;			/* SOCK_SEQPACKET end for struct nsr_report, close-on-exec; -1 = none. Its peer closed = the parent is gone */
+	int report_fd;			/* SOCK_SEQPACKET end for struct nsr_report, close-on-exec, from 3 up; -1 = none. Its peer closed = the parent is gone:
+					   the child must have closed its own copy of the parent's end */
 };
 
 /* 0, or -EINVAL with *step set: the bytes are a well-formed program all of whose strings and slots are within bounds. Decodes hostile bytes. */

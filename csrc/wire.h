@@ -56,7 +56,7 @@ enum nsr_op_code {
 	NSR_OP_SYSCTL = 6,		/* str0 name with '/' separators below /proc/sys, str1 value; before PIVOT_ROOT */
 	/* the root file system */
 	NSR_OP_PRIVATE = 10,		/* make every mount of a fresh mount namespace MS_SLAVE|MS_REC; arg0 MS_* propagation to use */
-	NSR_OP_OVERLAY = 11,		/* str0 target (host path), str1 upper ("" = read-only), str2 work, str3.. lowers, topmost first; arg0 MOUNT_ATTR_* */
+	NSR_OP_OVERLAY = 11,		/* str0 target (host path), str1 upper ("" = read-only), str2 work, str3.. lowers, topmost first; arg0 MOUNT_ATTR_*, arg1 enum nsr_overlay */
 	NSR_OP_ROOT = 12,		/* str0 host path of a directory or mount; arg0 1: bind it on itself first */
 	NSR_OP_MOUNT = 13,		/* a new file system: str0 fstype, str1 target in root, str2.. options "k=v" or "flag"; arg0 MOUNT_ATTR_*; arg1 1: missing fs type is not an error */
 	NSR_OP_BIND = 14,		/* str0 source (host path; "" with a slot), str1 target in root; arg0 source slot or -1; arg1 enum nsr_bind; arg2 MOUNT_ATTR_* set recursively when NSR_BIND_RREADONLY, else on the top mount; arg3 MS_* propagation or 0 */
@@ -73,10 +73,10 @@ enum nsr_op_code {
 	NSR_OP_CHDIR = 30,		/* str0; arg0 1: make it (0755, parents too) when missing */
 	NSR_OP_UMASK = 31,		/* arg0 */
 	NSR_OP_RLIMIT = 32,		/* arg0 RLIMIT_*, arg1 soft, arg2 hard (-1 = RLIM_INFINITY) */
-	NSR_OP_OOM_SCORE_ADJ = 33,	/* arg0; before PIVOT_ROOT hides the host's /proc */
+	NSR_OP_OOM_SCORE_ADJ = 33,	/* arg0; before PIVOT_ROOT hides the host's /proc; arg1 1: being refused (EACCES, no CAP_SYS_RESOURCE to go lower) is not an error */
 	NSR_OP_SETSID = 34,
 	NSR_OP_STDIO = 35,		/* arg0,1,2 slots dup'ed to 0,1,2; -1 = /dev/null */
-	NSR_OP_TERMINAL = 36,		/* new pty from /dev/ptmx of this mount namespace: master sent up the report socket, slave = 0,1,2 and controlling terminal; arg0 rows, arg1 columns */
+	NSR_OP_TERMINAL = 36,		/* new pty from /dev/ptmx of this mount namespace: master sent up the report socket, slave = 0,1,2 and controlling terminal; arg0 rows, arg1 columns, arg2 uid that owns the slave, arg3 1: slave bound on /dev/console as well */
 	NSR_OP_CLOSE_REST = 37,		/* close-on-exec on every descriptor from 3 up */
 	NSR_OP_USER = 38,		/* arg0 uid, arg1 gid; str0: supplementary groups as an array of uint32_t */
 	NSR_OP_BOUNDING = 39,		/* arg0 set to keep in the bounding set */
@@ -91,6 +91,10 @@ enum nsr_op_code {
 	NSR_OP_DUMPABLE = 48,		/* arg0: PR_SET_DUMPABLE */
 	NSR_OP_STDIO_OWNER = 49		/* arg0 uid: fchown(uid, -1) of those of 0, 1, 2 that are a pipe, socket or terminal (never /dev/null or a file):
 					 * else a container that is not root cannot open /dev/stdout; EINVAL, EPERM and EROFS are fine */
+};
+
+enum nsr_overlay {
+	NSR_OVERLAY_VOLATILE = 1	/* the upper layer need not outlive a crash: unmounting does not flush its whole file system */
 };
 
 enum nsr_bind {

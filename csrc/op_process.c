@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* op_process.c - what a process carries through execve: directory, limits, session, standard streams, signals. */
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include "op.h"
+
+enum { EXIT_PARENT_GONE = 125 };
+
+int nsr_op_chdir(struct nsr_run *run, struct nsr_args *args)
+{
+	const char *path = nsr_next(args, NULL);
+	int result, fd = nsr_open(run, path, O_PATH | O_DIRECTORY, 0);
+
+	if (fd == -ENOENT && args->head.arg[0])
+		fd = nsr_make_directories(run, path, 0755, NULL);
+	if (fd < 0)
+		return fd;
+	result = sys_answer(fchdir(fd));
+	close(fd);
+	return result;
+}
+
+int nsr_op_umask(struct nsr_run *run, struct nsr_args *args)
+{
+	run->umask = (mode_t)args->head.arg[0] & 0777;
+	return 0;
+}
+
+int nsr_op_rlimit(struct nsr_run *run, struct nsr_args *args)
+{
+	const int64_t *arg = args->head.arg;
+	struct {
+		uint64_t soft, hard;
+	} limit = {(uint64_t)arg[1], (uint64_t)arg[2]};
+
+	(void)run;
+	return sys_answer(syscall(SYS_prlimit64, 0, (int)arg[0], &limit, NULL));
+}
+
+int nsr_op_oom_score_adj(struct nsr_run *run, struct nsr_args *args)
+{
+	static const char path[] = "/proc/self/oom_score_adj";
+	int64_t value = args->head.arg[0];
+	uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
+	char text[24];
+	size_t at = sizeof(text);
+	int result, fd = sys_openat2(AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0, 0);
+
+	if (fd < 0)
+		return nsr_at(run, path, fd);
+	do {
+		text[--at] = (char)('0' + rest % 10);
+		rest /= 10;
+	} while (rest);
+	if (value < 0)
+		text[--at] = '-';
+	result = write(fd, text + at, sizeof(text) - at) < 0 ? -errno : 0;
+	close(fd);
+	if (result == -EACCES && args->head.arg[1])
+		return 0;
+	return nsr_at(run, path, result);
+}
+
+int nsr_op_setsid(struct nsr_run *run, struct nsr_args *args)
+{
+	(void)run;
+	(void)args;
+	return setsid() < 0 ? -errno : 0;
+}
+
+int nsr_op_stdio(struct nsr_run *run, struct nsr_args *args)
+{
+	int fds[3], null = -1, result = 0;
+
+	for (int i = 0; i < 3; i++) {
+		fds[i] = nsr_slot(run, args->head.arg[i]);
+		if (fds[i] >= 0)
+			continue;
+		if (null < 0) {
+			null = sys_openat2(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0, 0);
+			if (null < 0)
+				return nsr_at(run, "/dev/null", null);
+		}
+		fds[i] = null;
+	}
+	/* Slots are never 0, 1 or 2 themselves (program.h), so no copy overwrites a source that is still wanted. */
+	for (int i = 0; i < 3 && !result; i++)
+		result = dup2(fds[i], i) < 0 ? -errno : 0;
+	if (null > 2)
+		close(null);
+	return result;
+}
+
+int nsr_op_close_rest(struct nsr_run *run, struct nsr_args *args)
+{
+	(void)run;
+	(void)args;
+	return sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+}
+
+int nsr_op_signals_default(struct nsr_run *run, struct nsr_args *args)
+{
+	/* The kernel's own structure: all zeros is SIG_DFL without flags. */
+	struct {
+		uint64_t handler, flags, restorer, mask;
+	} action = {0, 0, 0, 0};
+	uint64_t none = 0;
+
+	(void)run;
+	(void)args;
+	for (int signal = 1; signal <= 64; signal++)
+		if (signal != SIGKILL && signal != SIGSTOP &&
+		    syscall(SYS_rt_sigaction, signal, &action, NULL, sizeof(uint64_t)))
+			return -errno;
+	return sys_answer(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof(none)));
+}
+
+/*
+ * After USER, because a change of ids clears the setting. A parent that died before the setting was made sends nothing any
+ * more, and getppid() says 0 in a new PID namespace whether it lives or not: the other end of the report socket tells.
+ */
+int nsr_op_pdeathsig(struct nsr_run *run, struct nsr_args *args)
+{
+	struct pollfd peer = {.fd = run->context->report_fd};
+	int result = sys_answer(prctl(PR_SET_PDEATHSIG, (unsigned long)args->head.arg[0], 0, 0, 0));
+
+	if (result || peer.fd < 0)
+		return result;
+	while (poll(&peer, 1, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	if (peer.revents & (POLLHUP | POLLERR))
+		_exit(EXIT_PARENT_GONE);
+	return 0;
+}
+
+int nsr_op_dumpable(struct nsr_run *run, struct nsr_args *args)
+{
+	(void)run;
+	return sys_answer(prctl(PR_SET_DUMPABLE, (unsigned long)args->head.arg[0], 0, 0, 0));
+}

@@ -1,0 +1,77 @@
+"""Builds the two native parts into one platform wheel; everything else about the package is in pyproject.toml.
+
+* `nsrun._native`, the cffi module, from csrc/build.py;
+* `nsrun/bin/nsrun-shim`, the program that stands by every pod: one compiler command, printed as it is run.
+
+`CC` selects the compiler for both. `NSRUN_SANITIZE=address`, `undefined` or both with a comma builds them with sanitizers; the module
+then needs the sanitizer's runtime preloaded (`LD_PRELOAD=$(gcc -print-file-name=libasan.so)`).
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shlex
+import subprocess
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+HERE = Path(__file__).resolve().parent
+BUILD = runpy.run_path(str(HERE / "csrc" / "build.py"))
+
+HARDENING = [
+    "-D_FORTIFY_SOURCE=2",
+    "-fstack-protector-strong",
+    "-fstack-clash-protection",
+    "-fno-strict-aliasing",
+]
+
+
+def shim_command(output: Path) -> list[str]:
+    """The compiler command for the shim.
+
+    Static: it is started once a pod and lives as long, and a dynamic loader would cost it time and private memory. Sanitizers want the
+    shared C library.
+    """
+    sources = sorted(path for path in (HERE / "csrc").glob("*.c") if path.name != "native.c")
+    sanitizers = BUILD["sanitizer_flags"]()
+    return [
+        *shlex.split(os.environ.get("CC", "cc")),
+        "-std=gnu11",
+        "-O2",
+        "-D_GNU_SOURCE",
+        *BUILD["WARNINGS"],
+        *(sanitizers or [*HARDENING, "-static", "-Wl,-z,relro,-z,now,-z,noexecstack"]),
+        "-o",
+        str(output),
+        *(os.path.relpath(source, HERE) for source in sources),
+    ]
+
+
+class BuildNative(build_ext):
+    """The cffi module, then the shim, each where the package will look for it."""
+
+    def run(self) -> None:
+        """Build both."""
+        super().run()
+        if not any("int main(" in path.read_text() for path in (HERE / "csrc").glob("*.c")):
+            print("no shim yet")
+            return
+        base = HERE if self.inplace else Path(self.build_lib).resolve()
+        output = base / "nsrun" / "bin" / "nsrun-shim"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        fresh = output.with_suffix(".new")
+        command = shim_command(fresh)
+        print(shlex.join(command), flush=True)
+        subprocess.run(command, check=True, cwd=HERE)
+        # Replaced, not overwritten: a running shim keeps the old file (and writing to it would be ETXTBSY).
+        fresh.replace(output)
+
+    def get_outputs(self) -> list[str]:
+        """What was built, for `pip uninstall` and the wheel's record."""
+        return [*super().get_outputs(), str(Path(self.build_lib) / "nsrun" / "bin" / "nsrun-shim")]
+
+
+setup(cffi_modules=["csrc/build.py:ffibuilder"], cmdclass={"build_ext": BuildNative})
