@@ -1,0 +1,645 @@
+"""The synchronous face: a Client for a server, a Pod for a pod.
+
+    with nsrun.connect() as client:
+        with client.up("pod.yaml") as pod:
+            pod.wait_ready(timeout=30)
+            print(pod.exec(["cat", "/etc/hostname"]).stdout.decode())
+
+Times are seconds (float), sizes bytes, dates RFC 3339 text; Kubernetes objects are plain dicts as the API has them.
+Every failure is an nsrun.errors.NsrunError.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+from nsrun.client import manifests, roots
+from nsrun.client.crilog import LogLine
+from nsrun.client.manifests import Manifest
+from nsrun.client.session import Call, Session
+from nsrun.client.wire import ConnectionLost, Message
+from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutError, UsageError
+
+Wait = Literal["none", "running", "ready"]
+Object = dict[str, Any]
+Progress = Callable[[Object], None]
+
+
+class ExecResult(NamedTuple):
+    """How a command in a container ended.
+
+    Attributes:
+        exit_code: 0 to 255; 128+n when signal n ended it.
+        stdout, stderr: all it wrote. With a terminal everything is in stdout.
+    """
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """`stdout` as UTF-8, undecodable bytes replaced."""
+        return self.stdout.decode("utf-8", "replace")
+
+
+class CommandFailedError(PodFailedError):
+    """A command with `check=True` ended with another code than 0; `result` has the ExecResult."""
+
+    def __init__(self, brief: str, result: ExecResult) -> None:
+        super().__init__(brief, details=result.stderr.decode("utf-8", "replace").strip() or None)
+        self.result = result
+
+
+class WatchEvent(NamedTuple):
+    """A change of a pod: ADDED, MODIFIED or DELETED, and the Pod after it."""
+
+    type: str
+    object: Object
+
+
+class Client:
+    """The server of one root, which is started when there is none. Methods may be called from any number of threads.
+
+    Args:
+        root: directory that holds everything of that server; None for NSRUN_ROOT, else the machine's own server.
+        start: start the server when there is none.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None, *, start: bool = True) -> None:
+        self.session = Session(roots.find(root), may_start=start)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Pods and the server run on."""
+        self.session.close()
+
+    # Pods
+
+    def up(
+        self,
+        manifest: Manifest,
+        *,
+        replace: bool = False,
+        ignore_unsupported: bool = False,
+        wait: Wait = "running",
+        timeout: float | None = None,
+        on_progress: Progress | None = None,
+        call: Call | None = None,
+    ) -> Pod:
+        """Bring up the one pod of a manifest.
+
+        The same manifest again changes nothing; `wait` is waited for all the same.
+
+        Args:
+            manifest: path, text, mapping (see nsrun.client.manifests.of).
+            replace: exchange a pod of that name whose spec is another one.
+            ignore_unsupported: go on where nsrun cannot do what the manifest asks for.
+            wait: return when the pod is wished for ("none"), its containers run, or it is ready.
+            timeout: seconds to wait at most.
+            on_progress: called with {"pod", "text", "kind"} while waiting.
+            call: lets another thread stop the waiting; the pod stays.
+
+        Raises:
+            SpecError: the manifest is not valid; field paths are in `details`.
+            ConflictError: a pod of that name is there and differs.
+            PodFailedError: it will not get there. TimedOutError: it did not get there in time.
+            UsageError: the manifest has more than one pod: `up_all`.
+        """
+        documents = manifests.of(manifest)
+        pods = self._up(documents, replace, ignore_unsupported, wait, timeout, on_progress, call)
+        if len(pods) != 1:
+            raise UsageError(f"the manifest has {len(pods)} pods", resolution="up_all() gives them all.")
+        return pods[0]
+
+    def up_all(
+        self,
+        manifest: Manifest,
+        *,
+        replace: bool = False,
+        ignore_unsupported: bool = False,
+        wait: Wait = "running",
+        timeout: float | None = None,
+        on_progress: Progress | None = None,
+        call: Call | None = None,
+    ) -> list[Pod]:
+        """Bring up all pods of a manifest; arguments and errors as for `up`."""
+        return self._up(manifests.of(manifest), replace, ignore_unsupported, wait, timeout, on_progress, call)
+
+    def _up(
+        self,
+        documents: list[manifests.Document],
+        replace: bool,
+        ignore_unsupported: bool,
+        wait: Wait,
+        timeout: float | None,
+        on_progress: Progress | None,
+        call: Call | None,
+    ) -> list[Pod]:
+        result = up(
+            self.session,
+            documents,
+            replace=replace,
+            ignore_unsupported=ignore_unsupported,
+            wait=wait,
+            timeout=timeout,
+            on_progress=on_progress,
+            call=call,
+        )
+        return [Pod(self, one["name"], one["namespace"], one.get("uid", "")) for one in result["pods"]]
+
+    def down(
+        self,
+        *names: str,
+        namespace: str | None = None,
+        grace_period: float | None = None,
+        force: bool = False,
+        missing_ok: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Take pods down and wait until nothing of them is left.
+
+        Args:
+            names: of the pods.
+            namespace: theirs; None is "default".
+            grace_period: seconds between the stop signal and SIGKILL; None takes the pod's own.
+            force: SIGKILL at once.
+            missing_ok: a pod that is not there is no error.
+            timeout: seconds to wait at most.
+
+        Raises:
+            NotFoundError, TimedOutError.
+        """
+        down(
+            self.session,
+            {"names": list(names), "namespace": namespace},
+            grace_period=grace_period,
+            force=force,
+            missing_ok=missing_ok,
+            timeout=timeout,
+        )
+
+    def down_all(self, *, grace_period: float | None = None, force: bool = False, timeout: float | None = None) -> None:
+        """Take all pods of all namespaces down; arguments as for `down`."""
+        down(self.session, {"all": True}, grace_period=grace_period, force=force, missing_ok=True, timeout=timeout)
+
+    def pods(self, namespace: str | None = None) -> list[Object]:
+        """The Pod objects with status, of one namespace or of all."""
+        result = self.session.request("pod.list", {"namespace": namespace}).result
+        pods: list[Object] = result["pods"]
+        return pods
+
+    def pod(self, name: str, namespace: str | None = None) -> Pod:
+        """A handle for a pod that is there.
+
+        Raises:
+            NotFoundError: it is not.
+        """
+        found = self.session.request("pod.get", {"name": name, "namespace": namespace}).result["pod"]
+        metadata = found["metadata"]
+        return Pod(self, metadata["name"], metadata.get("namespace", "default"), metadata.get("uid", ""))
+
+    def watch(
+        self, namespace: str | None = None, name: str | None = None, *, call: Call | None = None
+    ) -> Iterator[WatchEvent]:
+        """The pods there are as ADDED, then every change, for ever, also over deaths of the server.
+
+        After a server's death the pods come as they are then: what changed as MODIFIED, what is gone as DELETED.
+        """
+        seen: dict[str, Object] = {}
+        while True:
+            fresh: dict[str, Object] = {}
+            catching_up = True
+            try:
+                for event, _fds in self.session.stream("pod.watch", {"namespace": namespace, "name": name}, call):
+                    if event["type"] == "BOOKMARK":
+                        if catching_up:
+                            for uid in [uid for uid in seen if uid not in fresh]:
+                                yield WatchEvent("DELETED", seen.pop(uid))
+                        catching_up = False
+                        continue
+                    pod = event["object"]
+                    uid = pod["metadata"]["uid"]
+                    fresh[uid] = pod
+                    kind = event["type"]
+                    if kind == "DELETED":
+                        seen.pop(uid, None)
+                    else:
+                        if kind == "ADDED" and uid in seen:
+                            if seen[uid] == pod:
+                                continue
+                            kind = "MODIFIED"
+                        seen[uid] = pod
+                    yield WatchEvent(kind, pod)
+                return
+            except ConnectionLost:
+                continue
+
+    def events(self, name: str | None = None, namespace: str | None = None) -> list[Object]:
+        """The core/v1 Events there are, oldest first; of one pod, one namespace or all."""
+        result = self.session.request("pod.events", {"name": name, "namespace": namespace}).result
+        events: list[Object] = result["events"]
+        return events
+
+    # Images and the server
+
+    def images(self) -> list[Object]:
+        """The images there are: name, id, size (bytes), created, config, used_by."""
+        images: list[Object] = self.session.request("image.list", {}).result["images"]
+        return images
+
+    def import_image(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        entrypoint: Sequence[str] | None = None,
+        cmd: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+        workdir: str | None = None,
+    ) -> Object:
+        """Make an image of a directory or a tar file.
+
+        Args:
+            name: under which manifests refer to it.
+            path: directory or tar file (also compressed).
+            entrypoint, cmd, env, user, workdir: the image's configuration.
+        """
+        config = {
+            "entrypoint": None if entrypoint is None else list(entrypoint),
+            "cmd": None if cmd is None else list(cmd),
+            "env": None if env is None else [f"{key}={value}" for key, value in env.items()],
+            "user": user,
+            "workdir": workdir,
+        }
+        params = {
+            "name": name,
+            "path": os.path.abspath(path),
+            "config": {key: value for key, value in config.items() if value is not None},
+        }
+        image: Object = self.session.request("image.import", params).result["image"]
+        return image
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image.
+
+        Raises:
+            NotFoundError: it is not there. ConflictError: a pod uses it.
+        """
+        self.session.request("image.remove", {"name": name}, repeat=False)
+
+    def server_status(self) -> Object:
+        """version, pid, root, uptime_s (seconds), pods, memory_bytes, network."""
+        return self.session.request("server.status", {}).result
+
+
+class Pod:
+    """A pod of a server. As a context manager it is taken down at the end of the block.
+
+    Attributes:
+        name, namespace, uid: of the pod.
+        client: the Client it belongs to.
+    """
+
+    def __init__(self, client: Client, name: str, namespace: str, uid: str) -> None:
+        self.client = client
+        self.name = name
+        self.namespace = namespace
+        self.uid = uid
+
+    def __repr__(self) -> str:
+        return f"<nsrun.Pod {self.namespace}/{self.name}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down(missing_ok=True)
+
+    @property
+    def object(self) -> Object:
+        """The Pod object with its status, as it is now.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        pod: Object = self._get()["pod"]
+        return pod
+
+    @property
+    def runtime(self) -> Object:
+        """What nsrun knows beside the Kubernetes object: shim_pid, sandbox attempt, instances."""
+        runtime: Object = self._get()["runtime"]
+        return runtime
+
+    def _get(self) -> Message:
+        return self.client.session.request("pod.get", {"name": self.name, "namespace": self.namespace}).result
+
+    @property
+    def status(self) -> Object:
+        """The PodStatus, as it is now."""
+        status: Object = self.object.get("status") or {}
+        return status
+
+    @property
+    def phase(self) -> str:
+        """Pending, Running, Succeeded or Failed."""
+        return str(self.status.get("phase", "Pending"))
+
+    @property
+    def ip(self) -> str | None:
+        """The pod's address, or None: not yet, or it shares the machine's network."""
+        return self.status.get("podIP") or None
+
+    def wait(self, condition: str, timeout: float | None = None) -> None:
+        """Wait for a condition, in the words of `kubectl wait --for`.
+
+        Args:
+            condition: `condition=Ready`, `phase=Succeeded`, `jsonpath=.status.podIP=10.1.2.3`, `delete`.
+            timeout: seconds to wait at most.
+
+        Raises:
+            TimedOutError, PodFailedError: it will not come. NotFoundError: the pod is gone.
+        """
+        wait(self.client.session, [self.name], self.namespace, condition, timeout)
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Wait until the pod is ready; as `wait`."""
+        self.wait("condition=Ready", timeout)
+
+    def wait_phase(self, phase: str, timeout: float | None = None) -> None:
+        """Wait until the pod's phase is `phase`; as `wait`."""
+        self.wait(f"phase={phase}", timeout)
+
+    def exec(
+        self,
+        command: Sequence[str],
+        *,
+        container: str | None = None,
+        stdin: bytes | None = None,
+        tty: bool = False,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        call: Call | None = None,
+    ) -> ExecResult:
+        """Run a command in a container and wait for it.
+
+        Args:
+            command: argument vector; no shell reads it.
+            container: name; None is the pod's default container.
+            stdin: what it reads; None is /dev/null.
+            tty: give it a terminal of 24 rows and 80 columns.
+            env: variables beside the container's own.
+            workdir: directory in the container.
+            user: `uid`, `uid:gid` or a name of the image.
+            timeout: seconds after which it is killed.
+            check: raise when it ends with another code than 0.
+            call: lets another thread cancel; the command is killed.
+
+        Raises:
+            CommandNotStartedError: the command is not there or cannot be executed.
+            NotFoundError: no such pod or container. ConflictError: the container does not run.
+            TimedOutError, CommandFailedError.
+        """
+        from nsrun.client import execute
+
+        if isinstance(command, str) or not command:
+            raise UsageError(
+                "exec needs the command as a list of words", resolution='For shell words: ["sh", "-c", "..."]'
+            )
+        request = execute.Request(
+            self.name,
+            self.namespace,
+            command,
+            container=container,
+            tty=tty,
+            env=[f"{key}={value}" for key, value in (env or {}).items()],
+            workdir=workdir,
+            user=user,
+        )
+        stdout, stderr = execute.Buffer(), execute.Buffer()
+        process = execute.begin(
+            self.client.session, request, want_stdin=stdin is not None, stdout=stdout, stderr=stderr, call=call
+        )
+        try:
+            if call is not None:
+                call.on_cancel = process.kill
+                if call.cancelled:
+                    process.kill()
+            source = None if stdin is None else execute.Source(stdin)
+            code = execute.pump(process, source, timeout_s=timeout)
+            if code is None:
+                process.kill()
+                raise TimedOutError(f"{request.described} still ran after {timeout} s and was killed")
+        finally:
+            if call is not None:
+                call.on_cancel = None
+            process.close()
+        result = ExecResult(code, bytes(stdout.data), bytes(stderr.data))
+        if check and code:
+            raise CommandFailedError(f"{request.described} ended with {code}", result)
+        return result
+
+    def logs(
+        self,
+        container: str | None = None,
+        *,
+        previous: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+    ) -> str:
+        """What a container wrote, stdout and stderr in the order of writing, undecodable bytes replaced.
+
+        Args:
+            container: name; None is the pod's default container.
+            previous: of the instance before the current one.
+            tail: only the last so many lines.
+            since: only what is not older than this many seconds.
+        """
+        parts = []
+        for line in self.log_lines(container, previous=previous, tail=tail, since=since):
+            parts.append(line.text.decode("utf-8", "replace"))
+            if line.complete:
+                parts.append("\n")
+        return "".join(parts)
+
+    def log_lines(
+        self,
+        container: str | None = None,
+        *,
+        previous: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        follow: bool = False,
+        call: Call | None = None,
+    ) -> Iterator[LogLine]:
+        """The log line by line; with `follow` until the container has ended for good. Other arguments as for `logs`."""
+        from nsrun.client import logs
+
+        moment = logs.moment(since) if since is not None else ""
+        query = logs.Query(self.name, self.namespace, container, previous, tail, moment)
+        session = self.client.session
+        batches = logs.Follower(session, [query], call).lines() if follow else logs.read(session, [query], call)
+        for batch in batches:
+            yield from batch
+
+    def events(self) -> list[Object]:
+        """The pod's core/v1 Events, oldest first."""
+        return self.client.events(self.name, self.namespace)
+
+    def restart(self, *containers: str, grace_period: float | None = None) -> None:
+        """Stop containers (none named: all) and have them started again in the same sandbox."""
+        restart(self.client.session, self.name, self.namespace, containers, grace_period)
+
+    def kill(self, *containers: str, signal: str | int = "SIGKILL") -> None:
+        """Send a signal to the root process of containers (none named: all); the restart policy does the rest."""
+        kill(self.client.session, self.name, self.namespace, containers, str(signal))
+
+    def down(
+        self,
+        *,
+        grace_period: float | None = None,
+        force: bool = False,
+        missing_ok: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Take the pod down; arguments and errors as for Client.down."""
+        self.client.down(
+            self.name,
+            namespace=self.namespace,
+            grace_period=grace_period,
+            force=force,
+            missing_ok=missing_ok,
+            timeout=timeout,
+        )
+
+
+def up(
+    session: Session,
+    documents: list[manifests.Document],
+    *,
+    replace: bool = False,
+    ignore_unsupported: bool = False,
+    wait: Wait = "running",
+    timeout: float | None = None,
+    on_progress: Progress | None = None,
+    call: Call | None = None,
+) -> Message:
+    """The request `pod.up`; see Client.up."""
+    return session.request(
+        "pod.up",
+        {
+            "documents": documents,
+            "replace": replace,
+            "ignore_unsupported": ignore_unsupported,
+            "wait": wait,
+            "timeout_s": timeout,
+        },
+        on_event=None if on_progress is None else lambda event, _fds: on_progress(event),
+        call=call,
+    ).result
+
+
+def down(
+    session: Session,
+    which: Message,
+    *,
+    grace_period: float | None = None,
+    force: bool = False,
+    missing_ok: bool = False,
+    wait: bool = True,
+    timeout: float | None = None,
+    on_progress: Progress | None = None,
+    call: Call | None = None,
+) -> Message:
+    """The request `pod.down`. Repeated after a server's death, a pod that is gone meanwhile is what was asked for."""
+    return session.request(
+        "pod.down",
+        {
+            **which,
+            "grace_period_s": grace_period,
+            "force": force,
+            "wait": wait,
+            "timeout_s": timeout,
+            "missing_ok": missing_ok,
+        },
+        on_event=None if on_progress is None else lambda event, _fds: on_progress(event),
+        changed_for_repeat=lambda params: {**params, "missing_ok": True},
+        call=call,
+    ).result
+
+
+def wait(
+    session: Session,
+    names: Sequence[str],
+    namespace: str | None,
+    condition: str,
+    timeout: float | None,
+    *,
+    call: Call | None = None,
+) -> None:
+    """The request `pod.wait`. A repetition that finds the pods gone has its answer when that was waited for."""
+    params = {"names": list(names), "namespace": namespace, "for": condition, "timeout_s": timeout}
+    repeated = False
+
+    def again(params: Message) -> Message:
+        nonlocal repeated
+        repeated = True
+        return params
+
+    try:
+        session.request("pod.wait", params, changed_for_repeat=again, call=call)
+    except NotFoundError:
+        if not (repeated and condition == "delete"):
+            raise
+
+
+def restart(
+    session: Session, name: str, namespace: str | None, containers: Sequence[str], grace_period: float | None
+) -> None:
+    """The request `pod.restart`; never repeated, for that would restart twice."""
+    session.request(
+        "pod.restart",
+        {"name": name, "namespace": namespace, "containers": list(containers), "grace_period_s": grace_period},
+        repeat=False,
+    )
+
+
+def kill(session: Session, name: str, namespace: str | None, containers: Sequence[str], signal: str) -> None:
+    """The request `pod.kill`; never repeated."""
+    session.request(
+        "pod.kill",
+        {"name": name, "namespace": namespace, "containers": list(containers), "signal": signal},
+        repeat=False,
+    )
+
+
+def connect(root: str | os.PathLike[str] | None = None, *, start: bool = True) -> Client:
+    """Connect to a root's server, starting it when there is none; see Client.
+
+    Raises:
+        PermissionDeniedError: not root. ServerError: the server does not start or is of another version.
+    """
+    client = Client(root, start=start)
+    try:
+        client.session.release(client.session.connection())
+    except NsrunError:
+        client.close()
+        raise
+    return client
