@@ -1,0 +1,396 @@
+"""Netlink requests: pyroute2 encodes and decodes the messages, a plain socket carries them.
+
+pyroute2's own sockets start threads, or an asyncio transport per socket; a request to rtnetlink is answered inside of sendto(2), so
+a batch is one sendto and the answers are already there. Everything in here blocks for as long as the kernel works on it.
+
+`import pyroute2` executes every protocol the library knows (130 to 250 ms, 22 MB). `messages()` imports the three modules with
+the message classes and nothing else (10 ms), and leaves sys.modules as if pyroute2 had never been touched, so that a later
+plain import gets the whole library.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import importlib.util
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple
+
+NETLINK_ROUTE = 0
+NETLINK_NETFILTER = 12
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLM_F_REQUEST = 0x1
+NLM_F_MULTI = 0x2
+NLM_F_ACK = 0x4
+NLM_F_DUMP = 0x300
+NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+
+IFF_UP = 1
+RT_TABLE_LOCAL = 255
+RTN_LOCAL = 2
+
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK = 10
+_NETLINK_EXT_ACK = 11
+_NLMSGERR_ATTR_MSG = 1
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_PATIENCE = 10.0
+"""Seconds without any answer after which something is broken: the kernel answers within the request."""
+
+
+class NetlinkError(OSError):
+    """The kernel's answer to one request; strerror has its extended words when it gave some."""
+
+
+class Answer(NamedTuple):
+    """What came back for one request.
+
+    Attributes:
+        error: 0 or an errno.
+        text: the kernel's extended words for the error.
+        payloads: messages of a get or dump, headers cut off.
+    """
+
+    error: int
+    text: str
+    payloads: list[bytes]
+
+    def check(self, *fine: int) -> Answer:
+        """Self, when there was no error other than one of `fine`.
+
+        Raises:
+            NetlinkError: there was.
+        """
+        if self.error and self.error not in fine:
+            raise NetlinkError(self.error, self.text or os.strerror(self.error))
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface, as far as nsrun looks at it."""
+
+    index: int
+    name: str
+    up: bool
+    kind: str
+    master: int
+    mtu: int
+    mac: str
+    group: int
+
+
+class Messages(NamedTuple):
+    """pyroute2's message classes."""
+
+    link: Any
+    address: Any
+    route: Any
+
+
+@functools.cache
+def messages() -> Messages:
+    """Import the message classes, once."""
+    names = ("ifinfmsg", "ifaddrmsg", "rtmsg")
+    modules = [f"pyroute2.netlink.rtnl.{name}" for name in names]
+    loaded = _import_parts("pyroute2", modules)
+    return Messages(*(getattr(module, name) for module, name in zip(loaded, names, strict=True)))
+
+
+def _import_parts(package: str, modules: Sequence[str]) -> list[ModuleType]:
+    """Modules of a package whose own `__init__` is not executed."""
+    if package in sys.modules:
+        return [importlib.import_module(name) for name in modules]
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    sys.modules[package] = importlib.util.module_from_spec(spec)
+    try:
+        return [importlib.import_module(name) for name in modules]
+    finally:
+        # A half-initialised package must not be what the next import finds.
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+            del sys.modules[name]
+
+
+def _encode(kind: Any, code: int, flags: int, fields: dict[str, int], attributes: Sequence[tuple[str, Any]]) -> bytes:
+    message = kind()
+    header = message["header"]
+    header["type"] = code
+    header["flags"] = NLM_F_REQUEST | flags
+    header["pid"] = 0
+    message.update(fields)
+    message["attrs"] = list(attributes)
+    message.encode()
+    return bytes(message.data)
+
+
+def link(
+    code: int,
+    flags: int,
+    attributes: Sequence[tuple[str, Any]],
+    *,
+    index: int = 0,
+    up: bool | None = None,
+) -> bytes:
+    """A request about a link; `up` sets or clears IFF_UP."""
+    fields = {"index": index}
+    if up is not None:
+        fields |= {"flags": IFF_UP if up else 0, "change": IFF_UP}
+    return _encode(messages().link, code, flags, fields, attributes)
+
+
+def address(code: int, flags: int, index: int, ip: str, prefix: int, broadcast: str | None = None) -> bytes:
+    """A request about an IPv4 address of the link with that index."""
+    attributes = [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip)]
+    if broadcast is not None:
+        attributes.append(("IFA_BROADCAST", broadcast))
+    fields = {"family": socket.AF_INET, "prefixlen": prefix, "index": index, "scope": 0, "flags": 0}
+    return _encode(messages().address, code, flags, fields, attributes)
+
+
+def route(code: int, flags: int, fields: dict[str, int], attributes: Sequence[tuple[str, Any]]) -> bytes:
+    """A request about an IPv4 route."""
+    return _encode(messages().route, code, flags, {"family": socket.AF_INET, **fields}, attributes)
+
+
+class NetlinkSocket:
+    """One netlink socket, used by one thread at a time.
+
+    Args:
+        sock: taken over; or made in this process's network namespace when None.
+        protocol: NETLINK_ROUTE, NETLINK_NETFILTER …
+    """
+
+    def __init__(self, sock: socket.socket | None = None, protocol: int = NETLINK_ROUTE) -> None:
+        if sock is None:
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._sock = sock
+        self._seq = 0
+        try:
+            sock.settimeout(_PATIENCE)
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+        except BaseException:
+            sock.close()
+            raise
+
+    @staticmethod
+    def borrow(sock: socket.socket | int) -> NetlinkSocket:
+        """On a duplicate of somebody's socket, which stays theirs."""
+        fd = sock if isinstance(sock, int) else sock.fileno()
+        duplicate = os.dup(fd)
+        try:
+            owned = socket.socket(fileno=duplicate)
+        except BaseException:
+            os.close(duplicate)
+            raise
+        return NetlinkSocket(owned)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._sock.close()
+
+    def __enter__(self) -> NetlinkSocket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, *requests: bytes) -> list[Answer]:
+        """Send requests in one packet; their answers in the same order.
+
+        The kernel carries a packet's requests out one after another and does not stop at the first that fails.
+
+        Raises:
+            OSError: the socket itself failed, or nothing was answered.
+        """
+        packet = bytearray()
+        pending: dict[int, int] = {}
+        for position, request in enumerate(requests):
+            self._seq = (self._seq + 1) & 0x7FFFFFFF
+            pending[self._seq] = position
+            size, code, flags, _, _ = _HEADER.unpack_from(request)
+            dump = flags & NLM_F_DUMP == NLM_F_DUMP and code & 3 == 2
+            start = len(packet)
+            packet += request
+            packet += bytes(-len(packet) % 4)
+            _HEADER.pack_into(packet, start, size, code, flags if dump else flags | NLM_F_ACK, self._seq, 0)
+        answers = [Answer(0, "", []) for _ in requests]
+        # A killed exchange may have left answers behind: their sequence numbers are not pending.
+        self._sock.sendto(packet, (0, 0))
+        while pending:
+            for code, flags, seq, body in _split(self._sock.recv(1 << 18)):
+                position = pending.get(seq, -1)
+                if position < 0:
+                    continue
+                if code == NLMSG_ERROR:
+                    answers[position] = Answer(*_error(flags, body), answers[position].payloads)
+                elif code == NLMSG_DONE:
+                    number = struct.unpack_from("=i", body)[0] if len(body) >= 4 else 0
+                    answers[position] = Answer(-min(number, 0), "", answers[position].payloads)
+                else:
+                    answers[position].payloads.append(body)
+                    continue
+                del pending[seq]
+        return answers
+
+    def one(self, request: bytes, *fine: int) -> Answer:
+        """Send one request.
+
+        Raises:
+            NetlinkError: the kernel refused with an errno that is not in `fine`.
+        """
+        return self.ask(request)[0].check(*fine)
+
+    def find_link(self, name: str) -> Link | None:
+        """The link of that name, or None."""
+        answer = self.one(link(RTM_GETLINK, 0, [("IFLA_IFNAME", name)]), errno.ENODEV)
+        return parse_link(answer.payloads[0]) if answer.payloads else None
+
+    def links(self) -> list[Link]:
+        """Every link of the socket's network namespace."""
+        return [parse_link(payload) for payload in self.one(link(RTM_GETLINK, NLM_F_DUMP, [])).payloads]
+
+    def addresses(self) -> list[tuple[int, str]]:
+        """(index of the link, `address/prefix`) of every IPv4 address."""
+        request = _encode(messages().address, RTM_GETADDR, NLM_F_DUMP, {"family": socket.AF_INET}, [])
+        found = []
+        for payload in self.one(request).payloads:
+            prefix, index = payload[1], struct.unpack_from("=I", payload, 4)[0]
+            attributes = dict(_attributes(payload[8:]))
+            local = attributes.get(2) or attributes.get(1)
+            if local is not None:
+                found.append((index, f"{socket.inet_ntoa(local)}/{prefix}"))
+        return found
+
+    def routes(self) -> list[tuple[int, str]]:
+        """(index of the link, 0 without one; destination `address/prefix`) of every IPv4 unicast route of every table but `local`."""
+        found = []
+        for payload in self.one(route(RTM_GETROUTE, NLM_F_DUMP, {}, [])).payloads:
+            prefix, table, kind = payload[1], payload[4], payload[7]
+            if table == RT_TABLE_LOCAL or kind != 1:
+                continue
+            attributes = dict(_attributes(payload[12:]))
+            destination = attributes.get(1, bytes(4))
+            index = struct.unpack("=I", attributes[4])[0] if 4 in attributes else 0
+            found.append((index, f"{socket.inet_ntoa(destination)}/{prefix}"))
+        return found
+
+
+def _split(packet: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    at = 0
+    while at + _HEADER.size <= len(packet):
+        size, code, flags, seq, _ = _HEADER.unpack_from(packet, at)
+        if size < _HEADER.size:
+            return
+        yield code, flags, seq, packet[at + _HEADER.size : at + size]
+        at += size + (-size % 4)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        size, code = _ATTRIBUTE.unpack_from(data, at)
+        if size < _ATTRIBUTE.size:
+            return
+        yield code & 0x3FFF, data[at + _ATTRIBUTE.size : at + size]
+        at += size + (-size % 4)
+
+
+def _error(flags: int, body: bytes) -> tuple[int, str]:
+    number = -struct.unpack_from("=i", body)[0]
+    if not flags & NLM_F_ACK_TLVS:
+        return number, ""
+    # Behind errno comes the request's header, and the whole request unless it was capped.
+    skip = 4 + (_HEADER.size if flags & NLM_F_CAPPED else struct.unpack_from("=I", body, 4)[0])
+    text = dict(_attributes(body[skip + (-skip % 4) :])).get(_NLMSGERR_ATTR_MSG, b"")
+    return number, text.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def parse_link(payload: bytes) -> Link:
+    """A message of RTM_GETLINK."""
+    # struct ifinfomsg, then attributes; rtnetlink(7), linux/if_link.h.
+    index, flags = struct.unpack_from("=iI", payload, 4)
+    attributes = dict(_attributes(payload[16:]))
+    info = dict(_attributes(attributes.get(18, b"")))
+    return Link(
+        index=index,
+        name=attributes.get(3, b"").rstrip(b"\0").decode(),
+        up=bool(flags & IFF_UP),
+        kind=info.get(1, b"").rstrip(b"\0").decode(),
+        master=struct.unpack("=I", attributes[10])[0] if 10 in attributes else 0,
+        mtu=struct.unpack("=I", attributes[4])[0] if 4 in attributes else 0,
+        mac=":".join(f"{byte:02x}" for byte in attributes.get(1, b"")),
+        group=struct.unpack("=I", attributes[27])[0] if 27 in attributes else 0,
+    )
+
+
+class Firewall:
+    """What nftables holds right now, asked by netlink because starting nft(8) takes longer than a whole attach.
+
+    Raises:
+        OSError: EPROTONOSUPPORT and its like when the kernel has no nf_tables.
+    """
+
+    _NFT = 10 << 8
+    _GETCHAIN, _GETGEN = 4, 16
+
+    def __init__(self) -> None:
+        self._netlink = NetlinkSocket(protocol=NETLINK_NETFILTER)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._netlink.close()
+
+    def generation(self) -> int:
+        """A number that changes with every change of any rule."""
+        attributes = self._attributes_of(self._GETGEN, socket.AF_UNSPEC, b"")
+        return int(struct.unpack(">I", attributes[1])[0])
+
+    def rules_in(self, table: str, chain: str) -> int:
+        """How many rules a chain of an `ip` table has; 0 also when there is no such chain."""
+        attributes = self._chain(table, chain)
+        return int(struct.unpack(">I", attributes[6])[0]) if 6 in attributes else 0
+
+    def drops(self, table: str, chain: str) -> bool:
+        """Whether the policy of a base chain of an `ip` table is drop."""
+        return self._chain(table, chain).get(5) == bytes(4)
+
+    def _chain(self, table: str, chain: str) -> dict[int, bytes]:
+        try:
+            return self._attributes_of(
+                self._GETCHAIN, socket.AF_INET, _text_attribute(1, table) + _text_attribute(3, chain)
+            )
+        except NetlinkError as error:
+            if error.errno == errno.ENOENT:
+                return {}
+            raise
+
+    def _attributes_of(self, code: int, family: int, attributes: bytes) -> dict[int, bytes]:
+        body = struct.pack("=BBH", family, 0, 0) + attributes
+        header = _HEADER.pack(_HEADER.size + len(body), self._NFT | code, NLM_F_REQUEST, 0, 0)
+        payloads = self._netlink.one(header + body).payloads
+        return dict(_attributes(payloads[0][4:])) if payloads else {}
+
+
+def _text_attribute(code: int, text: str) -> bytes:
+    data = text.encode() + b"\0"
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), code) + data + bytes(-len(data) % 4)
