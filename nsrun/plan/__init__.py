@@ -1,0 +1,47 @@
+"""A pod and what was looked up for it, made into programs: lists of small operations that can print themselves.
+
+Pure: nothing here looks at the machine. `describe` gives what `nsrun pod plan` prints; the same operations are what runs.
+"""
+
+from __future__ import annotations
+
+from nsrun.plan.container import container_program, exec_program
+from nsrun.plan.describe import describe
+from nsrun.plan.files import pod_files, pod_hostname
+from nsrun.plan.identity import oom_score_adj, user_spec
+from nsrun.plan.inputs import (
+    ContainerInputs,
+    Device,
+    ImageConfig,
+    ImageUser,
+    NodeFacts,
+    PlanError,
+    Program,
+    RootBind,
+    RootFs,
+    SandboxInputs,
+    Slot,
+)
+from nsrun.plan.sandbox import sandbox_program
+
+__all__ = [
+    "ContainerInputs",
+    "Device",
+    "ImageConfig",
+    "ImageUser",
+    "NodeFacts",
+    "PlanError",
+    "Program",
+    "RootBind",
+    "RootFs",
+    "SandboxInputs",
+    "Slot",
+    "container_program",
+    "describe",
+    "exec_program",
+    "oom_score_adj",
+    "pod_files",
+    "pod_hostname",
+    "sandbox_program",
+    "user_spec",
+]

@@ -181,9 +181,11 @@ class Overlay(Op):
     upper: str = ""
     work: str = ""
     attributes: Flags = ""
+    volatile: bool = False
+    """The upper layer need not outlive a crash of the machine: nothing is flushed when it is unmounted."""
 
     def args(self) -> tuple[Operand, ...]:
-        return (self.attributes,)
+        return (self.attributes, "NSR_OVERLAY_VOLATILE" if self.volatile else 0)
 
     def strings(self) -> tuple[bytes, ...]:
         return tuple(text.encode() for text in (self.target, self.upper, self.work, *self.lowers))
@@ -192,6 +194,8 @@ class Overlay(Op):
         options = [f"lowerdir={':'.join(self.lowers)}"]
         if self.upper:
             options += [f"upperdir={self.upper}", f"workdir={self.work}"]
+        if self.volatile:
+            options.append("volatile")
         if self.attributes:
             options.insert(0, _attributes(self.attributes))
         return f"mount -t overlay -o {_quote(','.join(options))} overlay {_quote(self.target)}"
@@ -490,16 +494,18 @@ class Rlimit(Op):
 
 @dataclass(frozen=True, slots=True)
 class OomScoreAdj(Op):
-    """Writes /proc/self/oom_score_adj (-1000..1000)."""
+    """Writes /proc/self/oom_score_adj (-1000..1000). `lenient`: to be refused a lower value (no CAP_SYS_RESOURCE) is not an error."""
 
     code: ClassVar[str] = "OOM_SCORE_ADJ"
     value: int
+    lenient: bool = False
 
     def args(self) -> tuple[Operand, ...]:
-        return (self.value,)
+        return (self.value, int(self.lenient))
 
     def describe(self) -> str:
-        return f"echo {self.value} > /proc/self/oom_score_adj"
+        end = " || true" if self.lenient else ""
+        return f"echo {self.value} > /proc/self/oom_score_adj{end}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,18 +539,25 @@ class Stdio(Op):
 
 @dataclass(frozen=True, slots=True)
 class Terminal(Op):
-    """A new pseudo-terminal as 0, 1, 2 and controlling terminal; its master goes up the report socket."""
+    """A new pseudo-terminal as 0, 1, 2 and controlling terminal; its master goes up the report socket.
+
+    `console`: it is bound at /dev/console as well, for programs that want one there.
+    """
 
     code: ClassVar[str] = "TERMINAL"
     rows: int = 0
     columns: int = 0
+    uid: int = 0
+    console: bool = False
 
     def args(self) -> tuple[Operand, ...]:
-        return (self.rows, self.columns)
+        return (self.rows, self.columns, self.uid, int(self.console))
 
     def describe(self) -> str:
+        owner = f"chown {self.uid} /dev/pts/N; " if self.uid else ""
         size = f"; stty rows {self.rows} cols {self.columns}" if self.rows or self.columns else ""
-        return f"exec <>/dev/pts/N >&0 2>&0{size}"
+        console = "; mount --bind /dev/pts/N /dev/console" if self.console else ""
+        return f"{owner}exec <>/dev/pts/N >&0 2>&0{size}{console}"
 
 
 @dataclass(frozen=True, slots=True)

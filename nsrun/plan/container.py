@@ -1,0 +1,168 @@
+"""The programs of a container's root process and of a process that joins it.
+
+The order of a container's program is the whole of its safety, so here it is once:
+
+1. a cgroup namespace, now that clone3 has put the process into its cgroup, so that its root is that cgroup;
+2. oom_score_adj, while the host's /proc is there;
+3. mount propagation cut, then the root and all mounts, then the masks that cover parts of them, then pivot_root: from here on no
+   path of the host can be named;
+4. standard streams and session;
+5. the bounding set, while there is CAP_SETPCAP; the seccomp filter, while there is CAP_SYS_ADMIN (without no_new_privs the kernel
+   asks for it); then the user, which takes the capabilities of everyone but root; then what root keeps of them;
+6. no_new_privs and, where it is set, the filter only now, as late as can be;
+7. PDEATHSIG after the last change of credentials, because the kernel forgets it at each;
+8. what execve would hand on: signal dispositions, descriptors, environment; and execve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nsrun.plan import capabilities, filesystem, ops
+from nsrun.plan.environment import as_strings, command_line, environment, pod_environment, working_directory
+from nsrun.plan.identity import UNCONFINED, Identity, identity
+from nsrun.plan.inputs import FIRST_SLOT, ContainerInputs, ImageUser, PlanError, Program, Slot
+from nsrun.spec.model import Container, Pod
+
+MAX_NOFILE = 1048576
+"""Open files of a container: the soft limit is the hard one up to this (fs.nr_open's default)."""
+
+
+def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -> Program:
+    """The program of a container's root process; `container` is one of the pod's, of any list.
+
+    Raises:
+        PlanError: the container cannot be run as the pod wants it; `reason` says what it waits for.
+    """
+    who = identity(pod, container, inputs)
+    pod_env = pod_environment(pod, container, inputs)
+    argv = command_line(container, inputs.image_config, pod_env)
+    workdir = working_directory(container, inputs.image_config)
+    program: list[ops.Op] = [
+        ops.Unshare("CLONE_NEWCGROUP", why="/proc/self/cgroup is / inside"),
+        _oom_score_adj(who, inputs),
+        *filesystem.root(inputs, who),
+        *filesystem.kernel(inputs, who),
+        *filesystem.dev(pod, inputs, who),
+        *filesystem.files(container, inputs),
+    ]
+    if workdir != "/":
+        program.append(ops.Mkdir(workdir, why="workingDir is made if it is missing"))
+    program += [
+        *filesystem.covers(container, inputs, who),
+        ops.PivotRoot(why="the host's file system is out of reach"),
+        ops.Chdir(workdir),
+        *_limits(inputs),
+        *_streams(tty=bool(container.tty), rows=0, columns=0, uid=who.uid, console=True),
+        *_credentials(who),
+        *_finish(environment(pod_env, inputs, tty=bool(container.tty)), argv),
+    ]
+    return Program(
+        ops=tuple(program),
+        clone_flags="CLONE_NEWNS" if pod.spec.hostPID else "CLONE_NEWNS|CLONE_NEWPID",
+        slots=_slots(who),
+    )
+
+
+def exec_program(
+    pod: Pod,
+    container: Container,
+    inputs: ContainerInputs,
+    command: Sequence[str],
+    *,
+    tty: bool = False,
+    rows: int = 0,
+    columns: int = 0,
+    env: Sequence[str] = (),
+    workdir: str | None = None,
+    user: ImageUser | None = None,
+) -> Program:
+    """The program of a process that enters a running container: same user, capabilities and filter, environment and directory.
+
+    Args:
+        inputs: those of the container's own program.
+        command: argv, as it is: nothing is expanded in it.
+        rows: with `columns`, the size of the terminal in characters; 0 leaves it unset.
+        env: KEY=VALUE, more variables.
+        workdir: instead of the container's own directory; nothing is made.
+        user: instead of the container's own.
+
+    Raises:
+        PlanError: CreateContainerError, an empty command, a variable without a name, or what the container's own program fails with.
+    """
+    if not command or not command[0]:
+        raise PlanError("CreateContainerError", "exec: there is no command to run")
+    if user is not None:
+        inputs = _with_user(inputs, user)
+    who = identity(pod, container, inputs)
+    variables = environment(pod_environment(pod, container, inputs), inputs, tty=tty)
+    for entry in env:
+        name, equal, value = entry.partition("=")
+        if not name or not equal:
+            raise PlanError("CreateContainerError", f"exec: {entry!r} is not of the form NAME=VALUE")
+        variables[name] = value
+    program: list[ops.Op] = [
+        _oom_score_adj(who, inputs),
+        ops.Chdir(workdir or working_directory(container, inputs.image_config)),
+        *_limits(inputs),
+        *_streams(tty=tty, rows=rows, columns=columns, uid=who.uid, console=False),
+        *_credentials(who),
+        *_finish(variables, tuple(command)),
+    ]
+    # The network, IPC and UTS namespaces are the shim's own: its children are born into them.
+    join = "CLONE_NEWNS|CLONE_NEWCGROUP" + ("" if pod.spec.hostPID else "|CLONE_NEWPID")
+    return Program(ops=tuple(program), join_flags=join, slots=_slots(who))
+
+
+def _with_user(inputs: ContainerInputs, user: ImageUser) -> ContainerInputs:
+    values = {name: getattr(inputs, name) for name in ContainerInputs.__dataclass_fields__}
+    return ContainerInputs(**(values | {"user": user}))
+
+
+def _oom_score_adj(who: Identity, inputs: ContainerInputs) -> ops.Op:
+    # Going below what the server has takes CAP_SYS_RESOURCE. A root without it (in a container, say) still runs Guaranteed pods.
+    lenient = "CAP_SYS_RESOURCE" not in inputs.node.capabilities
+    return ops.OomScoreAdj(who.oom_score_adj, lenient, why="from the pod's QoS class")
+
+
+def _limits(inputs: ContainerInputs) -> list[ops.Op]:
+    result: list[ops.Op] = [ops.Umask(0o022)]
+    if inputs.node.nofile:
+        hard = inputs.node.nofile
+        result.append(ops.Rlimit("RLIMIT_NOFILE", min(hard, MAX_NOFILE), hard))
+    return result
+
+
+def _streams(*, tty: bool, rows: int, columns: int, uid: int, console: bool) -> list[ops.Op]:
+    if tty:
+        return [ops.Setsid(), ops.Terminal(rows, columns, uid, console)]
+    result: list[ops.Op] = [ops.Setsid(), ops.Stdio(0, 1, 2)]
+    if uid:
+        result.append(ops.StdioOwner(uid, why="/dev/stdout can be opened by name"))
+    return result
+
+
+def _credentials(who: Identity) -> list[ops.Op]:
+    kept = capabilities.flags(who.capabilities)
+    filtered: list[ops.Op] = []
+    if who.seccomp != UNCONFINED:
+        filtered = [ops.Seccomp(FIRST_SLOT, why=f"seccompProfile {who.seccomp}")]
+    result: list[ops.Op] = [ops.Bounding(kept, why="never to be had again, whatever is executed")]
+    if not who.no_new_privs:
+        result += filtered
+    result.append(ops.User(who.uid, who.gid, who.groups))
+    # Only root keeps capabilities over execve; anyone else is left with the bounding set, for set-user-ID programs.
+    own = kept if who.uid == 0 else ""
+    result.append(ops.Caps(own, own, "", ""))
+    if who.no_new_privs:
+        result += [ops.NoNewPrivs(why="allowPrivilegeEscalation: false"), *filtered]
+    result.append(ops.Pdeathsig("SIGKILL", why="the container ends with its shim"))
+    return result
+
+
+def _finish(variables: Mapping[str, str], argv: tuple[str, ...]) -> list[ops.Op]:
+    return [ops.SignalsDefault(), ops.CloseRest(), ops.Env(as_strings(variables)), ops.Exec(argv)]
+
+
+def _slots(who: Identity) -> tuple[Slot, ...]:
+    return () if who.seccomp == UNCONFINED else (Slot("seccomp", who.seccomp, who.capabilities),)

@@ -1,0 +1,169 @@
+"""The environment, the command line and the working directory of a container (S-ENV, S-EXPAND)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from nsrun.plan.expansion import expand
+from nsrun.plan.inputs import ContainerInputs, ImageConfig, NodeFacts, PlanError
+from nsrun.spec.model import Container, EnvVarSource, Pod, ResourceFieldSelector
+from nsrun.spec.quantity import Quantity, parse
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH where neither image nor pod set one (containerd pkg/oci/spec.go)."""
+
+_KEYED = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]")
+
+
+def field_value(pod: Pod, path: str, node: NodeFacts, pod_ips: Sequence[str], host_ips: Sequence[str]) -> str:
+    """What `fieldRef.fieldPath` stands for (Kubernetes pkg/kubelet/kubelet_pods.go podFieldSelectorRuntimeValue).
+
+    A label or an annotation that is not there is the empty text; so is an address that there is none of.
+
+    Raises:
+        PlanError: CreateContainerConfigError, a path that has no value for an environment.
+    """
+    meta = pod.metadata
+    keyed = _KEYED.fullmatch(path)
+    if keyed:
+        return (meta.labels if keyed[1] == "labels" else meta.annotations).get(keyed[2], "")
+    ips = tuple(pod_ips) or (tuple(host_ips) if pod.spec.hostNetwork else ())
+    values = {
+        "metadata.name": meta.name,
+        "metadata.namespace": meta.namespace,
+        "metadata.uid": meta.uid,
+        "spec.nodeName": pod.spec.nodeName or node.name,
+        "spec.serviceAccountName": pod.spec.serviceAccountName,
+        "status.hostIP": next(iter(host_ips), ""),
+        "status.hostIPs": ",".join(host_ips),
+        "status.podIP": next(iter(ips), ""),
+        "status.podIPs": ",".join(ips),
+    }
+    if path not in values:
+        raise PlanError("CreateContainerConfigError", f"unsupported fieldPath: {path}")
+    return values[path] or ""
+
+
+def resource_value(pod: Pod, container: Container, selector: ResourceFieldSelector, node: NodeFacts) -> str:
+    """What `resourceFieldRef` stands for: rounded up to the divisor (Kubernetes pkg/api/v1/resource/helpers.go).
+
+    A limit that is not set is what the node has; a request that is not set is the limit, which defaulting has done already, or 0.
+
+    Raises:
+        PlanError: CreateContainerConfigError, another container or another resource than there are.
+    """
+    name = selector.containerName
+    if name:
+        everyone = [*pod.spec.containers, *pod.spec.initContainers]
+        found = next((one for one in everyone if one.name == name), None)
+        if found is None:
+            raise PlanError("CreateContainerConfigError", f"container {name} not found")
+        container = found
+    kind, _, resource = selector.resource.partition(".")
+    amounts = {"limits": container.resources.limits, "requests": container.resources.requests}.get(kind)
+    if amounts is None or not resource:
+        raise PlanError("CreateContainerConfigError", f"unsupported container resource : {selector.resource}")
+    if resource in amounts:
+        amount = parse(amounts[resource])
+    elif kind == "limits" and resource in ("cpu", "memory", "ephemeral-storage"):
+        have = {"cpu": node.cpus, "memory": node.memory, "ephemeral-storage": node.ephemeral_storage}
+        amount = Quantity(have[resource])
+    else:
+        amount = Quantity(0)
+    divisor = parse(selector.divisor)
+    if divisor.value == 0:
+        divisor = Quantity(1)
+    if resource == "cpu":
+        return str(-(-amount.milli() // divisor.milli()))
+    return str(-(-amount.whole() // divisor.whole()))
+
+
+def _from(pod: Pod, container: Container, source: EnvVarSource, inputs: ContainerInputs) -> str | None:
+    """The value of a `valueFrom`, or None for a kind that only `--ignore-unsupported` lets come this far: it was warned of then."""
+    if source.fieldRef is not None:
+        return field_value(pod, source.fieldRef.fieldPath, inputs.node, inputs.pod_ips, inputs.host_ips)
+    if source.resourceFieldRef is not None:
+        return resource_value(pod, container, source.resourceFieldRef, inputs.node)
+    return None
+
+
+def pod_environment(pod: Pod, container: Container, inputs: ContainerInputs) -> dict[str, str]:
+    """The variables that the manifest sets, in its order; of two with one name the later wins, at the place of the first.
+
+    Raises:
+        PlanError: CreateContainerConfigError.
+    """
+    result: dict[str, str] = {}
+    for variable in container.env:
+        if variable.valueFrom is not None:
+            value = _from(pod, container, variable.valueFrom, inputs)
+            if value is None:
+                continue
+        else:
+            value = expand(variable.value or "", result)
+        result[variable.name] = value
+    return result
+
+
+def environment(pod_env: Mapping[str, str], inputs: ContainerInputs, *, tty: bool) -> dict[str, str]:
+    """All variables of the container: the runtime's own, then the image's, then the pod's, each able to override those before."""
+    result = {"PATH": DEFAULT_PATH, "HOSTNAME": inputs.hostname}
+    if tty:
+        result["TERM"] = "xterm"
+    for entry in inputs.image_config.env:
+        name, _, value = entry.partition("=")
+        result[name] = value
+    result.update(pod_env)
+    result.setdefault("HOME", inputs.user.home or "/")
+    return result
+
+
+def as_strings(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """KEY=VALUE.
+
+    Raises:
+        PlanError: CreateContainerError, a NUL in it: no environment can hold that.
+    """
+    for name, value in variables.items():
+        if "\0" in name or "\0" in value:
+            raise PlanError("CreateContainerError", f"environment variable {name!r} has a NUL character in it")
+    return tuple(f"{name}={value}" for name, value in variables.items())
+
+
+def command_line(container: Container, image: ImageConfig, variables: Mapping[str, str]) -> tuple[str, ...]:
+    """argv: the pod's command or the image's entrypoint, then the pod's args or, with neither command nor args, the image's cmd.
+
+    Raises:
+        PlanError: CreateContainerError, there is nothing to run, or a NUL in it.
+    """
+    command = tuple(expand(word, variables) for word in container.command)
+    args = tuple(expand(word, variables) for word in container.args)
+    if not command:
+        command, args = image.entrypoint, args or image.cmd
+    argv = command + args
+    if not argv or not argv[0]:
+        raise PlanError(
+            "CreateContainerError",
+            f'container "{container.name}": no command specified',
+            details=f'Neither the pod nor the image "{container.image or ""}" says what to run.',
+            resolution="Give the container a command, or import the image with --cmd or --entrypoint.",
+        )
+    for word in argv:
+        if "\0" in word:
+            raise PlanError("CreateContainerError", f'container "{container.name}": {word!r} has a NUL character in it')
+    return argv
+
+
+def working_directory(container: Container, image: ImageConfig) -> str:
+    """Absolute.
+
+    Raises:
+        PlanError: CreateContainerError, a relative one.
+    """
+    directory = container.workingDir or image.workdir or "/"
+    if not directory.startswith("/"):
+        raise PlanError(
+            "CreateContainerError", f'container "{container.name}": the working directory {directory!r} is not absolute'
+        )
+    return directory

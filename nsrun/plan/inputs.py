@@ -1,0 +1,153 @@
+"""What a plan is made from besides the pod, and what it is: plain values that the caller looked up on the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nsrun.errors import NsrunError
+from nsrun.plan.capabilities import ALL_CAPABILITIES
+from nsrun.plan.ops import Flags, Op
+
+
+class PlanError(NsrunError):
+    """A pod that is valid but cannot be run as it is, in the kubelet's words.
+
+    `reason` is the reason of the waiting container or the failed pod (S-REASONS, S-ADMIT), e.g. CreateContainerConfigError.
+    """
+
+    code = "spec"
+
+    def __init__(self, reason: str, brief: str, *, details: str | None = None, resolution: str | None = None) -> None:
+        super().__init__(brief, details=details, resolution=resolution)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class RootBind:
+    """A part of the root file system that is taken from elsewhere: `source` (host path) at `target`, always read-only."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class RootFs:
+    """A root file system: directories for an overlay, topmost first, and what is bound into it."""
+
+    lowers: tuple[str, ...]
+    binds: tuple[RootBind, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image says about its processes (OCI image-spec config.md): the defaults that the pod overrides."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    """KEY=VALUE."""
+    user: str = ""
+    """`name`, `uid`, `name:group`, `uid:gid` or empty for root."""
+    workdir: str = ""
+    stop_signal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUser:
+    """A user as the image's /etc/passwd and /etc/group know it; `groups` are the groups that list it as a member."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    home: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device node of the machine, for privileged containers."""
+
+    path: str
+    kind: str
+    """`c` or `b`."""
+    major: int
+    minor: int
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What the machine is like, as far as programs depend on it."""
+
+    name: str = "localhost"
+    cpus: int = 1
+    memory: int = 0
+    """Bytes."""
+    ephemeral_storage: int = 0
+    """Bytes of the file system that containers write to."""
+    cgroup2: bool = False
+    """The machine has one unified cgroup tree (not a hybrid one)."""
+    capabilities: frozenset[str] = frozenset(ALL_CAPABILITIES)
+    """Those that the server can hand on."""
+    nofile: int = 0
+    """Hard limit of open files that the server can hand on; 0: leave as it is."""
+    thermal_throttle: tuple[str, ...] = ()
+    """/sys/devices/system/cpu/cpuN/thermal_throttle where that exists: masked."""
+    devices: tuple[Device, ...] = ()
+    """All of /dev, for privileged containers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerInputs:
+    """What one instance of a container needs to be known about its surroundings. All paths are the host's, absolute."""
+
+    rootfs: RootFs
+    image_config: ImageConfig
+    user: ImageUser
+    hostname: str
+    files_dir: str
+    """Directory with the pod's hosts, hostname and resolv.conf."""
+    shm_dir: str
+    """Where the sandbox program mounted the /dev/shm of the pod."""
+    instance_dir: str
+    """Directory with upper, work and merged of this instance."""
+    node: NodeFacts
+    pod_ips: tuple[str, ...] = ()
+    host_ips: tuple[str, ...] = ()
+    termination_log: str = ""
+    """File that the container sees as its terminationMessagePath; empty: none (S-TERMMSG)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxInputs:
+    """What the pod's sandbox needs: `shm_dir` is an empty directory of the host."""
+
+    shm_dir: str
+    node: NodeFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A descriptor that whoever runs a program opens for it.
+
+    kind `seccomp`: a sealed file with the filter for `profile` under these capabilities (`nsrun.security.seccomp_filter`).
+    """
+
+    kind: str
+    profile: str
+    capabilities: frozenset[str]
+
+
+FIRST_SLOT = 3
+"""Slots 0, 1 and 2 of a program are its standard streams (csrc/wire.h); `Program.slots` begins here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The operations between clone3 and execve, in order, and what they need."""
+
+    ops: tuple[Op, ...]
+    clone_flags: Flags = ""
+    """Namespaces that clone3 makes."""
+    join_flags: Flags = ""
+    """Namespaces of a running container that an exec enters before its program."""
+    slots: tuple[Slot, ...] = ()
