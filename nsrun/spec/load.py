@@ -1,0 +1,154 @@
+"""Manifest text → verdicts: what Kubernetes would say of every object in it, and the defaulted objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nsrun.errors import SpecError
+from nsrun.spec import model
+from nsrun.spec.decode import DecodeError, StrictError, check_kind, decode
+from nsrun.spec.defaults import set_defaults
+from nsrun.spec.documents import Document, read_documents
+from nsrun.spec.field_errors import FieldError
+from nsrun.spec.model import Object, Pod
+from nsrun.spec.validate import validate
+
+VerdictWord = Literal["valid", "invalid", "unknown-field", "decode-error", "other"]
+
+
+@dataclass
+class Verdict:
+    """What Kubernetes says of one object.
+
+    Attributes:
+        document: where it stands.
+        verdict: "valid"; "invalid": a rule of validation is broken; "unknown-field": strict decoding objects (unknown or
+            duplicate fields); "decode-error": it is not an object of its kind at all, or cannot be read; "other": an object
+            of a kind that nsrun knows of but does not read (a Service, a Deployment): its contents are not checked.
+        messages: the API server's messages, [] when valid.
+        paths: the field path of each message, "" where a message has none.
+        object: the defaulted object, for every verdict but "decode-error" and "other".
+        errors: for "invalid", the messages as data.
+    """
+
+    document: Document
+    verdict: VerdictWord
+    messages: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    object: Object | None = None
+    errors: list[FieldError] = field(default_factory=list)
+
+    @property
+    def raw(self) -> Any:
+        """The object as it was written, in JSON terms; None when it could not be read."""
+        return self.document.value
+
+    @property
+    def kind(self) -> str:
+        """The object's kind, "" when it has none."""
+        return self.document.kind
+
+    @property
+    def name(self) -> str:
+        """The object's name, "" when it has none."""
+        meta = self.raw.get("metadata") if isinstance(self.raw, dict) else None
+        name = meta.get("name") if isinstance(meta, dict) else None
+        return name if isinstance(name, str) else ""
+
+    def where(self, path: str = "") -> str:
+        """``file:line`` of a field of the object, of its first line for ""."""
+        return self.document.where(path)
+
+    def located_messages(self) -> list[str]:
+        """The messages, each behind ``file:line``."""
+        if self.document.error is not None:
+            return list(self.messages)
+        return [f"{self.where(path)}: {message}" for path, message in zip(self.paths, self.messages, strict=True)]
+
+    def require_valid(self) -> Object:
+        """The object, when it is valid.
+
+        Raises:
+            SpecError: it is not; the messages are in it with file, line and field path.
+        """
+        if self.verdict == "valid" and self.object is not None:
+            return self.object
+        if self.document.error is not None:
+            raise self.document.error
+        what = f"{self.kind or 'object'} {self.name!r}" if self.name else self.kind or "document"
+        if self.verdict == "other":
+            raise SpecError(
+                f"{self.where()}: {what} is not something nsrun runs",
+                resolution="nsrun runs Pods. Leave the other objects out.",
+            )
+        reason = {
+            "invalid": "is not valid",
+            "unknown-field": "has fields that Kubernetes does not know",
+            "decode-error": "does not fit its kind",
+        }[self.verdict]
+        raise SpecError(
+            f"{self.where()}: {what} {reason}",
+            details="\n".join(self.located_messages()),
+            resolution="Correct the manifest; a Kubernetes API server refuses it with the same words.",
+        )
+
+
+def load(data: bytes, name: str) -> list[Verdict]:
+    """Read, decode, default and validate everything in a manifest.
+
+    The items of a List are judged one by one, as kubectl does.
+
+    Args:
+        data: the file's bytes.
+        name: how messages call the file.
+
+    Raises:
+        SpecError: the input as a whole is not a manifest (see `read_documents`).
+    """
+    return [judge(part) for document in read_documents(data, name=name) for part in _parts(document)]
+
+
+def _parts(document: Document) -> Iterator[Document]:
+    value = document.value
+    if type(value) is dict and value.get("kind") == "List" and value.get("apiVersion") == "v1":
+        items = value.get("items")
+        if isinstance(items, list):
+            for index in range(len(items)):
+                yield from _parts(document.item(index))
+            return
+    yield document
+
+
+def judge(document: Document) -> Verdict:
+    """The verdict on one document."""
+    if document.error is not None:
+        return Verdict(document, "decode-error", [document.error.brief], [""])
+    try:
+        version, kind = check_kind(document)
+        if version != "v1" or kind not in model.ROOTS:
+            return Verdict(document, "other")
+        obj = decode(document)
+    except DecodeError as error:
+        return Verdict(document, "decode-error", [str(error)], [error.path])
+    except StrictError as error:
+        set_defaults(error.object)
+        return Verdict(document, "unknown-field", error.messages, error.paths, error.object)
+    set_defaults(obj)
+    # The same objection twice helps nobody; the API server folds them, too.
+    errors = {str(error): error for error in validate(obj)}
+    if not errors:
+        return Verdict(document, "valid", object=obj)
+    found = list(errors.values())
+    return Verdict(document, "invalid", list(errors), [error.path for error in found], obj, found)
+
+
+def pods(verdicts: list[Verdict]) -> list[Pod]:
+    """The pods among `verdicts`.
+
+    Raises:
+        SpecError: one of the objects is not valid; the first such is named.
+    """
+    objects = [verdict.require_valid() for verdict in verdicts if verdict.verdict != "other"]
+    return [obj for obj in objects if isinstance(obj, Pod)]

@@ -1,0 +1,274 @@
+"""What nsrun does with each field of a pod: ONE table, a row per field or subtree.
+
+Later work deletes rows or moves them to IMPLEMENTED; a test walks the whole Pod API and asks that every field has a row, so
+that nothing of a manifest is ever dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nsrun.spec.defaults import SCHEDULER_NAME, TERMINATION_MESSAGE_PATH
+from nsrun.spec.model import ApiStruct, Pod
+
+IMPLEMENTED = "implemented"
+NOT_APPLICABLE = "not-applicable"
+NOT_IMPLEMENTED = "not-implemented"
+
+_When = Callable[[Any, Pod, list[Any]], bool]
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A field of a pod that has no effect here.
+
+    Attributes:
+        path: the field, as in ``spec.volumes[0]``.
+        kind: "not-applicable": it has no meaning on one machine, the pod runs all the same; "not-implemented": nsrun
+            cannot do it yet, the pod is refused unless the user asks to ignore that.
+        message: one line for the user.
+    """
+
+    path: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What holds for the fields below `pattern`.
+
+    Attributes:
+        pattern: a path; ``[]`` stands for any index or key, a leading ``container`` for each of containers[] and
+            initContainers[]. A longer pattern wins.
+        status: IMPLEMENTED, NOT_APPLICABLE or NOT_IMPLEMENTED.
+        message: why, or what is meant.
+        fine: values that are no matter, given the value, the pod, and the objects around it (innermost last).
+    """
+
+    pattern: str
+    status: str
+    message: str = ""
+    fine: _When | None = None
+
+
+def _is(*values: Any) -> _When:
+    return lambda value, _pod, _around: value in values
+
+
+def _host_network_port(value: Any, pod: Pod, around: list[Any]) -> bool:
+    return bool(pod.spec.hostNetwork) and value == around[-1].containerPort
+
+
+def _sidecar(value: Any, _pod: Pod, around: list[Any]) -> bool:
+    return value == "Always" and any(around[-1] is container for container in _pod.spec.initContainers)
+
+
+_NO_CLUSTER = "nothing schedules pods here"
+_NO_API = "there is no Kubernetes API server to talk to"
+_ASSIGNED = "assigned by nsrun"
+_VOLUMES = "volumes are not implemented yet"
+_PROBES = "probes are not implemented yet"
+
+TABLE: tuple[Row, ...] = (
+    Row("kind", IMPLEMENTED),
+    Row("apiVersion", IMPLEMENTED),
+    # Metadata
+    Row("metadata.name", IMPLEMENTED),
+    Row("metadata.namespace", IMPLEMENTED),
+    Row("metadata.labels", IMPLEMENTED),
+    Row("metadata.annotations", IMPLEMENTED),
+    Row("metadata.generateName", NOT_IMPLEMENTED, "names are not generated: set metadata.name",
+        fine=lambda _value, pod, _around: bool(pod.metadata.name)),
+    Row("metadata.selfLink", NOT_APPLICABLE, _ASSIGNED),
+    Row("metadata.uid", NOT_APPLICABLE, _ASSIGNED),
+    Row("metadata.resourceVersion", NOT_APPLICABLE, _ASSIGNED),
+    Row("metadata.generation", NOT_APPLICABLE, _ASSIGNED),
+    Row("metadata.creationTimestamp", NOT_APPLICABLE, _ASSIGNED),
+    Row("metadata.deletionTimestamp", NOT_APPLICABLE, _ASSIGNED),
+    Row("metadata.deletionGracePeriodSeconds", NOT_APPLICABLE, _ASSIGNED),
+    Row("metadata.ownerReferences", NOT_APPLICABLE, "nothing here owns pods"),
+    Row("metadata.finalizers", NOT_IMPLEMENTED, "finalizers are not implemented yet"),
+    Row("metadata.managedFields", NOT_APPLICABLE, _NO_API),
+    Row("status", NOT_APPLICABLE, "the status is what nsrun observes"),
+    # Pod: life cycle
+    Row("spec.restartPolicy", IMPLEMENTED),
+    Row("spec.terminationGracePeriodSeconds", IMPLEMENTED),
+    Row("spec.activeDeadlineSeconds", NOT_IMPLEMENTED, "deadlines are not implemented yet"),
+    Row("spec.readinessGates", NOT_IMPLEMENTED, "readiness gates are not implemented yet"),
+    Row("spec.ephemeralContainers", NOT_IMPLEMENTED, "ephemeral containers are not implemented yet"),
+    Row("spec.volumes", NOT_IMPLEMENTED, _VOLUMES),
+    # Pod: network and names
+    Row("spec.hostname", IMPLEMENTED),
+    Row("spec.hostNetwork", IMPLEMENTED),
+    Row("spec.hostAliases", IMPLEMENTED),
+    Row("spec.dnsPolicy", NOT_IMPLEMENTED, "ClusterFirstWithHostNet is not implemented yet",
+        fine=_is("Default", "ClusterFirst", "None")),
+    Row("spec.dnsConfig", IMPLEMENTED),
+    Row("spec.enableServiceLinks", IMPLEMENTED),
+    Row("spec.subdomain", NOT_IMPLEMENTED, "subdomains are not implemented yet"),
+    Row("spec.setHostnameAsFQDN", NOT_IMPLEMENTED, "full domain names as hostnames are not implemented yet",
+        fine=_is(False)),
+    Row("spec.hostnameOverride", NOT_IMPLEMENTED, "hostnameOverride is not implemented yet"),
+    # Pod: namespaces
+    Row("spec.hostPID", NOT_IMPLEMENTED, "the host's PID namespace is not implemented yet"),
+    Row("spec.hostIPC", NOT_IMPLEMENTED, "the host's IPC namespace is not implemented yet"),
+    Row("spec.hostUsers", NOT_IMPLEMENTED, "user namespaces are not implemented yet", fine=_is(True)),
+    Row("spec.shareProcessNamespace", NOT_IMPLEMENTED, "a shared PID namespace is not implemented yet",
+        fine=_is(False)),
+    # Pod: security
+    Row("spec.securityContext.runAsUser", IMPLEMENTED),
+    Row("spec.securityContext.runAsGroup", IMPLEMENTED),
+    Row("spec.securityContext.runAsNonRoot", IMPLEMENTED),
+    Row("spec.securityContext.supplementalGroups", IMPLEMENTED),
+    Row("spec.securityContext.supplementalGroupsPolicy", IMPLEMENTED),
+    Row("spec.securityContext.seccompProfile", NOT_IMPLEMENTED, "seccomp profiles from files are not implemented yet",
+        fine=lambda value, _pod, _around: value.type != "Localhost"),
+    Row("spec.securityContext.appArmorProfile", NOT_IMPLEMENTED, "AppArmor profiles are not implemented yet",
+        fine=lambda value, _pod, _around: value.type == "Unconfined"),
+    Row("spec.securityContext.seLinuxOptions", NOT_IMPLEMENTED, "SELinux labels are not implemented yet"),
+    Row("spec.securityContext.seLinuxChangePolicy", NOT_APPLICABLE, "it matters only with SELinux labels"),
+    Row("spec.securityContext.fsGroup", NOT_IMPLEMENTED, "fsGroup is not implemented yet"),
+    Row("spec.securityContext.fsGroupChangePolicy", NOT_APPLICABLE, "it matters only with fsGroup"),
+    Row("spec.securityContext.sysctls", NOT_IMPLEMENTED, "sysctls are not implemented yet"),
+    Row("spec.securityContext.windowsOptions", NOT_APPLICABLE, "this is not Windows"),
+    Row("spec.os.name", NOT_IMPLEMENTED, "only Linux pods can run here", fine=_is("linux")),
+    # Pod: resources
+    Row("spec.resources", NOT_IMPLEMENTED, "resources of the whole pod are not implemented yet"),
+    Row("spec.resourceClaims", NOT_IMPLEMENTED, "resource claims are not implemented"),
+    Row("spec.overhead", NOT_IMPLEMENTED, "overhead is not implemented yet"),
+    Row("spec.runtimeClassName", NOT_IMPLEMENTED, "runtime classes are not implemented yet"),
+    # Pod: cluster
+    Row("spec.automountServiceAccountToken", NOT_APPLICABLE, _NO_API, fine=_is(False)),
+    Row("spec.serviceAccountName", NOT_APPLICABLE, _NO_API),
+    Row("spec.serviceAccount", NOT_APPLICABLE, _NO_API),
+    Row("spec.imagePullSecrets", NOT_APPLICABLE, "images are not pulled with a cluster's secrets"),
+    Row("spec.nodeName", NOT_APPLICABLE, _NO_CLUSTER),
+    Row("spec.nodeSelector", NOT_APPLICABLE, _NO_CLUSTER),
+    Row("spec.affinity", NOT_APPLICABLE, _NO_CLUSTER),
+    Row("spec.tolerations", NOT_APPLICABLE, _NO_CLUSTER),
+    Row("spec.topologySpreadConstraints", NOT_APPLICABLE, _NO_CLUSTER),
+    Row("spec.schedulerName", NOT_APPLICABLE, _NO_CLUSTER, fine=_is(SCHEDULER_NAME)),
+    Row("spec.schedulingGates", NOT_APPLICABLE, _NO_CLUSTER),
+    Row("spec.schedulingGroup", NOT_APPLICABLE, _NO_CLUSTER),
+    Row("spec.priorityClassName", NOT_APPLICABLE, _NO_CLUSTER),
+    Row("spec.priority", NOT_APPLICABLE, _NO_CLUSTER),
+    Row("spec.preemptionPolicy", NOT_APPLICABLE, _NO_CLUSTER),
+    # Containers
+    Row("container.name", IMPLEMENTED),
+    Row("container.image", IMPLEMENTED),
+    Row("container.imagePullPolicy", IMPLEMENTED),
+    Row("container.command", IMPLEMENTED),
+    Row("container.args", IMPLEMENTED),
+    Row("container.workingDir", IMPLEMENTED),
+    Row("container.env[].name", IMPLEMENTED),
+    Row("container.env[].value", IMPLEMENTED),
+    Row("container.env[].valueFrom", NOT_IMPLEMENTED, "environment from other objects is not implemented yet"),
+    Row("container.envFrom", NOT_IMPLEMENTED, "environment from other objects is not implemented yet"),
+    Row("container.ports[].name", IMPLEMENTED),
+    Row("container.ports[].containerPort", IMPLEMENTED),
+    Row("container.ports[].protocol", IMPLEMENTED),
+    Row("container.ports[].hostPort", NOT_IMPLEMENTED, "host ports are not implemented yet", fine=_host_network_port),
+    Row("container.ports[].hostIP", NOT_IMPLEMENTED, "host ports are not implemented yet"),
+    Row("container.stdin", IMPLEMENTED),
+    Row("container.stdinOnce", IMPLEMENTED),
+    Row("container.tty", IMPLEMENTED),
+    Row("container.terminationMessagePath", NOT_IMPLEMENTED, "termination messages are not implemented yet",
+        fine=_is(TERMINATION_MESSAGE_PATH)),
+    Row("container.terminationMessagePolicy", NOT_IMPLEMENTED, "termination messages are not implemented yet",
+        fine=_is("File")),
+    Row("container.resources", NOT_IMPLEMENTED, "resource requests and limits are not implemented yet"),
+    Row("container.resizePolicy", NOT_IMPLEMENTED, "resizing is not implemented yet"),
+    Row("container.restartPolicy", NOT_IMPLEMENTED, "restart policies of single containers are not implemented yet",
+        fine=_sidecar),
+    Row("container.restartPolicyRules", NOT_IMPLEMENTED,
+        "restart policies of single containers are not implemented yet"),
+    Row("container.volumeMounts", NOT_IMPLEMENTED, _VOLUMES),
+    Row("container.volumeDevices", NOT_IMPLEMENTED, _VOLUMES),
+    Row("container.livenessProbe", NOT_IMPLEMENTED, _PROBES),
+    Row("container.readinessProbe", NOT_IMPLEMENTED, _PROBES),
+    Row("container.startupProbe", NOT_IMPLEMENTED, _PROBES),
+    Row("container.lifecycle.postStart", NOT_IMPLEMENTED, "lifecycle hooks are not implemented yet"),
+    Row("container.lifecycle.preStop", NOT_IMPLEMENTED, "lifecycle hooks are not implemented yet"),
+    Row("container.lifecycle.stopSignal", NOT_IMPLEMENTED, "stop signals are not implemented yet"),
+    Row("container.securityContext.runAsUser", IMPLEMENTED),
+    Row("container.securityContext.runAsGroup", IMPLEMENTED),
+    Row("container.securityContext.runAsNonRoot", IMPLEMENTED),
+    Row("container.securityContext.capabilities", IMPLEMENTED),
+    Row("container.securityContext.privileged", IMPLEMENTED),
+    Row("container.securityContext.readOnlyRootFilesystem", IMPLEMENTED),
+    Row("container.securityContext.allowPrivilegeEscalation", IMPLEMENTED),
+    Row("container.securityContext.seccompProfile", NOT_IMPLEMENTED,
+        "seccomp profiles from files are not implemented yet",
+        fine=lambda value, _pod, _around: value.type != "Localhost"),
+    Row("container.securityContext.appArmorProfile", NOT_IMPLEMENTED, "AppArmor profiles are not implemented yet",
+        fine=lambda value, _pod, _around: value.type == "Unconfined"),
+    Row("container.securityContext.seLinuxOptions", NOT_IMPLEMENTED, "SELinux labels are not implemented yet"),
+    Row("container.securityContext.procMount", NOT_IMPLEMENTED, "an unmasked /proc is not implemented yet",
+        fine=_is("Default")),
+    Row("container.securityContext.windowsOptions", NOT_APPLICABLE, "this is not Windows"),
+)  # fmt: skip
+"""The rows, in the order of the API."""
+
+
+def _expand(rows: Iterable[Row]) -> dict[str, Row]:
+    table: dict[str, Row] = {}
+    for row in rows:
+        head, dot, rest = row.pattern.partition(".")
+        heads = ("spec.containers[]", "spec.initContainers[]") if head == "container" else (head,)
+        for start in heads:
+            table[start + dot + rest] = row
+    return table
+
+
+_ROWS = _expand(TABLE)
+
+
+def classify(pattern: str) -> Row | None:
+    """The row for a field, given as a pattern (``spec.containers[].env[].value``); None when it has none."""
+    while pattern:
+        row = _ROWS.get(pattern)
+        if row is not None:
+            return row
+        cut = max(pattern.rfind("."), pattern.rfind("["))
+        pattern = pattern[: max(cut, 0)]
+    return None
+
+
+def unsupported(pod: Pod) -> list[Unsupported]:
+    """The fields of a pod that have no effect here, in the order of the API.
+
+    Args:
+        pod: defaulted and valid.
+    """
+    found: list[Unsupported] = []
+    _walk(pod, "", "", pod, [], found)
+    return found
+
+
+def _walk(value: Any, path: str, pattern: str, pod: Pod, around: list[Any], found: list[Unsupported]) -> None:
+    if value is None or value == [] or value == {}:
+        return
+    row = _ROWS.get(pattern)
+    if row is not None:
+        if row.status == IMPLEMENTED or _is_empty(value) or (row.fine is not None and row.fine(value, pod, around)):
+            return
+        found.append(Unsupported(path, row.status, row.message))
+    elif isinstance(value, ApiStruct):
+        dot = "." if path else ""
+        for name in value.__struct_fields__:
+            child = getattr(value, name)
+            _walk(child, f"{path}{dot}{name}", f"{pattern}{dot}{name}", pod, [*around, value], found)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _walk(item, f"{path}[{index}]", f"{pattern}[]", pod, around, found)
+    else:
+        # A field without a row: a test keeps this from happening, and a user must still hear of it.
+        found.append(Unsupported(path, NOT_IMPLEMENTED, "nsrun does not know this field"))
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether an object says nothing (``status: {}``, ``resources: {}``)."""
+    return isinstance(value, ApiStruct) and value == type(value)()
