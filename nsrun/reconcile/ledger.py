@@ -121,8 +121,14 @@ def settle(observed: Observed, now: float) -> Observed:
 def request_restart(
     ledger: ContainerLedger, now: float, grace_s: float | None = None, reason: str = "pod restart"
 ) -> ContainerLedger:
-    """Ask that the container is stopped and started again, whatever its policy. Fold all instances in before."""
-    return replace(ledger, stop_requested_at=now, stop_grace_s=grace_s, stop_reason=reason)
+    """Ask that the container is stopped and started again, whatever its policy. Settle before, so that it is this instance.
+
+    Asking again before it has happened can only shorten the time that it has.
+    """
+    if ledger.stop_requested_at is None:
+        return replace(ledger, stop_requested_at=now, stop_grace_s=grace_s, stop_reason=reason)
+    graces = [grace for grace in (ledger.stop_grace_s, grace_s) if grace is not None]
+    return replace(ledger, stop_grace_s=min(graces, default=None))
 
 
 def instance_to_data(instance: Instance) -> dict[str, Any]:
