@@ -24,7 +24,7 @@ def describe(program: Program) -> list[str]:
         result.append(_line(f"setns(pidfd of the container, {program.join_flags})", "its namespaces"))
     for number, slot in enumerate(program.slots, 3):
         result.append(
-            _line(f"slot {number}: {slot.kind} {slot.profile}", f"made for {len(slot.capabilities)} capabilities")
+            _line(f"slot{number}={slot.kind}:{slot.profile}", f"made for {len(slot.capabilities)} capabilities")
         )
     result += [_line(op.describe(), op.why) for op in program.ops]
     return result

@@ -13,8 +13,9 @@ from __future__ import annotations
 import shlex
 import stat
 import struct
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import Struct
 
 Flags = str
 """Kernel names joined by `|`; the empty text is 0."""
@@ -47,14 +48,13 @@ def _propagation(flags: Flags) -> str:
     return ("r" if "MS_REC" in names else "") + kind
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
-    """What every operation has. `why` is for people only: it is printed, never encoded, and two ops that differ in it are equal."""
+class Op(Struct, frozen=True, kw_only=True):
+    """What every operation has. `why` is for people only: it is printed, never encoded."""
 
     code: ClassVar[str]
     """The name in `enum nsr_op_code` without `NSR_OP_`."""
 
-    why: str = field(default="", kw_only=True, compare=False)
+    why: str = ""
 
     def args(self) -> tuple[Operand, ...]:
         """At most six operands, in wire.h's order."""
@@ -72,8 +72,7 @@ class Op:
 # --- namespaces ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Unshare(Op):
+class Unshare(Op, frozen=True):
     """unshare(2)."""
 
     code: ClassVar[str] = "UNSHARE"
@@ -86,8 +85,7 @@ class Unshare(Op):
         return f"unshare({self.flags})"
 
 
-@dataclass(frozen=True, slots=True)
-class Setns(Op):
+class Setns(Op, frozen=True):
     """setns(2) with the descriptor in `slot`: a namespace's, or a pidfd together with several flags."""
 
     code: ClassVar[str] = "SETNS"
@@ -98,11 +96,10 @@ class Setns(Op):
         return (self.slot, self.flags)
 
     def describe(self) -> str:
-        return f"setns(slot {self.slot}, {self.flags})"
+        return f"setns($slot{self.slot}, {self.flags})"
 
 
-@dataclass(frozen=True, slots=True)
-class Hostname(Op):
+class Hostname(Op, frozen=True):
     """sethostname(2); at most 64 bytes."""
 
     code: ClassVar[str] = "HOSTNAME"
@@ -115,8 +112,7 @@ class Hostname(Op):
         return f"hostname {_quote(self.name)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Domainname(Op):
+class Domainname(Op, frozen=True):
     """setdomainname(2); at most 64 bytes."""
 
     code: ClassVar[str] = "DOMAINNAME"
@@ -129,8 +125,7 @@ class Domainname(Op):
         return f"domainname {_quote(self.name)}"
 
 
-@dataclass(frozen=True, slots=True)
-class LoopbackUp(Op):
+class LoopbackUp(Op, frozen=True):
     """The interface `lo` of the present network namespace up."""
 
     code: ClassVar[str] = "LOOPBACK_UP"
@@ -139,8 +134,7 @@ class LoopbackUp(Op):
         return "ip link set lo up"
 
 
-@dataclass(frozen=True, slots=True)
-class Sysctl(Op):
+class Sysctl(Op, frozen=True):
     """Writes `value` into /proc/sys/`name`; `name` has '/' between its parts."""
 
     code: ClassVar[str] = "SYSCTL"
@@ -157,8 +151,7 @@ class Sysctl(Op):
 # --- the root file system -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Private(Op):
+class Private(Op, frozen=True):
     """Propagation of every mount of a fresh mount namespace."""
 
     code: ClassVar[str] = "PRIVATE"
@@ -171,8 +164,7 @@ class Private(Op):
         return f"mount --make-{_propagation(self.flags)} /"
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay(Op):
+class Overlay(Op, frozen=True):
     """An overlay at the host path `target`; `lowers` with the topmost first; an empty `upper` makes it read-only."""
 
     code: ClassVar[str] = "OVERLAY"
@@ -201,8 +193,7 @@ class Overlay(Op):
         return f"mount -t overlay -o {_quote(','.join(options))} overlay {_quote(self.target)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Root(Op):
+class Root(Op, frozen=True):
     """Opens the container's future root at a host path: later targets are resolved in it. `bind`: binds it on itself first."""
 
     code: ClassVar[str] = "ROOT"
@@ -220,8 +211,7 @@ class Root(Op):
         return f"mount --bind {path} {path}; root={path}" if self.bind else f"root={path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Mount(Op):
+class Mount(Op, frozen=True):
     """A new file system at `target` in the root. `optional`: a kernel without this type is not an error."""
 
     code: ClassVar[str] = "MOUNT"
@@ -244,8 +234,7 @@ class Mount(Op):
         return f"mount -t {self.fstype} {flags}{self.fstype} $root{_quote(self.target)}{end}"
 
 
-@dataclass(frozen=True, slots=True)
-class Bind(Op):
+class Bind(Op, frozen=True):
     """A host path (or, with `slot`, a descriptor) at `target` in the root. `attributes` are set recursively with NSR_BIND_RREADONLY."""
 
     code: ClassVar[str] = "BIND"
@@ -272,17 +261,16 @@ class Bind(Op):
         elif "NSR_BIND_READONLY" in names:
             options.append("ro")
         if self.attributes:
-            options += [word for word in _attributes(self.attributes).split(",") if word not in options]
+            options += [word for word in _attributes(self.attributes).split(",") if word != "ro" or not options]
         if self.propagation:
             options.append(_propagation(self.propagation))
         flags = f" -o {','.join(options)}" if options else ""
-        source = _quote(self.source) if self.slot == NO_SLOT else f"/proc/self/fd/<slot {self.slot}>"
+        source = _quote(self.source) if self.slot == NO_SLOT else f"/proc/self/fd/$slot{self.slot}"
         end = " || true" if "NSR_BIND_OPTIONAL" in names else ""
         return f"mount {kind}{flags} {source} $root{_quote(self.target)}{end}"
 
 
-@dataclass(frozen=True, slots=True)
-class Propagation(Op):
+class Propagation(Op, frozen=True):
     """Propagation of the mount at `target` in the root."""
 
     code: ClassVar[str] = "PROPAGATION"
@@ -299,8 +287,7 @@ class Propagation(Op):
         return f"mount --make-{_propagation(self.flags)} $root{_quote(self.target)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Attr(Op):
+class Attr(Op, frozen=True):
     """mount_setattr(2) on the mount at `target` in the root."""
 
     code: ClassVar[str] = "ATTR"
@@ -323,8 +310,7 @@ class Attr(Op):
         return f"mount -o remount,bind,{','.join(words)} $root{_quote(self.target)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Mkdir(Op):
+class Mkdir(Op, frozen=True):
     """A directory in the root, with its parents (0755); an existing one is left as it is."""
 
     code: ClassVar[str] = "MKDIR"
@@ -344,8 +330,7 @@ class Mkdir(Op):
         return f"install -d -m {self.mode:04o}{owner} $root{_quote(self.path)}"
 
 
-@dataclass(frozen=True, slots=True)
-class File(Op):
+class File(Op, frozen=True):
     """An empty file in the root where none is: a mount point."""
 
     code: ClassVar[str] = "FILE"
@@ -362,8 +347,7 @@ class File(Op):
         return f"touch $root{_quote(self.path)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Symlink(Op):
+class Symlink(Op, frozen=True):
     """A symbolic link in the root; an existing entry is left as it is."""
 
     code: ClassVar[str] = "SYMLINK"
@@ -377,8 +361,7 @@ class Symlink(Op):
         return f"ln -s {_quote(self.text)} $root{_quote(self.path)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Mknod(Op):
+class Mknod(Op, frozen=True):
     """A device node in the root; where mknod is refused, the host's node of the same path is bound."""
 
     code: ClassVar[str] = "MKNOD"
@@ -399,8 +382,7 @@ class Mknod(Op):
         return f"mknod -m {self.mode:04o} $root{_quote(self.path)} {self.kind} {self.major} {self.minor}"
 
 
-@dataclass(frozen=True, slots=True)
-class Mask(Op):
+class Mask(Op, frozen=True):
     """Hides a path of the root: /dev/null over a file, an empty read-only tmpfs over a directory. A missing path is fine."""
 
     code: ClassVar[str] = "MASK"
@@ -413,8 +395,7 @@ class Mask(Op):
         return f"mask $root{_quote(self.path)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Readonly(Op):
+class Readonly(Op, frozen=True):
     """Makes a path of the root read-only with all that is mounted below. A missing path is fine."""
 
     code: ClassVar[str] = "READONLY"
@@ -428,8 +409,7 @@ class Readonly(Op):
         return f"mount --rbind -o ro=recursive {path} {path}"
 
 
-@dataclass(frozen=True, slots=True)
-class PivotRoot(Op):
+class PivotRoot(Op, frozen=True):
     """The root becomes /, and the old one is gone from this mount namespace."""
 
     code: ClassVar[str] = "PIVOT_ROOT"
@@ -441,8 +421,7 @@ class PivotRoot(Op):
 # --- the process --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Chdir(Op):
+class Chdir(Op, frozen=True):
     """chdir(2); `make`: a missing directory is made (0755, with parents)."""
 
     code: ClassVar[str] = "CHDIR"
@@ -460,8 +439,7 @@ class Chdir(Op):
         return f"mkdir -p {path} && cd {path}" if self.make else f"cd {path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Umask(Op):
+class Umask(Op, frozen=True):
     """umask(2)."""
 
     code: ClassVar[str] = "UMASK"
@@ -474,8 +452,7 @@ class Umask(Op):
         return f"umask {self.mask:04o}"
 
 
-@dataclass(frozen=True, slots=True)
-class Rlimit(Op):
+class Rlimit(Op, frozen=True):
     """setrlimit(2). `soft` and `hard` in the resource's own unit; -1 is no limit."""
 
     code: ClassVar[str] = "RLIMIT"
@@ -492,8 +469,7 @@ class Rlimit(Op):
         return f"prlimit --pid $$ --{name}={soft}:{hard}"
 
 
-@dataclass(frozen=True, slots=True)
-class OomScoreAdj(Op):
+class OomScoreAdj(Op, frozen=True):
     """Writes /proc/self/oom_score_adj (-1000..1000). `lenient`: to be refused a lower value (no CAP_SYS_RESOURCE) is not an error."""
 
     code: ClassVar[str] = "OOM_SCORE_ADJ"
@@ -508,8 +484,7 @@ class OomScoreAdj(Op):
         return f"echo {self.value} > /proc/self/oom_score_adj{end}"
 
 
-@dataclass(frozen=True, slots=True)
-class Setsid(Op):
+class Setsid(Op, frozen=True):
     """setsid(2)."""
 
     code: ClassVar[str] = "SETSID"
@@ -518,8 +493,7 @@ class Setsid(Op):
         return "setsid"
 
 
-@dataclass(frozen=True, slots=True)
-class Stdio(Op):
+class Stdio(Op, frozen=True):
     """Descriptors 0, 1 and 2 from slots; -1 is /dev/null."""
 
     code: ClassVar[str] = "STDIO"
@@ -531,14 +505,12 @@ class Stdio(Op):
         return (self.stdin, self.stdout, self.stderr)
 
     def describe(self) -> str:
-        words = [
-            "/dev/null" if slot == NO_SLOT else f"<slot {slot}>" for slot in (self.stdin, self.stdout, self.stderr)
-        ]
-        return f"exec <{words[0]} >{words[1]} 2>{words[2]}"
+        streams = ((self.stdin, "<"), (self.stdout, ">"), (self.stderr, "2>"))
+        words = (f"{to}/dev/null" if slot == NO_SLOT else f"{to}&$slot{slot}" for slot, to in streams)
+        return f"exec {' '.join(words)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal(Op):
+class Terminal(Op, frozen=True):
     """A new pseudo-terminal as 0, 1, 2 and controlling terminal; its master goes up the report socket.
 
     `console`: it is bound at /dev/console as well, for programs that want one there.
@@ -560,8 +532,7 @@ class Terminal(Op):
         return f"{owner}exec <>/dev/pts/N >&0 2>&0{size}{console}"
 
 
-@dataclass(frozen=True, slots=True)
-class StdioOwner(Op):
+class StdioOwner(Op, frozen=True):
     """Gives those of descriptors 0, 1 and 2 that are pipes, sockets or terminals to `uid`, so that /dev/stdout can be opened by it."""
 
     code: ClassVar[str] = "STDIO_OWNER"
@@ -574,8 +545,7 @@ class StdioOwner(Op):
         return f"chown {self.uid} <&0 >&1 2>&2"
 
 
-@dataclass(frozen=True, slots=True)
-class CloseRest(Op):
+class CloseRest(Op, frozen=True):
     """Close-on-exec on every descriptor from 3 up."""
 
     code: ClassVar[str] = "CLOSE_REST"
@@ -584,8 +554,7 @@ class CloseRest(Op):
         return "close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)"
 
 
-@dataclass(frozen=True, slots=True)
-class User(Op):
+class User(Op, frozen=True):
     """setgroups(2), setresgid(2), setresuid(2), in this order."""
 
     code: ClassVar[str] = "USER"
@@ -605,8 +574,7 @@ class User(Op):
         return f"setpriv --reuid {self.uid} --regid {self.gid} {groups}"
 
 
-@dataclass(frozen=True, slots=True)
-class Keepcaps(Op):
+class Keepcaps(Op, frozen=True):
     """PR_SET_KEEPCAPS: permitted capabilities outlive a change of uid."""
 
     code: ClassVar[str] = "KEEPCAPS"
@@ -619,8 +587,7 @@ class Keepcaps(Op):
         return f"prctl(PR_SET_KEEPCAPS, {int(self.on)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Bounding(Op):
+class Bounding(Op, frozen=True):
     """Drops all but these from the capability bounding set."""
 
     code: ClassVar[str] = "BOUNDING"
@@ -633,8 +600,7 @@ class Bounding(Op):
         return f"setpriv --bounding-set {_capabilities(self.keep)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Caps(Op):
+class Caps(Op, frozen=True):
     """capset(2), and the ambient set."""
 
     code: ClassVar[str] = "CAPS"
@@ -665,8 +631,7 @@ def _capabilities(flags: Flags) -> str:
     return ",".join(["-all", *(f"+{name}" for name in names)])
 
 
-@dataclass(frozen=True, slots=True)
-class NoNewPrivs(Op):
+class NoNewPrivs(Op, frozen=True):
     """PR_SET_NO_NEW_PRIVS."""
 
     code: ClassVar[str] = "NO_NEW_PRIVS"
@@ -675,8 +640,7 @@ class NoNewPrivs(Op):
         return "setpriv --no-new-privs"
 
 
-@dataclass(frozen=True, slots=True)
-class Seccomp(Op):
+class Seccomp(Op, frozen=True):
     """Installs the filter (an array of struct sock_filter) that the descriptor in `slot` holds."""
 
     code: ClassVar[str] = "SECCOMP"
@@ -686,11 +650,10 @@ class Seccomp(Op):
         return (self.slot,)
 
     def describe(self) -> str:
-        return f"seccomp(SECCOMP_SET_MODE_FILTER, <slot {self.slot}>)"
+        return f"seccomp(SECCOMP_SET_MODE_FILTER, $slot{self.slot})"
 
 
-@dataclass(frozen=True, slots=True)
-class Pdeathsig(Op):
+class Pdeathsig(Op, frozen=True):
     """PR_SET_PDEATHSIG; then ends the process if the parent is gone already."""
 
     code: ClassVar[str] = "PDEATHSIG"
@@ -703,8 +666,7 @@ class Pdeathsig(Op):
         return f"setpriv --pdeathsig {self.signal.removeprefix('SIG').lower()}"
 
 
-@dataclass(frozen=True, slots=True)
-class SignalsDefault(Op):
+class SignalsDefault(Op, frozen=True):
     """Every signal's disposition to SIG_DFL, none blocked."""
 
     code: ClassVar[str] = "SIGNALS_DEFAULT"
@@ -713,8 +675,7 @@ class SignalsDefault(Op):
         return "env --default-signal"
 
 
-@dataclass(frozen=True, slots=True)
-class Dumpable(Op):
+class Dumpable(Op, frozen=True):
     """PR_SET_DUMPABLE."""
 
     code: ClassVar[str] = "DUMPABLE"
@@ -727,8 +688,7 @@ class Dumpable(Op):
         return f"prctl(PR_SET_DUMPABLE, {int(self.on)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Env(Op):
+class Env(Op, frozen=True):
     """The whole environment, as KEY=VALUE."""
 
     code: ClassVar[str] = "ENV"
@@ -741,8 +701,7 @@ class Env(Op):
         return " ".join(["env -i", *map(_quote, self.variables)])
 
 
-@dataclass(frozen=True, slots=True)
-class Exec(Op):
+class Exec(Op, frozen=True):
     """execve(2) of `argv`; a file without '/' is searched in PATH of `Env`."""
 
     code: ClassVar[str] = "EXEC"
