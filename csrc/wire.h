@@ -124,7 +124,7 @@ enum nsr_report_kind {
  * Slots of a program that START or EXEC runs: 0, 1 and 2 are always its standard streams (-1, thus /dev/null in NSR_OP_STDIO,
  * where there is none; all three are -1 with NSR_START_TERMINAL), and the descriptors of the message that are "slots" below
  * follow from 3 on. START: the shim makes the pipes. EXEC without NSR_START_TERMINAL: the first three of the slots are stdin, stdout, stderr.
- * A program that SANDBOX runs has no slots.
+ * SANDBOX: the slots of its program are numbered from 0.
  */
 
 /*
@@ -136,7 +136,7 @@ enum nsr_message_type {
 	/* requests */
 	NSR_MSG_HELLO = 1,		/* -> HELLO: u.hello */
 	NSR_MSG_SUBSCRIBE = 2,		/* -> OK; from then on events come on this connection */
-	NSR_MSG_SANDBOX = 3,		/* fd0 program, run by the shim in itself, once -> OK or FAILED */
+	NSR_MSG_SANDBOX = 3,		/* fd0 program, then its slots; run by the shim in itself, once -> OK or FAILED */
 	NSR_MSG_NETWORK = 4,		/* -> OK with fd0 the network namespace, fd1 a NETLINK_ROUTE SOCK_DGRAM socket opened in it */
 	NSR_MSG_START = 5,		/* u.start; fd0 program, fd1 log file, fd2 cgroup directory or absent (flag), then the program's slots -> STARTED or FAILED */
 	NSR_MSG_EXEC = 6,		/* u.start with target; fd0 program, fd1 status socket, fd2 cgroup directory or absent (flag: the target's own is taken), then stdin, stdout, stderr (absent with TERMINAL), then slots -> OK (accepted) or FAILED; everything else goes to the status socket */

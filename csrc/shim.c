@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shim.c - nsrun-shim: one per pod. Owns the pod's namespaces, makes its processes, reaps them, pumps their output, remembers how they ended.
+ *
+ * usage: nsrun-shim NAME      (NAME is for ps)
+ *
+ * Inherits: 3 a listening SOCK_SEQPACKET socket, 4 the pod's directory, 5 a locked lock file whose lock lives as long as we do.
+ * Runs as root in the host's mount and PID namespace; in network, IPC and UTS namespaces of its own after SANDBOX. Its parent is init.
+ * It sleeps in one place, the epoll_wait() below, and ends in one: QUIT. What may fail fails before it says that it is ready.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include "shim.h"
+#include "sys.h"
+
+struct shim shim;
+
+static int64_t clock_read(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+int64_t shim_now(void)
+{
+	return clock_read(CLOCK_MONOTONIC);
+}
+
+int64_t shim_clock(void)
+{
+	return clock_read(CLOCK_REALTIME);
+}
+
+static int control(int operation, int fd, uint32_t events, enum source source, int index)
+{
+	struct epoll_event event = {.events = events, .data.u64 = (uint64_t)source << 32 | (uint32_t)index};
+
+	return sys_answer(epoll_ctl(shim.epoll, operation, fd, &event));
+}
+
+int shim_watch(int fd, uint32_t events, enum source source, int index)
+{
+	return control(EPOLL_CTL_ADD, fd, events, source, index);
+}
+
+int shim_rewatch(int fd, uint32_t events, enum source source, int index)
+{
+	return control(EPOLL_CTL_MOD, fd, events, source, index);
+}
+
+void shim_close(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void signal_event(void)
+{
+	struct signalfd_siginfo info;
+
+	/* One pending SIGCHLD may stand for many children: who is gone is asked of the kernel. */
+	while (read(shim.signal_fd, &info, sizeof(info)) == sizeof(info))
+		;
+	process_reap();
+}
+
+static void dispatch(const struct epoll_event *event)
+{
+	int index = (int)(uint32_t)event->data.u64;
+
+	switch ((enum source)(event->data.u64 >> 32)) {
+	case SOURCE_SIGNAL:
+		signal_event();
+		break;
+	case SOURCE_LISTENER:
+		client_accept();
+		break;
+	case SOURCE_CLIENT:
+		client_event(index, event->events);
+		break;
+	case SOURCE_REPORT:
+		instance_report(index);
+		break;
+	case SOURCE_EXEC_REPORT:
+		exec_report(index);
+		break;
+	case SOURCE_STREAM:
+		log_event(index / 2, index % 2);
+		break;
+	case SOURCE_ATTACH:
+		attach_event(index, event->events);
+		break;
+	}
+}
+
+static int milliseconds_until(int64_t when, int64_t now)
+{
+	if (when == NEVER)
+		return -1;
+	if (when <= now)
+		return 0;
+	when = (when - now + MILLISECOND - 1) / MILLISECOND;
+	return when < 3600000 ? (int)when : 3600000;
+}
+
+static void loop(void)
+{
+	struct epoll_event events[64];
+
+	while (!shim.quit) {
+		int64_t now = shim_now();
+		int64_t next = log_timers(now);
+		int64_t other = instance_timers(now);
+		int n;
+
+		next = other < next ? other : next;
+		other = attach_timers(now);
+		next = other < next ? other : next;
+		n = epoll_wait(shim.epoll, events, sizeof(events) / sizeof(events[0]), milliseconds_until(next, shim_now()));
+		for (int i = 0; i < n && !shim.quit; i++)
+			dispatch(&events[i]);
+	}
+}
+
+/* Standard streams that belong to nobody: /dev/null, and shim.log for what a sanitizer or the C library may have to say. */
+static int streams(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int log = openat(FD_DIRECTORY, "shim.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (null < 0)
+		return -errno;
+	if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(log >= 0 ? log : null, 2) < 0)
+		return -errno;
+	if (null > FD_LOCK)
+		close(null);
+	if (log > FD_LOCK)
+		close(log);
+	return 0;
+}
+
+static int inherited(void)
+{
+	struct stat stat;
+	int type = 0;
+	socklen_t size = sizeof(type);
+
+	if (getsockopt(FD_LISTENER, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+		return -errno;
+	if (type != SOCK_SEQPACKET)
+		return -EPROTOTYPE;
+	if (fstat(FD_DIRECTORY, &stat) < 0)
+		return -errno;
+	if (!S_ISDIR(stat.st_mode))
+		return -ENOTDIR;
+	if (fstat(FD_LOCK, &stat) < 0)
+		return -errno;
+	for (int fd = FD_LISTENER; fd <= FD_LOCK; fd++)
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+			return -errno;
+	return fcntl(FD_LISTENER, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+/* Everything that may fail. Runs in the process that stays: a signalfd in an epoll set belongs to the process that put it there. */
+static int prepare(void)
+{
+	struct rlimit files;
+	sigset_t signals;
+	int error;
+
+	if (setsid() < 0 || chdir("/") < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		return -errno;
+	umask(0077);
+	error = streams();
+	if (error < 0)
+		return error;
+
+	/* SIGTERM and the like are not for us: only QUIT ends a shim, and SIGKILL. */
+	sigfillset(&signals);
+	sigprocmask(SIG_SETMASK, &signals, NULL);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGCHLD);
+	shim.signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	shim.epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (shim.signal_fd < 0 || shim.epoll < 0)
+		return -errno;
+
+	/* A full table needs more descriptors than the usual soft limit; a lower hard limit makes a start fail with EMFILE, cleanly. */
+	if (getrlimit(RLIMIT_NOFILE, &shim.files) < 0)
+		return -errno;
+	files = (struct rlimit){.rlim_cur = shim.files.rlim_max, .rlim_max = shim.files.rlim_max};
+	setrlimit(RLIMIT_NOFILE, &files);
+
+	if (mkdirat(FD_DIRECTORY, "containers", 0700) < 0 && errno != EEXIST)
+		return -errno;
+	shim.records_fd = openat(FD_DIRECTORY, "containers", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	shim.own_pid_ns = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	if (shim.records_fd < 0 || shim.own_pid_ns < 0)
+		return -errno;
+	shim.started_ns = shim_clock();
+
+	error = shim_watch(shim.signal_fd, EPOLLIN, SOURCE_SIGNAL, 0);
+	return error < 0 ? error : shim_watch(FD_LISTENER, EPOLLIN, SOURCE_LISTENER, 0);
+}
+
+/* The process that was started waits here for the shim's errno and ends with it: 0 when the shim serves. */
+static int wait_until_ready(int fd)
+{
+	unsigned char answer;
+
+	return read(fd, &answer, 1) == 1 ? answer : ECHILD;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned char answer;
+	int ready[2];
+	int error;
+
+	(void)argv;
+	if (argc != 2)
+		return EINVAL;
+	error = inherited();
+	if (error < 0)
+		return -error;
+	sys_close_range(FD_LOCK + 1, ~0U, 0);
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		return errno;
+	switch (fork()) {
+	case -1:
+		return errno;
+	case 0:
+		break;
+	default:
+		close(ready[1]);
+		_exit(wait_until_ready(ready[0]));
+	}
+	close(ready[0]);
+	error = prepare();
+	answer = (unsigned char)-error;
+	if (write(ready[1], &answer, 1) != 1 || error < 0)
+		_exit(1);
+	close(ready[1]);
+	loop();
+	return 0;
+}

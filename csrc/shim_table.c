@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shim_table.c - the instances, and their records in the pod's directory.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include "shim.h"
+
+int table_find(const char *id)
+{
+	for (int i = 0; i < shim.n_instances; i++) {
+		enum phase phase = shim.instances[i].phase;
+
+		if (phase != PHASE_FREE && phase != PHASE_FORGOTTEN && memcmp(shim.instances[i].record.id, id, NSR_ID_LEN) == 0)
+			return i;
+	}
+	return -ENOENT;
+}
+
+int table_new(const char *id)
+{
+	if (table_find(id) >= 0)
+		return -EEXIST;
+	for (int i = 0; i < MAX_INSTANCES; i++) {
+		struct instance *instance = &shim.instances[i];
+
+		if (instance->phase != PHASE_FREE)
+			continue;
+		memset(instance, 0, sizeof(*instance));
+		instance->pidfd = instance->report_fd = instance->cgroup_fd = instance->stdin_fd = -1;
+		log_init(&instance->log, -1);
+		if (i >= shim.n_instances)
+			shim.n_instances = i + 1;
+		return i;
+	}
+	return -ENOBUFS;
+}
+
+void table_free(int index)
+{
+	struct instance *instance = &shim.instances[index];
+
+	attach_end(index);
+	log_close(&instance->log);
+	shim_close(&instance->pidfd);
+	shim_close(&instance->report_fd);
+	shim_close(&instance->cgroup_fd);
+	shim_close(&instance->stdin_fd);
+	instance->phase = PHASE_FREE;
+	while (shim.n_instances > 0 && shim.instances[shim.n_instances - 1].phase == PHASE_FREE)
+		shim.n_instances--;
+}
+
+int table_running(void)
+{
+	int running = 0;
+
+	for (int i = 0; i < shim.n_instances; i++) {
+		enum phase phase = shim.instances[i].phase;
+
+		running += phase == PHASE_SETUP || phase == PHASE_RUNNING || phase == PHASE_DRAINING;
+	}
+	for (int i = 0; i < shim.n_execs; i++)
+		running += shim.execs[i].used;
+	return running;
+}
+
+int table_known(void)
+{
+	int known = 0;
+
+	for (int i = 0; i < shim.n_instances; i++)
+		known += shim.instances[i].phase != PHASE_FREE && shim.instances[i].phase != PHASE_FORGOTTEN;
+	return known;
+}
+
+/*
+ * The first write makes the file and thereby takes its room on disk; later ones overwrite it, in one write that a kill cannot cut
+ * in two.
+ */
+int record_write(struct instance *instance, int create)
+{
+	int flags = O_WRONLY | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0);
+	int fd = openat(shim.records_fd, instance->record.id, flags, 0600);
+	int error = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = pwrite(fd, &instance->record, sizeof(instance->record), 0);
+	if (n != sizeof(instance->record))
+		error = n < 0 ? -errno : -ENOSPC;
+	close(fd);
+	if (error < 0 && create)
+		unlinkat(shim.records_fd, instance->record.id, 0);
+	return error;
+}
+
+int record_remove(const struct instance *instance)
+{
+	return unlinkat(shim.records_fd, instance->record.id, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
