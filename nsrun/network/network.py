@@ -120,7 +120,8 @@ class Network:
         # if_nameindex: a server without pods must not pay for pyroute2 to see that there is nothing.
         names = [name for _, name in socket.if_nameindex()]
         gone = [name for name in names if name.startswith(self.config.link_prefix) and name not in wanted]
-        if gone and await self._call(lambda: self._mark(gone)):
+        if gone:
+            await self._call(lambda: self._mark(gone))
             await self._sweep()
         freed = await self._call(lambda: self.leases.collect(alive))
         return gone + freed

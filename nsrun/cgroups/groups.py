@@ -1,0 +1,319 @@
+"""Pods' and containers' cgroups below one base directory."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import select
+import signal
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from nsrun.cgroups.layout import Layout, detect, own_cgroup
+from nsrun.errors import NsrunError, StepError
+
+BASE_VARIABLE = "NSRUN_CGROUP_BASE"
+POD_PREFIX = "pod-"
+SUPERVISOR = "supervisor"
+PATIENCE = 10.0
+"""Seconds that killed processes have to go; longer means one is stuck in the kernel."""
+
+
+def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str]) -> Path | None:
+    """The directory for the cgroups of one root, made if it was not there; None where the layout has none.
+
+    In this order: NSRUN_CGROUP_BASE; what an earlier server of this root recorded in `run_dir/cgroup-base` (its pods still live there); the
+    server's own cgroup when systemd delegated it (`Delegate=yes`), the server moving into the leaf `supervisor` beside the pods, as a
+    cgroup with controllers may not hold processes of its own; else `nsrun` at the top of the tree, with a hash of `root` if there is one.
+
+    Args:
+        layout: what `detect` found.
+        root: of the server; None for the machine's own.
+        run_dir: the server's run directory; must exist.
+
+    Raises:
+        StepError: the directory cannot be made.
+    """
+    named = os.environ.get(BASE_VARIABLE)
+    if layout.mount is None:
+        return None
+    record = Path(run_dir, "cgroup-base")
+    if named:
+        base = Path(named)
+    else:
+        recorded = _recorded(record, layout.mount)
+        base = recorded or _delegated(layout.mount) or layout.mount / _name(root)
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        if _recorded(record, layout.mount) != base:
+            temporary = record.with_name(".cgroup-base.new")
+            temporary.write_text(f"{base}\n", encoding="utf-8")
+            os.replace(temporary, record)
+    except OSError as error:
+        raise StepError(
+            "make cgroup", str(base), error.errno or 0, what="containers cannot be held together"
+        ) from error
+    return base
+
+
+def _name(root: str | os.PathLike[str] | None) -> str:
+    if root is None:
+        return "nsrun"
+    return f"nsrun-{hashlib.sha256(os.path.realpath(root).encode()).hexdigest()[:8]}"
+
+
+def _recorded(record: Path, mount: Path) -> Path | None:
+    try:
+        base = Path(record.read_text(encoding="utf-8").strip())
+    except (OSError, ValueError):
+        return None
+    return base if base.is_relative_to(mount) and base.is_dir() else None
+
+
+def _delegated(mount: Path) -> Path | None:
+    """The subtree that systemd gave to this process, freed of the process itself."""
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        own = own_cgroup(file.read())
+    if own is None or own == "/":
+        return None
+    unit = mount / own.lstrip("/")
+    if unit.name == SUPERVISOR:
+        unit = unit.parent
+    if not _marked_delegated(unit):
+        return None
+    try:
+        (unit / SUPERVISOR).mkdir(exist_ok=True)
+        (unit / SUPERVISOR / "cgroup.procs").write_text("0", encoding="ascii")
+    except OSError as error:
+        raise StepError("move the server to", str(unit / SUPERVISOR), error.errno or 0) from error
+    return unit / "pods"
+
+
+def _marked_delegated(unit: Path) -> bool:
+    # systemd notes its promise in an extended attribute; which of the two depends on its version (org.freedesktop.systemd1(5), Delegate=).
+    for name in ("trusted.delegate", "user.delegate"):
+        try:
+            if os.getxattr(unit, name) == b"1":
+                return True
+        except OSError:
+            continue
+    return False
+
+
+class Cgroups:
+    """Makes, kills and removes cgroups. Every call blocks: microseconds, or as long as killed processes take to go.
+
+    Args:
+        base: an existing cgroup directory, see `choose_base`; None makes every call do nothing.
+        layout: what `detect` found; looked up when left out.
+    """
+
+    def __init__(self, base: Path | None, layout: Layout | None = None) -> None:
+        self.base = base
+        self.layout = layout if layout is not None else detect()
+
+    def create_pod(self, pod_uid: str) -> None:
+        """Make the pod's cgroup; one that is there is fine.
+
+        Raises:
+            StepError: it cannot be made.
+        """
+        if self.base is not None:
+            self._make(self._pod(pod_uid))
+
+    def create_container(self, pod_uid: str, container_id: str) -> int | None:
+        """Make a container's cgroup, and the pod's if need be.
+
+        Returns:
+            A descriptor of its directory for CLONE_INTO_CGROUP, the caller's to close; None where there are no cgroups.
+
+        Raises:
+            StepError: it cannot be made.
+        """
+        if self.base is None:
+            return None
+        path = self._pod(pod_uid) / container_id
+        self._make(path)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def processes(self, pod_uid: str, container_id: str | None = None) -> list[int]:
+        """Pids of the pod's, or one container's, living processes, cgroups below included; 0 for one outside of our PID namespace."""
+        path = self._path(pod_uid, container_id)
+        return [] if path is None else list(_processes(path))
+
+    def kill_pod(self, pod_uid: str) -> None:
+        """SIGKILL to every process of the pod. Returns before they are gone; a pod without cgroup is fine.
+
+        Raises:
+            StepError: the kernel refuses.
+        """
+        self._kill(self._path(pod_uid, None))
+
+    def kill_container(self, pod_uid: str, container_id: str) -> None:
+        """SIGKILL to every process of one container, as `kill_pod`."""
+        self._kill(self._path(pod_uid, container_id))
+
+    def remove_container(self, pod_uid: str, container_id: str, *, patience: float = PATIENCE) -> None:
+        """Kill what is left in a container's cgroup, wait until it is empty, remove it.
+
+        Args:
+            patience: seconds to wait for killed processes.
+
+        Raises:
+            NsrunError: a process cannot be killed; it names the pids.
+        """
+        self._remove(self._path(pod_uid, container_id), patience)
+
+    def remove_pod(self, pod_uid: str, *, patience: float = PATIENCE) -> None:
+        """As `remove_container`, for the whole pod."""
+        self._remove(self._path(pod_uid, None), patience)
+
+    def pods(self) -> list[str]:
+        """Uids of the pods that have a cgroup."""
+        if self.base is None:
+            return []
+        try:
+            names = os.listdir(self.base)
+        except FileNotFoundError:
+            return []
+        return [name.removeprefix(POD_PREFIX) for name in names if name.startswith(POD_PREFIX)]
+
+    def collect(self, alive: Collection[str]) -> list[str]:
+        """Remove the cgroups, and kill what lives in them, of pods that are not in `alive` (uids); the uids that went."""
+        gone = [uid for uid in self.pods() if uid not in alive]
+        for uid in gone:
+            self.kill_pod(uid)
+        for uid in gone:
+            self.remove_pod(uid)
+        return gone
+
+    def close(self, *, remove: bool = False) -> None:
+        """With `remove` the base goes too, and with it every pod's cgroup."""
+        if remove and self.base is not None:
+            self.collect(())
+            try:
+                os.rmdir(self.base)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                    raise StepError("remove cgroup", str(self.base), error.errno or 0) from error
+
+    def _pod(self, pod_uid: str) -> Path:
+        assert self.base is not None
+        return self.base / f"{POD_PREFIX}{pod_uid}"
+
+    def _path(self, pod_uid: str, container_id: str | None) -> Path | None:
+        if self.base is None:
+            return None
+        return self._pod(pod_uid) / container_id if container_id is not None else self._pod(pod_uid)
+
+    def _make(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StepError(
+                "make cgroup", str(path), error.errno or 0, what="the container cannot be held together"
+            ) from error
+
+    def _kill(self, path: Path | None) -> None:
+        if path is None:
+            return
+        try:
+            if self.layout.kill:
+                _write(path / "cgroup.kill", "1")
+            else:
+                _kill_frozen(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise StepError("kill cgroup", str(path), error.errno or 0) from error
+
+    def _remove(self, path: Path | None, patience: float) -> None:
+        if path is None:
+            return
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                _remove_tree(path)
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise StepError("remove cgroup", str(path), error.errno or 0) from error
+            self._kill(path)
+            if not _wait_for(path, "populated", "0", deadline - time.monotonic()):
+                pids = ", ".join(map(str, _processes(path)))
+                raise NsrunError(
+                    f"cannot remove cgroup {path}: processes {pids} do not end {patience:.0f} s after SIGKILL",
+                    details="A process in uninterruptible sleep (state D in ps) waits for a device or a network file system.",
+                    resolution="See what it waits for: cat /proc/PID/stack. Then take the pod down again.",
+                    code="step",
+                )
+
+
+def _remove_tree(path: Path) -> None:
+    for directory, _, _ in os.walk(path, topdown=False):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            continue
+
+
+def _processes(path: Path) -> Iterator[int]:
+    for directory, _, _ in os.walk(path):
+        try:
+            with open(os.path.join(directory, "cgroup.procs"), encoding="ascii") as file:
+                yield from [int(line) for line in file]
+        except OSError as error:
+            # Gone meanwhile (ENODEV while open), or a threaded cgroup, whose processes its parent lists.
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                raise
+
+
+def _kill_frozen(path: Path) -> None:
+    """What cgroup.kill does, for kernels before it: nobody forks while frozen, and SIGKILL reaches the frozen."""
+    _write(path / "cgroup.freeze", "1")
+    try:
+        _wait_for(path, "frozen", "1", 1.0)
+        for pid in _processes(path):
+            try:
+                if pid > 0:
+                    os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+    finally:
+        _write(path / "cgroup.freeze", "0")
+
+
+def _wait_for(path: Path, key: str, value: str, seconds: float) -> bool:
+    """Sleep until a line `key value` stands in cgroup.events: the kernel wakes a poll(2) for POLLPRI on each change (cgroups(7))."""
+    deadline = time.monotonic() + seconds
+    try:
+        fd = os.open(path / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLPRI)
+        while True:
+            # Read before poll: reading is also what arms the next wake-up.
+            if f"{key} {value}" in os.pread(fd, 4096, 0).decode("ascii").splitlines():
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            poll.poll(left * 1000)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return True
+        raise
+    finally:
+        os.close(fd)
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
