@@ -33,7 +33,7 @@ from nsrun.native.calls import (
     umount2,
     unshare,
 )
-from nsrun.native.program import Child, ProgramError, RawOp, apply, clone3, decode, encode, run
+from nsrun.native.program import Child, ProgramError, RawOp, apply, clone3, decode, encode, flags, run
 from nsrun.native.record import Record, Report, record_of, report_of, unpack_record
 
 
@@ -55,6 +55,7 @@ __all__ = [
     "decode",
     "encode",
     "ffi",
+    "flags",
     "fsconfig_create",
     "fsconfig_flag",
     "fsconfig_string",

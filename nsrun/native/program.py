@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import struct
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
         code: ClassVar[str]
         """The name in `enum nsr_op_code` without `NSR_OP_`."""
 
-        def args(self) -> tuple[int, ...]:
-            """At most six numbers; signed or unsigned 64 bits."""
+        def args(self) -> tuple[int | str, ...]:
+            """At most six numbers, signed or unsigned 64 bits; a text is names, see `flags`."""
 
         def strings(self) -> tuple[bytes, ...]:
             """The strings, without NUL bytes except in USER's."""
@@ -148,11 +149,29 @@ class Child:
         self.close()
 
 
+@functools.lru_cache(maxsize=256)
+def flags(names: str) -> int:
+    """The number for kernel names joined by `|`, e.g. `CLONE_NEWNS|CLONE_NEWPID`.
+
+    The empty text is 0, and the name of a capability is its bit.
+
+    Raises:
+        ValueError: a name that is not among the compiled constants.
+    """
+    number = 0
+    for name in names.split("|") if names else ():
+        value: int | None = getattr(lib, name, None)
+        if value is None:
+            raise ValueError(f"{name!r} in {names!r}: not a constant of the kernel's that nsrun knows")
+        number |= 1 << value if name.startswith("CAP_") else value
+    return number
+
+
 def encode(ops: Iterable[Op]) -> bytes:
     """A program's wire form.
 
     Raises:
-        ValueError: an unknown op, a number over 64 bits, a NUL byte inside a string.
+        ValueError: an unknown op or name of a flag, a number over 64 bits, a NUL byte inside a string.
         OSError: E2BIG, more than 65,535 ops or strings in one, or over NSR_PROGRAM_MAX bytes.
     """
     parts: list[bytes] = [b""]
@@ -172,7 +191,8 @@ def _encode_op(op: Op, parts: list[bytes]) -> None:
         code = CODES[op.code]
     except KeyError:
         raise ValueError(f"op {op.code!r}: not in enum nsr_op_code") from None
-    args, strings = op.args(), op.strings()
+    args = tuple(flags(arg) if isinstance(arg, str) else arg for arg in op.args())
+    strings = op.strings()
     if len(args) > lib.NSR_OP_ARGS:
         raise ValueError(f"op {op.code}: {len(args)} numbers, at most {lib.NSR_OP_ARGS}")
     if len(strings) > 0xFFFF:

@@ -156,7 +156,7 @@ def _credentials(who: Identity) -> list[ops.Op]:
     result.append(ops.Caps(own, own, "", ""))
     if who.no_new_privs:
         result += [ops.NoNewPrivs(why="allowPrivilegeEscalation: false"), *filtered]
-    result.append(ops.Pdeathsig("SIGKILL", why="the container ends with its shim"))
+    result.append(ops.Pdeathsig(why="the container ends with its shim"))
     return result
 
 

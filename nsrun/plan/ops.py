@@ -11,6 +11,7 @@ means the bit of that capability (`1 << CAP_CHOWN`).
 from __future__ import annotations
 
 import shlex
+import signal
 import stat
 import struct
 from typing import ClassVar
@@ -657,13 +658,13 @@ class Pdeathsig(Op, frozen=True):
     """PR_SET_PDEATHSIG; then ends the process if the parent is gone already."""
 
     code: ClassVar[str] = "PDEATHSIG"
-    signal: Flags = "SIGKILL"
+    signal: int = signal.SIGKILL
 
     def args(self) -> tuple[Operand, ...]:
         return (self.signal,)
 
     def describe(self) -> str:
-        return f"setpriv --pdeathsig {self.signal.removeprefix('SIG').lower()}"
+        return f"setpriv --pdeathsig {signal.Signals(self.signal).name}"
 
 
 class SignalsDefault(Op, frozen=True):
