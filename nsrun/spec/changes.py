@@ -40,9 +40,8 @@ def _compare(old: Any, new: Any, path: str, found: list[str]) -> None:
             else:
                 found.append(here)
     elif isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key) or (key in old) != (key in new):
-                found.append(f"{path}[{key}]")
+        differ = [key for key in old.keys() | new.keys() if key not in old or key not in new or old[key] != new[key]]
+        found += [f"{path}[{key}]" for key in sorted(differ)]
     else:
         found.append(path)
 

@@ -19,9 +19,10 @@ from typing import Any
 import msgspec
 
 from nsrun.spec import model
-from nsrun.spec.documents import Document, JsonNumber, go_float
+from nsrun.spec.documents import Document
 from nsrun.spec.model import ApiStruct, Object
 from nsrun.spec.quantity import QuantityError, canonical
+from nsrun.spec.scalars import JsonNumber, go_float
 
 MAX_STRICT_ERRORS = 100
 """Unknown and duplicate fields reported of one document, as the API server does."""
@@ -151,7 +152,7 @@ def _bytes(value: Any, state: _State, at: _Place) -> bytes:
         return b""
 
 
-def _quantity(value: Any, state: _State, at: _Place) -> str:
+def _quantity(value: Any, _state: _State, at: _Place) -> str:
     if type(value) is str:
         text = value.strip()
     elif type(value) in (int, float, JsonNumber):
@@ -165,7 +166,7 @@ def _quantity(value: Any, state: _State, at: _Place) -> str:
         raise DecodeError(str(error), at.path) from None
 
 
-def _int_or_string(value: Any, state: _State, at: _Place) -> int | str:
+def _int_or_string(value: Any, _state: _State, at: _Place) -> int | str:
     if type(value) is str:
         return value
     if type(value) is int and -(1 << 31) <= value < 1 << 31:
@@ -179,7 +180,7 @@ _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d{1,2}):(\d\d):(\d\d)(?:[.,](\d+
 
 
 def _time(micro: bool) -> _Decoder:
-    def decode(value: Any, state: _State, at: _Place) -> str:
+    def decode(value: Any, _state: _State, at: _Place) -> str:
         if type(value) is not str:
             raise DecodeError(f"json: cannot unmarshal {_json_name(value)} into Go value of type string", at.path)
         match = _RFC3339.fullmatch(value)
@@ -202,7 +203,7 @@ def _time(micro: bool) -> _Decoder:
     return decode
 
 
-def _raw(value: Any, state: _State, at: _Place) -> Any:
+def _raw(value: Any, _state: _State, _at: _Place) -> Any:
     return _plain(value)
 
 
@@ -231,7 +232,7 @@ def _map(item: _Decoder, zero: Callable[[], Any], go_type: str) -> _Decoder:
             state.mismatch(_json_name(value), at, go_type)
             return {}
         if state.duplicates and id(value) in state.duplicates:
-            for key in state.duplicates[id(value)]:
+            for key in state.duplicates[id(value)][1]:
                 state.strict("duplicate", f"{at.path}.{key}")
         return {
             key: zero() if value[key] is None else item(value[key], state, at.entry(key))
@@ -333,7 +334,7 @@ def _decode_struct(cls: type[ApiStruct], name: str, value: dict[str, Any], state
     kwargs: dict[str, Any] = {}
     go, path = at.go, at.path
     if state.duplicates and id(value) in state.duplicates:
-        for key in state.duplicates[id(value)]:
+        for key in state.duplicates[id(value)][1]:
             if key in fields:
                 state.strict("duplicate", f"{path}.{key}" if path else key)
     for key in sorted(value) if state.sorted else value:
@@ -351,10 +352,11 @@ def _decode_struct(cls: type[ApiStruct], name: str, value: dict[str, Any], state
     return cls(**kwargs)
 
 
-CORE_KINDS = frozenset(
-    "Binding ComponentStatus ConfigMap Endpoints Event LimitRange List Namespace Node PersistentVolume"
-    " PersistentVolumeClaim Pod PodTemplate ReplicationController ResourceQuota Secret Service ServiceAccount".split()
-)
+CORE_KINDS = frozenset({
+    "Binding", "ComponentStatus", "ConfigMap", "Endpoints", "Event", "LimitRange", "List", "Namespace", "Node",
+    "PersistentVolume", "PersistentVolumeClaim", "Pod", "PodTemplate", "ReplicationController", "ResourceQuota",
+    "Secret", "Service", "ServiceAccount",
+})  # fmt: skip
 """The kinds of apiVersion v1 in Kubernetes v1.36 that a manifest can hold."""
 
 

@@ -141,8 +141,9 @@ def _pod_spec(spec: PodSpec) -> None:
     spec.schedulerName = spec.schedulerName or SCHEDULER_NAME
     for volume in spec.volumes:
         _volume(volume)
-    for container in [*spec.initContainers, *spec.containers, *spec.ephemeralContainers]:
-        _container(container)
+    for containers in (spec.initContainers, spec.containers, spec.ephemeralContainers):
+        for container in containers:
+            _container(container)
     _round(spec.overhead)
     if spec.resources is not None:
         _round(spec.resources.limits)

@@ -10,7 +10,6 @@ import json
 import re
 
 from nsrun.spec import names, resources
-
 from nsrun.spec.field_errors import Errors, FieldError
 from nsrun.spec.model import (
     ConfigMap,
@@ -25,14 +24,9 @@ from nsrun.spec.model import (
     Toleration,
 )
 from nsrun.spec.quantity import Quantity, parse
-from nsrun.spec.validate_containers import (
-    Context,
-    all_containers,
-    container_resources,
-    image_whitespace,
-    pod_resources,
-)
-from nsrun.spec.validate_meta import labels, object_meta
+from nsrun.spec.validate_containers import Context, all_containers, image_whitespace
+from nsrun.spec.validate_meta import label_map, object_meta
+from nsrun.spec.validate_resources import container_resources, pod_resources
 from nsrun.spec.validate_scheduling import affinity, scheduling_gates, tolerations, topology_spread
 from nsrun.spec.validate_security import (
     annotations_match_fields,
@@ -151,7 +145,7 @@ def _pod_spec(pod: Pod, errors: Errors, path: str) -> None:
     _one_of(spec.restartPolicy, ("Always", "OnFailure", "Never"), errors, f"{path}.restartPolicy")
     policies = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
     _one_of(spec.dnsPolicy, policies, errors, f"{path}.dnsPolicy")
-    labels(spec.nodeSelector, errors, f"{path}.nodeSelector")
+    label_map(spec.nodeSelector, errors, f"{path}.nodeSelector")
     pod_security_context(spec, errors, path)
     affinity(spec.affinity, errors, f"{path}.affinity")
     _dns_config(spec.dnsConfig, spec.dnsPolicy or "", errors, f"{path}.dnsConfig")

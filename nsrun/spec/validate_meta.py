@@ -29,8 +29,8 @@ def object_meta(meta: ObjectMeta, errors: Errors, *, namespaced: bool = True, pa
     elif meta.namespace:
         errors.forbidden(f"{path}.namespace", "not allowed on this type")
     errors.non_negative(f"{path}.generation", meta.generation)
-    labels(meta.labels, errors, f"{path}.labels")
-    annotations(meta.annotations, errors, f"{path}.annotations")
+    label_map(meta.labels, errors, f"{path}.labels")
+    annotation_map(meta.annotations, errors, f"{path}.annotations")
     _owner_references(meta.ownerReferences, errors, f"{path}.ownerReferences")
     _finalizers(meta.finalizers, errors, f"{path}.finalizers")
     _managed_fields(meta, errors, f"{path}.managedFields")
@@ -43,14 +43,14 @@ def object_meta(meta: ObjectMeta, errors: Errors, *, namespaced: bool = True, pa
             )
 
 
-def labels(values: dict[str, str], errors: Errors, path: str) -> None:
+def label_map(values: dict[str, str], errors: Errors, path: str) -> None:
     """A map of labels, or a node selector."""
     for key in sorted(values):
         errors.each(path, key, names.qualified_name(key))
         errors.each(path, values[key], names.label_value(values[key]))
 
 
-def annotations(values: dict[str, str], errors: Errors, path: str) -> None:
+def annotation_map(values: dict[str, str], errors: Errors, path: str) -> None:
     """A map of annotations."""
     total = 0
     for key in sorted(values):
@@ -112,7 +112,7 @@ def label_selector(selector: LabelSelector | None, errors: Errors, path: str) ->
     """A selector over labels."""
     if selector is None:
         return
-    labels(selector.matchLabels, errors, f"{path}.matchLabels")
+    label_map(selector.matchLabels, errors, f"{path}.matchLabels")
     for index, requirement in enumerate(selector.matchExpressions):
         here = f"{path}.matchExpressions[{index}]"
         if requirement.operator in ("In", "NotIn"):

@@ -22,7 +22,7 @@ from nsrun.spec.model import (
     SecurityContext,
     WindowsSecurityContextOptions,
 )
-from nsrun.spec.validate_volumes import local_path
+from nsrun.spec.validate_paths import local_path
 
 _PROFILE_TYPES = ("Localhost", "RuntimeDefault", "Unconfined")
 _WINDOWS = "cannot be set for a windows pod"

@@ -13,33 +13,26 @@ from typing import Any
 from nsrun.spec import names
 from nsrun.spec.field_errors import Errors
 from nsrun.spec.model import (
-    ClusterTrustBundleProjection,
-    DownwardAPIVolumeFile,
     KeyToPath,
-    ObjectFieldSelector,
     ObjectMeta,
     PersistentVolumeClaimSpec,
     PersistentVolumeClaimTemplate,
-    PodCertificateProjection,
-    ResourceFieldSelector,
     TypedLocalObjectReference,
     TypedObjectReference,
     Volume,
 )
 from nsrun.spec.quantity import Quantity, parse
-from nsrun.spec.validate_meta import annotations, label_selector, labels
+from nsrun.spec.validate_downward import downward_file
+from nsrun.spec.validate_meta import annotation_map, label_map, label_selector
+from nsrun.spec.validate_paths import file_mode, key_to_path, local_path, no_backsteps
+from nsrun.spec.validate_projected import projected
 
-_FILE_MODE = "must be a number between 0 and 0777 (octal), both inclusive"
 _ONE_TYPE = "may not specify more than 1 volume type"
 _ZERO = Quantity(0)
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _HOST_PATH_TYPES = (
     "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
 )  # fmt: skip
-_KEY_TYPES = ("RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519")
-_MIN_CERTIFICATE_S = 3600
-_MAX_CERTIFICATE_S = 91 * 24 * 3600
-_MAX_KUBERNETES_CERTIFICATE_S = 24 * 3600
 _IQN = re.compile(r"iqn\.\d{4}-\d{2}\.([A-Za-z0-9.-]+)(:[^,;*&$|\s]+)$", re.ASCII)
 _EUI = re.compile(r"^eui.[A-Za-z0-9]{16}$", re.ASCII)
 _NAA = re.compile(r"^naa.[A-Za-z0-9]{32}$", re.ASCII)
@@ -91,15 +84,19 @@ def _source(volume: Volume, meta: ObjectMeta, errors: Errors, path: str) -> None
                 claim = f"{meta.name}-{volume.name}"
                 details = [f'PVC name "{claim}": {objection}' for objection in names.subdomain(claim)]
                 errors.each(f"{path}.name", volume.name, details)
-        if name == "iscsi" and source.initiatorName is not None:
-            if names.size(f"{volume.name}:{source.targetPortal}") > 64:
-                detail = (
-                    "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters"
-                    " if iscsi.initiatorName is specified."
-                )
-                errors.invalid(f"{path}.name", volume.name, detail)
+        if name == "iscsi":
+            _iscsi_name_length(volume.name, source, errors, path)
     if count == 0:
         errors.required(path, "must specify a volume type")
+
+
+def _iscsi_name_length(name: str, source: Any, errors: Errors, path: str) -> None:
+    if source.initiatorName is not None and names.size(f"{name}:{source.targetPortal}") > 64:
+        detail = (
+            "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters"
+            " if iscsi.initiatorName is specified."
+        )
+        errors.invalid(f"{path}.name", name, detail)
 
 
 def _need(*fields: str) -> Callable[[Any, Errors, str], None]:
@@ -111,31 +108,6 @@ def _need(*fields: str) -> Callable[[Any, Errors, str], None]:
                 errors.required(f"{path}.{field}")
 
     return check
-
-
-def local_path(value: str, errors: Errors, path: str) -> None:
-    """A path below a directory: relative, without ``..``."""
-    if value.startswith("/"):
-        errors.invalid(path, value, "must be a relative path")
-    no_backsteps(value, errors, path)
-
-
-def no_backsteps(value: str, errors: Errors, path: str) -> None:
-    """A path without ``..``."""
-    if ".." in value.split("/"):
-        errors.invalid(path, value, "must not contain '..'")
-
-
-def _file_path(value: str, errors: Errors, path: str) -> None:
-    """A file inside a volume: names that begin with ``..`` are the kubelet's."""
-    local_path(value, errors, path)
-    if value.startswith("..") and not value.startswith("../"):
-        errors.invalid(path, value, "must not start with '..'")
-
-
-def _mode(value: int | None, errors: Errors, path: str) -> None:
-    if value is not None and not 0 <= value <= 0o777:
-        errors.invalid(path, value, _FILE_MODE)
 
 
 def _empty_dir(source: Any, errors: Errors, path: str) -> None:
@@ -205,28 +177,19 @@ def _fc(source: Any, errors: Errors, path: str) -> None:
 
 def _secret(source: Any, errors: Errors, path: str) -> None:
     _need("secretName")(source, errors, path)
-    _mode(source.defaultMode, errors, f"{path}.defaultMode")
+    file_mode(source.defaultMode, errors, f"{path}.defaultMode")
     _keys(source.items, errors, path)
 
 
 def _config_map(source: Any, errors: Errors, path: str) -> None:
     _need("name")(source, errors, path)
-    _mode(source.defaultMode, errors, f"{path}.defaultMode")
+    file_mode(source.defaultMode, errors, f"{path}.defaultMode")
     _keys(source.items, errors, path)
 
 
 def _keys(items: list[KeyToPath], errors: Errors, path: str) -> None:
     for index, item in enumerate(items):
-        _key(item, errors, f"{path}.items[{index}]")
-
-
-def _key(item: KeyToPath, errors: Errors, path: str) -> None:
-    if not item.key:
-        errors.required(f"{path}.key")
-    if not item.path:
-        errors.required(f"{path}.path")
-    _file_path(item.path, errors, f"{path}.path")
-    _mode(item.mode, errors, f"{path}.mode")
+        key_to_path(item, errors, f"{path}.items[{index}]")
 
 
 def _nfs(source: Any, errors: Errors, path: str) -> None:
@@ -320,8 +283,8 @@ def _ephemeral(source: Any, errors: Errors, path: str) -> None:
         return
     meta = template.metadata
     here = f"{path}.volumeClaimTemplate.metadata"
-    annotations(meta.annotations, errors, f"{here}.annotations")
-    labels(meta.labels, errors, f"{here}.labels")
+    annotation_map(meta.annotations, errors, f"{here}.annotations")
+    label_map(meta.labels, errors, f"{here}.labels")
     for field in meta.__struct_fields__:
         if field not in ("annotations", "labels") and getattr(meta, field):
             errors.forbidden(f"{here}.{'uID' if field == 'uid' else field}", "cannot be set")
@@ -387,257 +350,10 @@ def _image(source: Any, errors: Errors, path: str) -> None:
     pull_policy(source.pullPolicy, errors, f"{path}.pullPolicy")
 
 
-# Downward API
-
-_VOLUME_FIELDS = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
-_LABELS = frozenset(
-    {
-        *_VOLUME_FIELDS,
-        "spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName", "status.phase",
-        "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
-    }
-)  # fmt: skip
-_RESOURCES = (
-    "limits.cpu", "limits.ephemeral-storage", "limits.memory",
-    "requests.cpu", "requests.ephemeral-storage", "requests.memory",
-)  # fmt: skip
-_HUGE_PAGES = ("limits.hugepages-", "requests.hugepages-")
-_BYTE_DIVISORS = frozenset("1 1k 1M 1G 1T 1P 1E 1Ki 1Mi 1Gi 1Ti 1Pi 1Ei".split())
-_BYTE_DIVISORS_TEXT = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei"
-
-
-def split_subscript(field: str) -> tuple[str, str] | None:
-    """``metadata.labels['a']`` → ("metadata.labels", "a"); None without a subscript."""
-    if not field.endswith("']"):
-        return None
-    name, bracket, key = field[:-2].partition("['")
-    return (name, key) if bracket and name else None
-
-
-def field_ref(ref: ObjectFieldSelector, valid: tuple[str, ...], errors: Errors, path: str) -> None:
-    """A reference to a field of the pod itself; `valid` names those allowed without a subscript."""
-    if not ref.apiVersion:
-        errors.required(f"{path}.apiVersion")
-        return
-    if not ref.fieldPath:
-        errors.required(f"{path}.fieldPath")
-        return
-    field = ref.fieldPath
-    subscripted = split_subscript(field)
-    problem = ""
-    if ref.apiVersion != "v1":
-        problem = f"unsupported pod version: {ref.apiVersion}"
-    elif subscripted:
-        if subscripted[0] not in ("metadata.annotations", "metadata.labels"):
-            problem = f"field label does not support subscript: {field}"
-    elif field == "spec.host":
-        field = "spec.nodeName"
-    elif field not in _LABELS:
-        problem = f"field label not supported: {field}"
-    if problem:
-        errors.invalid(f"{path}.fieldPath", ref.fieldPath, f"error converting fieldPath: {problem}")
-    elif subscripted:
-        name, key = subscripted
-        key = key.lower() if name == "metadata.annotations" else key
-        errors.each(path, key, names.qualified_name(key))
-    elif field not in valid:
-        errors.unsupported(f"{path}.fieldPath", field, valid)
-
-
-def resource_field_ref(ref: ResourceFieldSelector, errors: Errors, path: str, *, volume: bool) -> None:
-    """A reference to a container's requests or limits."""
-    if volume and not ref.containerName:
-        errors.required(f"{path}.containerName")
-    elif not ref.resource:
-        errors.required(f"{path}.resource")
-    elif ref.resource not in _RESOURCES and not ref.resource.startswith(_HUGE_PAGES):
-        errors.unsupported(f"{path}.resource", ref.resource, _RESOURCES)
-    if parse(ref.divisor) == _ZERO:
-        return
-    what = ref.resource.partition(".")[2]
-    if ref.resource in ("limits.cpu", "requests.cpu"):
-        if ref.divisor not in ("1m", "1"):
-            detail = "only divisor's values 1m and 1 are supported with the cpu resource"
-            errors.invalid(f"{path}.divisor", ref.resource, detail)
-        return
-    if ref.resource in _RESOURCES or ref.resource.startswith(_HUGE_PAGES):
-        shown = {"ephemeral-storage": "local ephemeral storage"}.get(what, what)
-        shown = "hugepages" if ref.resource.startswith(_HUGE_PAGES) else shown
-        if ref.divisor not in _BYTE_DIVISORS:
-            detail = f"only divisor's values {_BYTE_DIVISORS_TEXT} are supported with the {shown} resource"
-            errors.invalid(f"{path}.divisor", ref.resource, detail)
-
-
-def _downward_file(item: DownwardAPIVolumeFile, errors: Errors, path: str) -> None:
-    if not item.path:
-        errors.required(f"{path}.path")
-    _file_path(item.path, errors, f"{path}.path")
-    if item.fieldRef is not None:
-        field_ref(item.fieldRef, _VOLUME_FIELDS, errors, f"{path}.fieldRef")
-        if item.resourceFieldRef is not None:
-            errors.invalid(path, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously")
-    elif item.resourceFieldRef is not None:
-        resource_field_ref(item.resourceFieldRef, errors, f"{path}.resourceFieldRef", volume=True)
-    else:
-        errors.required(path, "one of fieldRef and resourceFieldRef is required")
-    _mode(item.mode, errors, f"{path}.mode")
-
-
 def _downward_api(source: Any, errors: Errors, path: str) -> None:
-    _mode(source.defaultMode, errors, f"{path}.defaultMode")
+    file_mode(source.defaultMode, errors, f"{path}.defaultMode")
     for item in source.items:
-        _downward_file(item, errors, path)
-
-
-# Projected volumes
-
-
-class _Paths:
-    """The paths of a projected volume: no two sources may give the same."""
-
-    def __init__(self, errors: Errors, path: str) -> None:
-        self.errors = errors
-        self.path = path
-        self.seen: set[str] = set()
-
-    def add(self, value: str, shown: str | None = None) -> None:
-        if value in self.seen:
-            self.errors.invalid(self.path, value if shown is None else shown, "conflicting duplicate paths")
-        self.seen.add(value)
-
-
-def _projected(source: Any, errors: Errors, path: str) -> None:
-    _mode(source.defaultMode, errors, f"{path}.defaultMode")
-    paths = _Paths(errors, path)
-    for index, part in enumerate(source.sources):
-        here = f"{path}.sources[{index}]"
-        count = 0
-        for field in ("secret", "configMap"):
-            items = getattr(part, field)
-            if items is not None:
-                count += 1
-                if not items.name:
-                    errors.required(f"{here}.{field}.name")
-                for position, item in enumerate(items.items):
-                    _key(item, errors, f"{here}.{field}.items[{position}]")
-                    if item.path:
-                        paths.add(item.path, items.name or "")
-        if part.downwardAPI is not None:
-            count += 1
-            for item in part.downwardAPI.items:
-                _downward_file(item, errors, f"{here}.downwardAPI")
-                if item.path:
-                    paths.add(item.path)
-        if part.serviceAccountToken is not None:
-            count += 1
-            _token(part.serviceAccountToken, errors, f"{here}.serviceAccountToken", path)
-        if part.clusterTrustBundle is not None:
-            count += 1
-            _trust_bundle(part.clusterTrustBundle, errors, f"{here}.clusterTrustBundle")
-            paths.add(part.clusterTrustBundle.path)
-        if part.podCertificate is not None:
-            count += 1
-            _certificate(part.podCertificate, errors, f"{here}.podCertificate", paths)
-        if count > 1:
-            errors.forbidden(here, "may not specify more than 1 volume type per source")
-
-
-def _token(token: Any, errors: Errors, path: str, volume_path: str) -> None:
-    seconds = token.expirationSeconds or 0
-    if seconds < 600:
-        errors.invalid(f"{path}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes")
-    if seconds > 1 << 32:
-        errors.invalid(f"{path}.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds")
-    if not token.path:
-        errors.required(f"{volume_path}.path")
-    else:
-        _file_path(token.path, errors, f"{volume_path}.path")
-
-
-def _trust_bundle(bundle: ClusterTrustBundleProjection, errors: Errors, path: str) -> None:
-    if bundle.name is not None and bundle.signerName is not None:
-        errors.invalid(path, bundle, "only one of name and signerName may be used")
-    elif bundle.name is not None:
-        if not bundle.name:
-            errors.required(f"{path}.name", "must be a valid object name")
-        details = [f"not a valid clustertrustbundlename: {objection}" for objection in _bundle_name(bundle.name)]
-        errors.each(f"{path}.name", bundle.name, details)
-        if bundle.labelSelector is not None:
-            detail = "labelSelector must be unset if name is specified"
-            errors.invalid(f"{path}.labelSelector", bundle.labelSelector, detail)
-    elif bundle.signerName is not None:
-        if not bundle.signerName:
-            errors.required(f"{path}.signerName", "must be a valid signer name")
-        _signer_name(bundle.signerName, errors, f"{path}.signerName")
-        label_selector(bundle.labelSelector, errors, f"{path}.labelSelector")
-    else:
-        errors.required(path, "either name or signerName must be specified")
-    if not bundle.path:
-        errors.required(f"{path}.path")
-    _file_path(bundle.path, errors, f"{path}.path")
-
-
-def _bundle_name(name: str) -> list[str]:
-    signer, colon, rest = name.rpartition(":")
-    return names.subdomain(rest if colon and signer else name)
-
-
-def _signer_name(value: str, errors: Errors, path: str) -> None:
-    if not value:
-        errors.required(path)
-        return
-    segments = value.split("/")
-    if len(segments) != 2:
-        detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
-        errors.invalid(path, value, detail)
-        return
-    domain, rest = segments
-    if names.size(domain) > names.SUBDOMAIN_MAX:
-        errors.too_long(path, names.SUBDOMAIN_MAX)
-    for part in domain.split("."):
-        objections = names.label(part)
-        if objections:
-            errors.each(path, domain, [f'validating label "{part}": {objection}' for objection in objections])
-            break
-    if "." not in domain:
-        errors.invalid(path, domain, "should be a domain with at least two segments separated by dots")
-    for part in rest.split("."):
-        objections = names.subdomain(part)
-        if objections:
-            errors.each(path, rest, [f'validating label "{part}": {objection}' for objection in objections])
-            break
-    longest = names.SUBDOMAIN_MAX + names.SUBDOMAIN_MAX + names.LABEL_MAX + 2
-    if names.size(value) > longest:
-        errors.too_long(path, longest)
-
-
-def _certificate(source: PodCertificateProjection, errors: Errors, path: str, paths: _Paths) -> None:
-    signer = source.signerName or ""
-    _signer_name(signer, errors, f"{path}.signerName")
-    for key in sorted(source.userAnnotations):
-        errors.each(f"{path}.userAnnotations", key, names.qualified_name(key.lower()))
-    if source.keyType not in _KEY_TYPES:
-        errors.unsupported(f"{path}.keyType", source.keyType or "", _KEY_TYPES, ordered=True)
-    seconds = source.maxExpirationSeconds
-    if seconds is not None:
-        domain = signer.partition("/")[0]
-        own = domain == "kubernetes.io" or domain.endswith(".kubernetes.io")
-        most = _MAX_KUBERNETES_CERTIFICATE_S if own else _MAX_CERTIFICATE_S
-        here = f"{path}.maxExpirationSeconds"
-        if seconds < _MIN_CERTIFICATE_S:
-            errors.invalid(here, seconds, f"if provided, maxExpirationSeconds must be >= {_MIN_CERTIFICATE_S}")
-        if seconds > most:
-            errors.invalid(here, seconds, f"if provided, maxExpirationSeconds must be <= {most}")
-    count = 0
-    for field in ("credentialBundlePath", "keyPath", "certificateChainPath"):
-        value = getattr(source, field)
-        if value:
-            count += 1
-            _file_path(value, errors, f"{path}.{field}")
-            paths.add(value)
-    if not count:
-        detail = "specify at least one of credentialBundlePath, keyPath, and certificateChainPath"
-        errors.required(path, detail)
+        downward_file(item, errors, path)
 
 
 _Check = Callable[[Any, Errors, str], None]
@@ -667,7 +383,7 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("portworxVolume", _need("volumeID")),
     ("azureDisk", _azure_disk),
     ("storageos", _storage_os),
-    ("projected", _projected),
+    ("projected", projected),
     ("scaleIO", _need("gateway", "system", "volumeName")),
     ("csi", _csi),
     ("ephemeral", _ephemeral),
