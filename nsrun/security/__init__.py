@@ -1,0 +1,19 @@
+"""What a container's processes may do: capability sets, seccomp filters, and what this machine can hand on.
+
+seccomp_filter(profile, capabilities)   the filter of a profile as the kernel takes it
+default_capabilities()                  the set of a container that asks for nothing
+machine()                               the facts of this machine that plans depend on
+"""
+
+from __future__ import annotations
+
+from nsrun.plan.capabilities import DEFAULT_CAPABILITIES
+from nsrun.security.machine import host_devices, machine
+from nsrun.security.seccomp import seccomp_filter
+
+__all__ = ["default_capabilities", "host_devices", "machine", "seccomp_filter"]
+
+
+def default_capabilities() -> frozenset[str]:
+    """Full names (CAP_CHOWN, …) of what a container has that asks for nothing."""
+    return DEFAULT_CAPABILITIES
