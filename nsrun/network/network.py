@@ -154,7 +154,7 @@ class Network:
             "range": str(network) if network else None,
             "gateway": str(gateway_of(network)) if network else None,
             "mtu": self._mtu or None,
-            "leases": len(self.leases.all()),
+            "leases": self.leases.count(),
             "warnings": list(self._warnings),
         }
 

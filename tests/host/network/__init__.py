@@ -1,0 +1,1 @@
+"""Tests, by ring; see the Makefile."""
