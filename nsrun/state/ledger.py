@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgspec
@@ -10,9 +11,7 @@ from nsrun.errors import InternalError
 from nsrun.reconcile.model import ContainerLedger, Deletion, Waiting
 from nsrun.state.files import read_or_none, write_atomic
 from nsrun.state.layout import PodPaths
-
-EVENTS_KEPT = 64
-"""Events kept per pod; the oldest go first."""
+from nsrun.status.events import Event
 
 
 class Wish(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -24,19 +23,6 @@ class Wish(msgspec.Struct, kw_only=True, omit_defaults=True):
     object: dict[str, Any]
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     deletion: Deletion | None = None
-
-
-class EventRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One event of a pod: times in seconds since the epoch, `field_path` like `spec.containers{web}`."""
-
-    id: str
-    type: str
-    reason: str
-    message: str
-    first_at: float
-    last_at: float
-    count: int = 1
-    field_path: str = ""
 
 
 class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -56,9 +42,12 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     ips: tuple[str, ...] = ()
     terminal: bool = False
     containers: dict[str, ContainerLedger] = msgspec.field(default_factory=dict)
-    events: list[EventRecord] = msgspec.field(default_factory=list)
+    events: list[Event] = msgspec.field(default_factory=list)
     status: dict[str, Any] = msgspec.field(default_factory=dict)
 
+
+_MARK = "deletion"
+"""Prefix of an empty file that holds a deletion in its name, for a disk too full to replace the wish."""
 
 _WISH = msgspec.json.Decoder(Wish)
 _LEDGER = msgspec.json.Decoder(Ledger)
@@ -75,18 +64,41 @@ def read_wish(paths: PodPaths) -> Wish | None:
     if data is None:
         return None
     try:
-        return _WISH.decode(data)
+        wish = _WISH.decode(data)
     except msgspec.MsgspecError as error:
         raise InternalError(
             f"{paths.wish} cannot be read: {error}",
             details="Only nsrun writes this file.",
             resolution=f"Look at the file; removing {paths.directory} removes the pod.",
         ) from error
+    for name in os.listdir(paths.directory):
+        word, _, rest = name.partition("@")
+        if word == _MARK:
+            requested_at, _, grace_s = rest.partition("+")
+            marked = Deletion(float(requested_at), float(grace_s))
+            if wish.deletion is None or marked.requested_at > wish.deletion.requested_at:
+                wish.deletion = marked
+    return wish
 
 
 def write_wish(paths: PodPaths, wish: Wish) -> None:
     """Replace the wish. Raises OSError; then the old one is still there."""
     write_atomic(paths.wish, _ENCODER.encode(wish))
+
+
+def write_deletion(paths: PodPaths, wish: Wish) -> None:
+    """Persist that the pod is to go. A full disk cannot prevent it: an empty file, whose name tells all, needs no block.
+
+    Raises:
+        OSError: neither way worked.
+    """
+    assert wish.deletion is not None
+    try:
+        write_wish(paths, wish)
+    except OSError:
+        deletion = wish.deletion
+        mark = paths.directory / f"{_MARK}@{deletion.requested_at!r}+{deletion.grace_s!r}"
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def read_ledger(paths: PodPaths) -> Ledger:

@@ -1,0 +1,360 @@
+"""The checks, in the order in which they are shown. Each asks for the capability, not for a version or a name."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nsrun import native
+from nsrun.errors import errno_text
+from nsrun.plan import ops
+
+KERNEL_NEEDED = (5, 12)
+"""clone3 into a cgroup (5.7), openat2 (5.6), pidfds (5.3), mount_setattr (5.12)."""
+KERNEL_KILL = (5, 14)
+"""cgroup.kill."""
+INOTIFY_LOW = 128
+INSTANCES = "/proc/sys/fs/inotify/max_user_instances"
+_CAPABILITIES = (
+    "CAP_SYS_ADMIN",
+    "CAP_NET_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SETUID",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_MKNOD",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_KILL",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question to the machine.
+
+    Attributes:
+        name: a word or two; stable.
+        ok: the answer is yes.
+        text: what was found.
+        hint: for a no: what does not work without it, and what to do.
+    """
+
+    name: str
+    ok: bool
+    text: str
+    hint: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """As it travels and as `--output json` prints it."""
+        return asdict(self)
+
+
+def examine(lib_dir: Path) -> list[Check]:
+    """All checks. Takes a few dozen milliseconds; changes nothing.
+
+    Args:
+        lib_dir: where images lie or would lie: its file system has to carry overlays.
+    """
+    found: list[Check] = []
+    for name, check in _CHECKS:
+        try:
+            found.append(check(lib_dir))
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            found.append(Check(name, False, f"could not be looked at: {errno_text(error.errno or 0)}{where}"))
+    return found
+
+
+def _kernel(_lib: Path) -> Check:
+    release = os.uname().release
+    numbers = _release(release)
+    text = f"Linux {release}, {os.uname().machine}"
+    if numbers < KERNEL_NEEDED:
+        wanted = ".".join(map(str, KERNEL_NEEDED))
+        return Check("kernel", False, text, f"nsrun needs Linux {wanted} or newer (mount_setattr, openat2, clone3).")
+    return Check("kernel", True, text)
+
+
+def _release(text: str) -> tuple[int, ...]:
+    numbers = []
+    for part in text.split(".")[:2]:
+        digits = "".join(letter for letter in part if letter.isdigit())
+        numbers.append(int(digits or 0))
+    return tuple(numbers)
+
+
+def _user(_lib: Path) -> Check:
+    uid = os.geteuid()
+    _effective, permitted, _inheritable = native.capget()
+    missing = [name for name in _CAPABILITIES if not permitted & native.flags(name)]
+    if uid != 0:
+        return Check("user", False, f"uid {uid}", "Namespaces, mounts and addresses of pods need root: sudo nsrun ...")
+    if missing:
+        return Check(
+            "user",
+            False,
+            f"root without {', '.join(missing)}",
+            "Run nsrun on the machine itself, or give the container it runs in these capabilities.",
+        )
+    if not permitted & native.flags("CAP_SYS_RESOURCE"):
+        return Check("user", True, "root, but without CAP_SYS_RESOURCE: no hard limit can be raised")
+    return Check("user", True, "root with all capabilities that are needed")
+
+
+def _namespaces(_lib: Path) -> Check:
+    flags = "CLONE_NEWNET|CLONE_NEWIPC|CLONE_NEWUTS|CLONE_NEWNS|CLONE_NEWPID|CLONE_NEWCGROUP"
+    number = _in_child(flags)
+    if number == 0:
+        return Check("namespaces", True, "net, ipc, uts, mnt, pid and cgroup namespaces can be made")
+    hint = {
+        errno.EPERM: "Run it as root: sudo nsrun doctor",
+        errno.ENOSPC: "A limit is reached: look at /proc/sys/user/max_*_namespaces.",
+        errno.EINVAL: "The kernel was built without one of them (CONFIG_NET_NS, CONFIG_PID_NS, ...).",
+    }.get(number, "Pods cannot run without them.")
+    return Check("namespaces", False, f"cannot be made: {errno_text(number)}", hint)
+
+
+def _overlay(lib: Path) -> Check:
+    directory = next((one for one in (lib, *lib.parents) if one.is_dir()), Path("/"))
+    if not _filesystem("overlay"):
+        return Check(
+            "overlay",
+            False,
+            "the kernel does not know overlay",
+            "Load the module: modprobe overlay (CONFIG_OVERLAY_FS).",
+        )
+    with contextlib.suppress(OSError):
+        kind = _type_of(directory)
+        if kind == "overlay":
+            return Check(
+                "overlay",
+                True,
+                f"known to the kernel; {directory} is itself on an overlay, so upper layers lie in the run directory",
+            )
+    return Check("overlay", True, f"known to the kernel; images lie below {directory}")
+
+
+def _filesystem(name: str) -> bool:
+    """Whether /proc/filesystems knows it; asking for a context of it loads its module."""
+    try:
+        os.close(native.fsopen(name))
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return False
+        lines = Path("/proc/filesystems").read_text(encoding="ascii").splitlines()
+        return any(line.split()[-1:] == [name] for line in lines)
+    return True
+
+
+def _type_of(path: Path) -> str:
+    wanted = os.stat(path).st_dev
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            major, _, minor = left.split()[2].partition(":")
+            if os.makedev(int(major), int(minor)) == wanted:
+                return right.split()[0]
+    return ""
+
+
+def _cgroups(_lib: Path) -> Check:
+    hybrid, unified = _cgroup_mounts()
+    if unified is None:
+        return Check(
+            "cgroups",
+            False,
+            "no cgroup version 2 tree is mounted" + (", only version 1 controllers" if hybrid else ""),
+            "Containers are held together by their PID namespaces alone. "
+            "Boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup/unified.",
+        )
+    path, writable = unified
+    kind = "hybrid (version 1 controllers beside a version 2 tree)" if hybrid else "version 2"
+    if not writable:
+        return Check(
+            "cgroups", False, f"{kind}, read-only at {path}", "Run nsrun where the cgroup tree can be written."
+        )
+    return Check("cgroups", True, f"{kind}, at {path}")
+
+
+def _cgroup_mounts() -> tuple[bool, tuple[str, bool] | None]:
+    hybrid, unified = False, None
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            kind = right.split()[0]
+            if kind == "cgroup":
+                hybrid = True
+            elif kind == "cgroup2" and unified is None:
+                path = left.split()[4]
+                unified = (path, os.access(path, os.W_OK) and "ro" not in left.split()[5].split(","))
+    return hybrid, unified
+
+
+def _cgroup_kill(_lib: Path) -> Check:
+    if _release(os.uname().release) >= KERNEL_KILL:
+        return Check("cgroup.kill", True, "there: a container's processes can be killed at one stroke")
+    return Check(
+        "cgroup.kill",
+        False,
+        "not in this kernel",
+        "Containers are frozen and killed one by one instead; slower, not wrong.",
+    )
+
+
+def _seccomp(_lib: Path) -> Check:
+    try:
+        actions = Path("/proc/sys/kernel/seccomp/actions_avail").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return Check(
+            "seccomp",
+            False,
+            "the kernel has no seccomp filters",
+            "Pods run only with seccompProfile Unconfined (CONFIG_SECCOMP_FILTER).",
+        )
+    library = _library("libseccomp.so.2")
+    if not library:
+        return Check(
+            "seccomp",
+            False,
+            "the kernel filters, but libseccomp is missing",
+            "Install it: apt-get install libseccomp2. Profiles that were compiled before still work.",
+        )
+    return Check("seccomp", True, f"filters with {', '.join(actions)}")
+
+
+def _library(name: str) -> bool:
+    import ctypes
+
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def _bridge(_lib: Path) -> Check:
+    if os.path.isdir("/sys/module/bridge") or _module("bridge"):
+        return Check("bridge", True, "the kernel has bridges")
+    return Check(
+        "bridge",
+        False,
+        "the kernel has no bridge devices",
+        "Pods get no network of their own; hostNetwork: true works. Load the module: modprobe bridge.",
+    )
+
+
+def _module(name: str) -> bool:
+    """Whether a module is built in or can be loaded."""
+    directory = Path("/lib/modules", os.uname().release)
+    for listing in ("modules.builtin", "modules.dep"):
+        with contextlib.suppress(OSError):
+            text = (directory / listing).read_text(encoding="utf-8", errors="replace")
+            if f"/{name}.ko" in text:
+                return True
+    return False
+
+
+def _nftables(_lib: Path) -> Check:
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12).close()
+    except OSError as error:
+        return Check(
+            "nftables",
+            False,
+            f"the kernel has no netfilter netlink: {errno_text(error.errno or 0)}",
+            "Pods reach one another and the host, but not the world; hostNetwork: true works (CONFIG_NF_TABLES).",
+        )
+    tool = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    text = f"netfilter netlink is there; nft is {tool or 'not installed (only needed to look at the rules)'}"
+    return Check("nftables", True, text)
+
+
+def _forwarding(_lib: Path) -> Check:
+    value = Path("/proc/sys/net/ipv4/ip_forward").read_text(encoding="ascii").strip()
+    if value == "1":
+        return Check("forwarding", True, "IPv4 forwarding is on")
+    if os.access("/proc/sys/net/ipv4/ip_forward", os.W_OK):
+        return Check("forwarding", True, "IPv4 forwarding is off; the first pod with a network switches it on")
+    return Check(
+        "forwarding",
+        False,
+        "IPv4 forwarding is off and cannot be changed",
+        "Pods do not reach the world: sysctl net.ipv4.ip_forward=1",
+    )
+
+
+def _inotify(_lib: Path) -> Check:
+    instances = int(Path(INSTANCES).read_text(encoding="ascii"))
+    if instances < INOTIFY_LOW:
+        return Check(
+            "inotify",
+            False,
+            f"{instances} instances for each user",
+            "Followers of logs poll instead once these are used up: sysctl fs.inotify.max_user_instances=1024",
+        )
+    return Check("inotify", True, f"{instances} instances for each user")
+
+
+def _open_files(_lib: Path) -> Check:
+    import resource
+
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    text = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        return Check(
+            "open files",
+            False,
+            f"at most {text}",
+            "The server needs about four for each pod: ulimit -Hn 65536, LimitNOFILE=",
+        )
+    return Check("open files", True, f"at most {text}")
+
+
+def _systemd(_lib: Path) -> Check:
+    if os.path.isdir("/run/systemd/system"):
+        return Check(
+            "systemd", True, "runs; servers and shims get units of their own, so that logging out does not end pods"
+        )
+    return Check("systemd", True, "does not run here; servers and shims are left to init by themselves")
+
+
+def _in_child(clone_flags: str) -> int:
+    """errno of making a child in new namespaces that ends at once; 0 when all went well."""
+    true = next((path for path in ("/bin/true", "/usr/bin/true") if os.access(path, os.X_OK)), None)
+    if true is None:
+        return errno.ENOENT
+    program = native.encode([ops.Exec((true,))])
+    try:
+        with native.run(program, clone_flags=native.flags(clone_flags)) as child:
+            child.wait()
+    except native.ProgramError as error:
+        return error.errno or errno.EIO
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+_CHECKS: tuple[tuple[str, Callable[[Path], Check]], ...] = (
+    ("kernel", _kernel),
+    ("user", _user),
+    ("namespaces", _namespaces),
+    ("overlay", _overlay),
+    ("cgroups", _cgroups),
+    ("cgroup.kill", _cgroup_kill),
+    ("seccomp", _seccomp),
+    ("bridge", _bridge),
+    ("nftables", _nftables),
+    ("forwarding", _forwarding),
+    ("inotify", _inotify),
+    ("open files", _open_files),
+    ("systemd", _systemd),
+)

@@ -1,0 +1,313 @@
+"""pod.up: manifests to pods. Everything is judged before anything is begun; a pod that is there stays unless it is to be replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import secrets
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nsrun.errors import ConflictError, NsrunError, SpecError, UnsupportedError, UsageError
+from nsrun.server import wait
+from nsrun.server.events import rfc3339
+from nsrun.server.trace import mark
+from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, changes, load, to_dict, unsupported
+from nsrun.state.ledger import Wish
+
+if TYPE_CHECKING:
+    from nsrun.server.control import Request
+    from nsrun.server.engine import PodEngine
+    from nsrun.server.pods import Registry
+    from nsrun.server.world import World
+
+NAME_TRIES = 32
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
+"""Letters of generated names (apimachinery pkg/util/rand): no vowels, no digits that look like letters."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One pod of a request."""
+
+    pod: Pod
+    where: str
+    warnings: list[str] = field(default_factory=list)
+    verdict: str = "created"
+    changes: list[str] = field(default_factory=list)
+    engine: PodEngine | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.pod.metadata.namespace or "default", self.pod.metadata.name or ""
+
+    @property
+    def label(self) -> str:
+        """`namespace/name`."""
+        return "/".join(self.key)
+
+    def result(self) -> dict[str, Any]:
+        """What the client is told of it."""
+        assert self.engine is not None
+        return {
+            "name": self.engine.name,
+            "namespace": self.engine.namespace,
+            "uid": self.engine.uid,
+            "verdict": self.verdict,
+            "changes": self.changes,
+            "warnings": self.warnings,
+            "phase": self.engine.phase,
+        }
+
+
+async def up(world: World, registry: Registry, request: Request) -> object:
+    """Apply manifests and wait as asked.
+
+    Raises:
+        SpecError, UnsupportedError: nothing was begun.
+        ConflictError: a pod is there and differs, or is being taken down; nothing was begun.
+        PodFailedError, TimedOutError: the pods are there, but do not get to what was waited for.
+    """
+    mark("-", "request pod.up")
+    replace, waiting = request.flag("replace"), request.text("wait", "none")
+    if waiting not in ("none", "running", "ready"):
+        raise UsageError(f"pod.up: wait must be none, running or ready, and it is {waiting!r}")
+    timeout_s = request.number_or_none("timeout_s")
+    deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+    jobs = _jobs(request, ignore=request.flag("ignore_unsupported"))
+    mark("-", "judged")
+    _compare(registry, jobs, replace=replace)
+    for job in jobs:
+        for warning in job.warnings:
+            request.event({"pod": job.label, "kind": "warning", "text": warning})
+    await _replace_old(registry, jobs, request)
+    _create(world, registry, jobs)
+    for job in jobs:
+        request.event({"pod": job.label, "kind": "pod", "text": job.verdict})
+    if waiting != "none":
+        request.cancellable = True
+        for job in jobs:
+            left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
+            await _wait(world, job, request, ready=waiting == "ready", timeout_s=left)
+    mark("-", "answer pod.up")
+    return {"pods": [job.result() for job in jobs]}
+
+
+def names_in(request: Request, namespace: str) -> list[tuple[str, str]]:
+    """(namespace, name) of every pod in the manifests of a request.
+
+    Raises:
+        SpecError: a manifest cannot be read, or has a pod without a name.
+    """
+    keys = []
+    for verdict in _verdicts(request):
+        if verdict.verdict == "other":
+            continue
+        if verdict.document.error is not None:
+            raise verdict.document.error
+        if not verdict.name:
+            raise SpecError(
+                f"{verdict.where()}: the pod has no name, so it cannot be told which one is meant",
+                resolution="Name it on the command line: nsrun pod down NAME",
+            )
+        metadata = verdict.raw.get("metadata") or {}
+        keys.append((metadata.get("namespace") or namespace, verdict.name))
+    return keys
+
+
+def _verdicts(request: Request) -> list[Verdict]:
+    documents = request.params.get("documents")
+    if not isinstance(documents, list) or not documents:
+        raise UsageError(f"{request.method}: parameter 'documents' must be a list of manifests")
+    verdicts: list[Verdict] = []
+    for one in documents:
+        name, text = (one.get("name"), one.get("text")) if isinstance(one, dict) else (None, None)
+        if not isinstance(text, str):
+            raise UsageError(f"{request.method}: each of 'documents' must have a name and a text")
+        verdicts += load(text.encode("utf-8", "surrogateescape"), str(name or "-"))
+    return verdicts
+
+
+def _jobs(request: Request, *, ignore: bool) -> list[Job]:
+    """The pods of the request, judged.
+
+    Raises:
+        SpecError: something is not valid, or there is no pod at all.
+        UnsupportedError: a pod wants what nsrun cannot do, and `ignore` is not set.
+    """
+    namespace = request.text("namespace", "default")
+    jobs: list[Job] = []
+    strangers: list[Verdict] = []
+    for verdict in _verdicts(request):
+        if verdict.verdict == "other":
+            strangers.append(verdict)
+            continue
+        found = verdict.require_valid()
+        if isinstance(found, Pod):
+            jobs.append(_judged(found, verdict, namespace, ignore=ignore))
+        else:
+            strangers.append(verdict)
+    if strangers and (not jobs or not ignore):
+        first = strangers[0]
+        raise UnsupportedError(
+            f"{first.where()}: nsrun cannot run {first.kind or 'this document'}"
+            + (f" {first.name!r}" if first.name else "")
+            + (f", nor {len(strangers) - 1} other documents that are not pods" if len(strangers) > 1 else ""),
+            details="nsrun runs Pods.",
+            resolution="Leave the other objects out"
+            + (", or pass --ignore-unsupported to run the pods beside them." if jobs else "."),
+        )
+    if not jobs:
+        raise SpecError("there is no pod in what was given", resolution="A manifest has `kind: Pod`; see examples/.")
+    for stranger in strangers:
+        jobs[0].warnings.append(f"{stranger.where()}: {stranger.kind} {stranger.name!r} is ignored")
+    keys: dict[tuple[str, str], Job] = {}
+    for job in jobs:
+        if job.pod.metadata.name and (other := keys.setdefault(job.key, job)) is not job:
+            raise SpecError(
+                f"{job.where}: pod {job.label!r} is there twice, first at {other.where}",
+                resolution="Give one of them another name or namespace.",
+            )
+    return jobs
+
+
+def _judged(pod: Pod, verdict: Verdict, namespace: str, *, ignore: bool) -> Job:
+    if not pod.metadata.namespace:
+        pod.metadata.namespace = namespace
+    job = Job(pod, verdict.where())
+    refused = []
+    for one in unsupported(pod):
+        line = f"{verdict.where(one.path)}: {one.path}: {one.message}"
+        if one.kind == NOT_IMPLEMENTED and not ignore:
+            refused.append(line)
+        else:
+            job.warnings.append(line)
+    if refused:
+        raise UnsupportedError(
+            f"{verdict.where()}: pod {job.label!r} asks for {_count(refused)} that nsrun does not implement yet",
+            details="\n".join(refused),
+            resolution="Leave it out, or pass --ignore-unsupported to run the pod without it.",
+        )
+    return job
+
+
+def _count(refused: list[str]) -> str:
+    return "something" if len(refused) == 1 else f"{len(refused)} things"
+
+
+def _compare(registry: Registry, jobs: list[Job], *, replace: bool) -> None:
+    """Set each job's verdict; nothing is touched yet.
+
+    Raises:
+        ConflictError: a pod is there that differs or is on its way out, and it is not to be replaced.
+    """
+    for job in jobs:
+        engine = registry.get(*job.key) if job.pod.metadata.name else None
+        if engine is None:
+            continue
+        job.engine = engine
+        if engine.deleting:
+            if not replace:
+                raise ConflictError(
+                    f'pod "{job.label}" is being taken down',
+                    resolution=f"Wait until it is gone (nsrun pod wait {engine.name} --for=delete), or pass --replace.",
+                )
+            job.verdict = "replaced"
+            continue
+        job.changes = changes(engine.asked_for(), job.pod)
+        if not job.changes:
+            job.verdict = "unchanged"
+        elif replace:
+            job.verdict = "replaced"
+        else:
+            raise ConflictError(
+                f'pod "{job.label}" is already there, and the manifest differs from it',
+                details="Changed: " + ", ".join(job.changes),
+                resolution="Pass --replace to take it down and bring the new one up.",
+            )
+
+
+async def _replace_old(registry: Registry, jobs: list[Job], request: Request) -> None:
+    """Take the pods down that are replaced; all at the same time."""
+    old = [job.engine for job in jobs if job.verdict == "replaced" and job.engine is not None]
+    for engine in old:
+        request.event({"pod": engine.label, "kind": "pod", "text": "is being taken down, to be replaced"})
+        grace = engine.pod.spec.terminationGracePeriodSeconds
+        engine.delete(30.0 if grace is None else float(grace))
+    for engine in old:
+        while not engine.gone:
+            await engine.changed.wait()
+    for job in jobs:
+        if job.verdict == "replaced":
+            job.engine = None
+            if registry.get(*job.key) is not None:
+                raise ConflictError(
+                    f'pod "{job.label}" was brought up by somebody else while it was being replaced',
+                    resolution="Look at it with nsrun pod inspect, then decide again.",
+                )
+
+
+def _create(world: World, registry: Registry, jobs: list[Job]) -> None:
+    """Put the new pods on disk: all, or none."""
+    made: list[PodEngine] = []
+    try:
+        for job in jobs:
+            if job.engine is None:
+                job.engine = registry.create(_wish(world, registry, job))
+                made.append(job.engine)
+    except NsrunError:
+        for engine in made:
+            engine.delete(0.0)
+        raise
+
+
+def _wish(world: World, registry: Registry, job: Job) -> Wish:
+    asked = to_dict(job.pod)
+    pod = copy.deepcopy(asked)
+    metadata = pod["metadata"]
+    if not metadata.get("name"):
+        metadata["name"] = _generate(registry, job)
+    metadata["uid"] = str(uuid.uuid4())
+    metadata["creationTimestamp"] = rfc3339(world.clock.now())
+    metadata["generation"] = 1
+    for name in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        metadata.pop(name, None)
+    pod.pop("status", None)
+    pod["kind"], pod["apiVersion"] = "Pod", "v1"
+    pod["spec"]["nodeName"] = world.node.name
+    return Wish(object=pod, options={"nodeName": asked.get("spec", {}).get("nodeName")})
+
+
+def _generate(registry: Registry, job: Job) -> str:
+    prefix = (job.pod.metadata.generateName or "pod-")[:58]
+    namespace = job.key[0]
+    for _ in range(NAME_TRIES):
+        name = prefix + "".join(secrets.choice(_SUFFIX) for _ in range(5))
+        if registry.get(namespace, name) is None:
+            return name
+    raise ConflictError(f"{job.where}: no free name was found for generateName {prefix!r}")
+
+
+async def _wait(world: World, job: Job, request: Request, *, ready: bool, timeout_s: float | None) -> None:
+    """Wait for one pod, telling of each event on the way.
+
+    Raises:
+        PodFailedError, TimedOutError: see `wait.up` and `wait.until`.
+    """
+    engine = job.engine
+    assert engine is not None
+
+    def happened(event: dict[str, Any]) -> None:
+        if event["involvedObject"]["uid"] == engine.uid:
+            kind = "container" if event["involvedObject"].get("fieldPath") else "pod"
+            if event["type"] == "Warning":
+                kind = "warning"
+            request.event({"pod": job.label, "kind": kind, "text": event["message"]})
+
+    for event in engine.ledger.events if job.verdict != "unchanged" else ():
+        happened(engine.event_object(event))
+    with world.hub.events(happened):
+        await wait.until(engine, lambda one: wait.up(one, ready=ready), timeout_s, "ready" if ready else "running")
+    request.event({"pod": job.label, "kind": "phase", "text": f"phase {engine.phase}"})

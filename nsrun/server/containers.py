@@ -1,0 +1,313 @@
+"""Instances of containers: made, started, stopped, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nsrun import native
+from nsrun.errors import NsrunError, StepError, errno_text
+from nsrun.images import Image, ImageError
+from nsrun.plan import ContainerInputs, PlanError, container_program, pod_hostname, user_spec
+from nsrun.reconcile import waiting_after
+from nsrun.reconcile.model import (
+    ContainerLedger,
+    ForgetInstance,
+    KillContainer,
+    SignalContainer,
+    StartContainer,
+)
+from nsrun.server import termination
+from nsrun.server.instances import start_error
+from nsrun.server.trace import mark
+from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest
+from nsrun.spec.model import Container
+from nsrun.state.files import remove_tree, unlink_if_there
+from nsrun.status.events import CREATED, ERR_IMAGE_NEVER_PULL, FAILED, KILLING, NORMAL, PULLED, STARTED, WARNING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nsrun.server.engine import PodEngine
+
+_LOG = logging.getLogger("nsrun.containers")
+
+
+def container_of(engine: PodEngine, name: str) -> Container:
+    """The container of this name in the spec, init containers included."""
+    for container in (*engine.pod.spec.initContainers, *engine.pod.spec.containers):
+        if container.name == name:
+            return container
+    raise KeyError(name)
+
+
+def log_path(engine: PodEngine, name: str, attempt: int) -> Path:
+    """Log file of an instance (S-LOG)."""
+    return engine.log_directory / name / f"{attempt}.log"
+
+
+async def start_all(engine: PodEngine, actions: Sequence[StartContainer]) -> None:
+    """Start instances together: while the shim is busy with one, the next is prepared.
+
+    Raises:
+        NsrunError: the shim went away meanwhile; what it did is seen when it is asked, or from its records.
+    """
+    results = await asyncio.gather(*(_start(engine, action) for action in actions), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _start(engine: PodEngine, action: StartContainer) -> None:
+    container = container_of(engine, action.name)
+    mark(engine.label, f"prepare {action.name}")
+    try:
+        image = resolve(engine, container)
+    except ImageError as error:
+        _image_failed(engine, container, error)
+        return
+    instance_id = secrets.token_hex(32)
+    try:
+        await _launch(engine, action, container, image, instance_id)
+    except PlanError as error:
+        _postpone(engine, action.name, error.reason, error.brief)
+    except ShimClosedError:
+        raise
+    except (NsrunError, OSError) as error:
+        # Nothing runs and no record tells of it: take back what was made for it.
+        await _release(engine, instance_id)
+        text = (
+            error.brief
+            if isinstance(error, NsrunError)
+            else f"{error.filename or 'start'}: {errno_text(error.errno or 0)}"
+        )
+        _postpone(engine, action.name, "CreateContainerError", text)
+
+
+def resolve(engine: PodEngine, container: Container) -> Image:
+    """The container's image.
+
+    Raises:
+        ImageError: it is not there, and why.
+    """
+    return engine.world.images.resolve(container.image or "", container.imagePullPolicy or "")
+
+
+async def _launch(
+    engine: PodEngine, action: StartContainer, container: Container, image: Image, instance_id: str
+) -> None:
+    world, shim = engine.world, engine.shim
+    if shim is None:
+        raise ShimClosedError("START", errno.ENOTCONN, engine.label)
+    directory = engine.paths.root(instance_id)
+    program = container_program(engine.pod, container, inputs_for(engine, container, image, instance_id))
+    _remember_image(engine, container, image)
+    with contextlib.ExitStack() as stack:
+        os.mkdir(directory, 0o755)
+        image.prepare_instance(directory)
+        termination.make(directory)
+        log_fd = _open_log(engine, action.name, action.attempt)
+        stack.callback(os.close, log_fd)
+        cgroup_fd = world.cgroups.create_container(engine.uid, instance_id)
+        if cgroup_fd is not None:
+            stack.callback(os.close, cgroup_fd)
+        slots = [world.descriptor(slot) for slot in program.slots]
+        encoded = native.encode(program.ops)
+        mark(engine.label, f"start {action.name}")
+        engine.note(NORMAL, PULLED, f'Container image "{container.image}" already present on machine', action.name)
+        engine.note(NORMAL, CREATED, f"Created container: {action.name}", action.name)
+        try:
+            record = await shim.start(
+                StartRequest(
+                    id=instance_id,
+                    name=action.name,
+                    attempt=action.attempt,
+                    program=encoded,
+                    log_fd=log_fd,
+                    clone_flags=native.flags(program.clone_flags),
+                    cgroup_fd=cgroup_fd,
+                    slots=slots,
+                    flags=_flags(container),
+                )
+            )
+        except ShimStartError as error:
+            # Its START_FAILED record is an instance that ended; the shim has it, and it is listed like the others.
+            engine.note(WARNING, FAILED, f"Error: {start_error(error.report)}", action.name)
+            engine.records = {one.id: one for one in await shim.list()}
+            return
+    engine.note_record(record)
+    mark(engine.label, f"started {action.name}")
+    engine.note(NORMAL, STARTED, f"Started container {action.name}", action.name)
+
+
+def inputs_for(engine: PodEngine, container: Container, image: Image, instance_id: str) -> ContainerInputs:
+    """What the plan of a container, or of a command in it, needs to know beside the pod.
+
+    Raises:
+        PlanError: the image does not know the user.
+    """
+    world, paths = engine.world, engine.paths
+    directory = paths.root(instance_id)
+    context = container.securityContext
+    return ContainerInputs(
+        rootfs=image.rootfs,
+        image_config=image.config,
+        user=image.user(user_spec(engine.pod, container, image.config)),
+        hostname=pod_hostname(engine.pod, world.node.name),
+        files_dir=str(paths.files),
+        shm_dir=str(paths.shm),
+        instance_dir=str(directory),
+        node=world.node_for(privileged=bool(context is not None and context.privileged)),
+        pod_ips=engine.ledger.ips,
+        host_ips=(world.host_ip(),),
+        termination_log=str(directory / termination.NAME),
+    )
+
+
+def _flags(container: Container) -> StartFlag:
+    flags = StartFlag.NONE
+    if container.stdin:
+        flags |= StartFlag.STDIN
+    if container.stdinOnce:
+        flags |= StartFlag.STDIN_ONCE
+    if container.tty:
+        flags |= StartFlag.TERMINAL
+    return flags
+
+
+def _open_log(engine: PodEngine, name: str, attempt: int) -> int:
+    path = log_path(engine, name, attempt)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o640)
+    except FileNotFoundError:
+        os.makedirs(path.parent, mode=0o755, exist_ok=True)
+        return os.open(path, flags, 0o640)
+
+
+def _remember_image(engine: PodEngine, container: Container, image: Image) -> None:
+    known = engine.ledger.containers.get(container.name, ContainerLedger())
+    stop_signal = image.stop_signal_number()
+    if known.image_id != image.id or known.stop_signal != stop_signal:
+        engine.ledger.containers[container.name] = replace(known, image_id=image.id, stop_signal=stop_signal)
+        engine.touch()
+
+
+def _image_failed(engine: PodEngine, container: Container, error: ImageError) -> None:
+    if error.reason == "ErrImageNeverPull":
+        engine.note(WARNING, ERR_IMAGE_NEVER_PULL, error.brief, container.name)
+    else:
+        engine.note(WARNING, FAILED, f'Failed to pull image "{container.image}": {error.brief}', container.name)
+    engine.note(WARNING, FAILED, f"Error: {error.reason}", container.name)
+    _wait(engine, container.name, error.reason, " ".join(filter(None, (error.brief, error.resolution))))
+
+
+def _postpone(engine: PodEngine, name: str, reason: str, message: str) -> None:
+    engine.note(WARNING, FAILED, f"Error: {message}", name)
+    _wait(engine, name, reason, message)
+
+
+def _wait(engine: PodEngine, name: str, reason: str, message: str) -> None:
+    known = engine.ledger.containers.get(name, ContainerLedger())
+    waiting = waiting_after(known.waiting, reason, message, engine.world.clock.now())
+    engine.ledger.containers[name] = replace(known, waiting=waiting)
+    engine.touch()
+    _LOG.info("pod %s: container %s: %s: %s", engine.label, name, reason, message)
+
+
+async def stop(engine: PodEngine, action: SignalContainer) -> None:
+    """Send the stop signal, once."""
+    engine.note(NORMAL, KILLING, f"Stopping container {action.name}", action.name)
+    record = engine.records.get(action.id)
+    if engine.shim is None or record is None:
+        return
+    try:
+        await engine.shim.signal(action.id, action.signal)
+    except ShimClosedError:
+        raise
+    except ShimError as error:
+        if error.number != errno.ESRCH:
+            raise
+    if record.stop_signal == 0:
+        sent = replace(record, stop_signal=action.signal, stop_ns=int(engine.world.clock.now() * 1e9))
+        if engine.records[action.id].alive:
+            engine.records[action.id] = sent
+
+
+async def kill(engine: PodEngine, action: KillContainer) -> None:
+    """SIGKILL to everything in a container."""
+    if engine.shim is None:
+        return
+    if action.id not in engine.killed:
+        engine.note(NORMAL, KILLING, f"Killing container {action.name} ({action.reason})", action.name)
+    try:
+        await engine.shim.kill(action.id)
+    except ShimClosedError:
+        raise
+    except ShimError as error:
+        if error.number != errno.ESRCH:
+            raise
+    engine.killed[action.id] = engine.world.clock.now()
+
+
+async def forget(engine: PodEngine, action: ForgetInstance) -> None:
+    """Drop a dead instance that has a successor, once the ledger has it for good (S-KEEP)."""
+    engine.save()
+    if engine.shim is not None:
+        with contextlib.suppress(ShimError):
+            await engine.shim.forget(action.id)
+    else:
+        unlink_if_there(engine.paths.containers / action.id)
+    engine.drop(action.id)
+    await _release(engine, action.id)
+    last = engine.ledger.containers[action.name].last
+    if last is not None:
+        _drop_logs_before(engine, action.name, last.attempt)
+
+
+def _drop_logs_before(engine: PodEngine, name: str, attempt: int) -> None:
+    directory = engine.log_directory / name
+    with contextlib.suppress(FileNotFoundError):
+        for file in os.listdir(directory):
+            number = file.partition(".")[0]
+            if number.isdigit() and int(number) < attempt:
+                unlink_if_there(directory / file)
+
+
+async def _release(engine: PodEngine, instance_id: str) -> None:
+    """Root file system and cgroup of an instance that has no process."""
+    await engine.world.remove_cgroup(engine.uid, instance_id)
+    remove_tree(engine.paths.root(instance_id))
+
+
+async def collect_roots(engine: PodEngine) -> None:
+    """Remove what a server that was killed made for instances that never came to be."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(engine.paths.roots):
+            if name not in engine.records:
+                await _release(engine, name)
+
+
+def signal_number(text: str | float | None) -> int:
+    """The number of a signal given as number or name.
+
+    Raises:
+        StepError: there is no such signal.
+    """
+    if isinstance(text, int | float):
+        return int(text)
+    name = (text or "TERM").upper()
+    if name.isdigit():
+        return int(name)
+    try:
+        return int(signal.Signals[name if name.startswith("SIG") else f"SIG{name}"])
+    except KeyError:
+        raise StepError("find the signal", name, errno.EINVAL) from None

@@ -1,0 +1,559 @@
+"""The loop of one pod: observe, decide, do, publish. Events only wake it; nothing that decides lives here alone.
+
+What is kept in memory mirrors what can be read again: the wish and the ledger from their files, the records from the shim
+(or, once it is dead, from what it wrote).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import msgspec
+
+from nsrun.errors import ConflictError, NsrunError, StepError, errno_text
+from nsrun.reconcile import decide
+from nsrun.reconcile.ledger import request_restart, settle
+from nsrun.reconcile.model import (
+    Action,
+    CleanSandbox,
+    CreateSandbox,
+    Deletion,
+    ForgetInstance,
+    Instance,
+    KillContainer,
+    Observed,
+    RemovePod,
+    Sandbox,
+    SandboxState,
+    SignalContainer,
+    StartContainer,
+    StopSandbox,
+    WakeAt,
+)
+from nsrun.server import containers, sandbox, termination
+from nsrun.server.events import as_object, rfc3339
+from nsrun.server.instances import instance_of
+from nsrun.server.trace import mark
+from nsrun.server.watch import Change, Changed
+from nsrun.server.world import World
+from nsrun.shim import Event as ShimEvent
+from nsrun.shim import Exited, LogBlocked, Record, ShimClient, ShimError, read_records, shim_alive
+from nsrun.spec.model import ContainerStatus, Pod, PodStatus
+from nsrun.state.files import remove_tree, unlink_if_there
+from nsrun.state.layout import PodPaths
+from nsrun.state.ledger import Ledger, Wish, write_deletion, write_ledger
+from nsrun.status import pod_status, summary
+from nsrun.status.events import BACK_OFF, WARNING, Event, container_path, fold_event
+
+RETRY_S = 1.0
+"""How long an action that failed for a reason outside the pod (a full disk, a shim that does not answer) is left alone."""
+HELLO_S = 5.0
+"""How long a living shim may take to answer before it is asked anew."""
+
+_LOG = logging.getLogger("nsrun.engine")
+_FINISHED = ("Succeeded", "Failed")
+
+
+class PodEngine:
+    """One pod: its state, and the task that works on it.
+
+    Args:
+        world: what all pods share.
+        uid: of the pod; also the name of its directory.
+        wish: what is on disk.
+        ledger: what is on disk.
+        on_gone: called once nothing is left of the pod.
+    """
+
+    def __init__(
+        self, world: World, uid: str, wish: Wish, ledger: Ledger, on_gone: Callable[[PodEngine], None]
+    ) -> None:
+        self.world = world
+        self.uid = uid
+        self.wish = wish
+        self.ledger = ledger
+        self.paths: PodPaths = world.layout.pod(uid)
+        self.pod: Pod = msgspec.convert(wish.object, Pod)
+        self.namespace: str = wish.object["metadata"]["namespace"]
+        self.name: str = wish.object["metadata"]["name"]
+        self.label = f"{self.namespace}/{self.name}"
+        self.log_directory = world.layout.logs_of(self.namespace, self.name, uid)
+        self.shim: ShimClient | None = None
+        self.shim_pid: int | None = None
+        self.records: dict[str, Record] = {}
+        self.killed: dict[str, float] = {}
+        self._messages: dict[str, str | None] = {}
+        self.observed = Observed(deletion=wish.deletion)
+        """What was seen last; for those who only want to tell of it."""
+        self.changed = Changed()
+        self.gone = False
+        self.version = world.hub.next_version()
+        self._status = msgspec.convert(ledger.status, PodStatus)
+        self._on_gone = on_gone
+        self._awake = asyncio.Event()
+        self._wake_at: float | None = None
+        self._unsaved = False
+        self._announced = False
+        self._trouble = ""
+        self._task: asyncio.Task[None] | None = None
+
+    # for the registry and the methods
+
+    def begin(self) -> None:
+        """Start working on the pod."""
+        self._task = asyncio.get_running_loop().create_task(self._live(), name=f"pod {self.label}")
+
+    async def close(self) -> None:
+        """Stop working on the pod; it runs on."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self.shim is not None:
+            self.shim.close()
+
+    def wake(self) -> None:
+        """Look again, soon."""
+        self._awake.set()
+
+    @property
+    def status(self) -> PodStatus:
+        """The published status."""
+        return self._status
+
+    def object(self) -> dict[str, Any]:
+        """The Pod with its status, as builtins."""
+        metadata = {**self.wish.object["metadata"], "resourceVersion": self.version}
+        return {**self.wish.object, "metadata": metadata, "status": self.ledger.status}
+
+    def columns(self) -> dict[str, Any]:
+        """What `pod ls` shows of it."""
+        return asdict(summary(self.pod, self._status, self.world.clock.now()))
+
+    @property
+    def phase(self) -> str:
+        """The published phase."""
+        return self._status.phase or "Pending"
+
+    def asked_for(self) -> Pod:
+        """The pod as the manifest had it: what nsrun added to the spec is taken out again."""
+        asked = copy.deepcopy(self.pod)
+        asked.spec.nodeName = self.wish.options.get("nodeName")
+        return asked
+
+    @property
+    def finished(self) -> bool:
+        """It has come to a terminal phase, and will not leave it."""
+        return self.phase in _FINISHED
+
+    @property
+    def deleting(self) -> bool:
+        """It is being taken down."""
+        return self.wish.deletion is not None
+
+    def delete(self, grace_s: float) -> None:
+        """Have the pod taken down; on disk when this returns. A shorter grace period than before shortens it.
+
+        Raises:
+            StepError: it could not be written down; then nothing happens to the pod.
+        """
+        now = self.world.clock.now()
+        before = self.wish.deletion
+        if before is not None and before.requested_at + before.grace_s <= now + grace_s:
+            return
+        wish = Wish(object=copy.copy(self.wish.object), options=self.wish.options, deletion=Deletion(now, grace_s))
+        wish.object["metadata"] = {
+            **wish.object["metadata"],
+            "deletionTimestamp": rfc3339(now + grace_s),
+            "deletionGracePeriodSeconds": int(grace_s),
+        }
+        try:
+            write_deletion(self.paths, wish)
+        except OSError as error:
+            raise StepError(
+                "write", str(self.paths.wish), error.errno or 0, what=f'pod "{self.label}" cannot be taken down'
+            ) from error
+        self.wish = wish
+        self.pod = msgspec.convert(wish.object, Pod)
+        self.wake()
+
+    def restart(self, names: list[str], grace_s: float | None) -> None:
+        """Have these containers stopped and started again.
+
+        Raises:
+            ConflictError: the pod is finished or being taken down.
+        """
+        if self.deleting or self.finished:
+            state = "being taken down" if self.deleting else f"finished ({self.phase})"
+            raise ConflictError(
+                f'pod "{self.label}" is {state}; its containers are not started again',
+                resolution="Run it anew: nsrun pod up --replace FILE",
+            )
+        now = self.world.clock.now()
+        observed = self._observe(now)
+        for name in names:
+            known = observed.ledgers.get(name)
+            if known is not None:
+                self.ledger.containers[name] = request_restart(known, now, grace_s)
+        self._unsaved = True
+        self.save()
+        self.wake()
+
+    # observing
+
+    def instances(self) -> list[Instance]:
+        """All instances whose record is still there, oldest first."""
+        found = [
+            instance_of(
+                record,
+                image_id=self._image_id(record),
+                killed_at=self.killed.get(record.id),
+                message=self._last_words(record),
+            )
+            for record in self.records.values()
+        ]
+        return sorted(found, key=lambda instance: (instance.name, instance.attempt))
+
+    def _last_words(self, record: Record) -> str | None:
+        """The termination message of a dead instance, read once."""
+        if record.exit_code is None:
+            return None
+        if record.id not in self._messages:
+            self._messages[record.id] = termination.read(
+                self.paths.root(record.id),
+                containers.container_of(self, record.name),
+                record.exit_code,
+                containers.log_path(self, record.name, record.attempt),
+                len(self.pod.spec.containers) + len(self.pod.spec.initContainers),
+            )
+        return self._messages[record.id]
+
+    def drop(self, instance_id: str) -> None:
+        """Forget all that is mirrored of an instance."""
+        self.records.pop(instance_id, None)
+        self.killed.pop(instance_id, None)
+        self._messages.pop(instance_id, None)
+
+    def drop_all(self) -> None:
+        """Forget all instances."""
+        for instance_id in list(self.records):
+            self.drop(instance_id)
+
+    def running(self, name: str) -> Instance | None:
+        """The living instance of a container."""
+        return next((one for one in reversed(self.instances()) if one.name == name and one.alive), None)
+
+    def _image_id(self, record: Record) -> str:
+        known = self.ledger.containers.get(record.name)
+        return known.image_id if known is not None and record.attempt == known.starts - 1 else ""
+
+    def sandbox_state(self) -> SandboxState:
+        """What there is of a sandbox."""
+        if self.shim is not None and self.ledger.sandbox_ready:
+            return SandboxState.READY
+        return SandboxState.DEAD if self.paths.shim_lock.exists() else SandboxState.NONE
+
+    def _observe(self, now: float) -> Observed:
+        """What is, with the ledger brought up to it."""
+        state = self.sandbox_state()
+        if state is SandboxState.DEAD:
+            # The shim wrote each exit down before it could tell: its last words may only be on disk.
+            self.records = {record.id: record for record in read_records(self.paths.directory)}
+        current: dict[str, Instance] = {}
+        older: list[Instance] = []
+        for instance in self.instances():
+            before = current.get(instance.name)
+            if before is not None:
+                older.append(before)
+            current[instance.name] = instance
+        if state is SandboxState.NONE:
+            older.extend(current.values())
+            current = {}
+        observed = settle(
+            Observed(
+                sandbox=Sandbox(
+                    state=state,
+                    attempt=self.ledger.sandbox_attempt,
+                    created_at=self.ledger.sandbox_created_at,
+                    ips=self.ledger.ips if state is SandboxState.READY else (),
+                    waiting=self.ledger.sandbox_waiting,
+                ),
+                current=current,
+                older=tuple(older),
+                ledgers=self.ledger.containers,
+                deletion=self.wish.deletion,
+                start_time=self.ledger.start_time,
+                terminal=self.ledger.terminal,
+                host_ip=self.world.host_ip(),
+            ),
+            now,
+        )
+        if observed.ledgers != self.ledger.containers:
+            self.ledger.containers = dict(observed.ledgers)
+            self._unsaved = True
+        self.observed = observed
+        return observed
+
+    async def _connect(self) -> None:
+        """Find the pod's shim again, if one lives and its sandbox was finished.
+
+        Raises:
+            NsrunError: it lives, but does not answer.
+        """
+        if self.shim is not None or not self.ledger.sandbox_ready or not shim_alive(self.paths.directory):
+            return
+        client = await ShimClient.connect(self.paths.directory)
+        try:
+            await asyncio.wait_for(self.take(client), HELLO_S)
+        except BaseException as error:
+            client.close()
+            if isinstance(error, TimeoutError):
+                raise StepError("ask the shim of", self.label, 110) from error
+            raise
+        await containers.collect_roots(self)
+
+    async def take(self, client: ShimClient) -> None:
+        """Make `client` the pod's shim: subscribe first, then list, so that no exit is missed in between."""
+        hello = await client.hello()
+        client.on_event = self._on_shim_event
+        client.on_close = lambda: self._on_shim_close(client)
+        await client.subscribe()
+        self.records = {record.id: record for record in await client.list()}
+        self.shim = client
+        self.shim_pid = hello.pid
+
+    def lose_shim(self) -> None:
+        """Forget the connection: the shim is gone, or is to be looked for again."""
+        if self.shim is not None:
+            self.shim.on_close = None
+            self.shim.close()
+        self.shim = None
+        self.shim_pid = None
+
+    def note_record(self, record: Record) -> None:
+        """Mirror a record; an answer that was overtaken by the news of its exit does not undo it."""
+        before = self.records.get(record.id)
+        if before is None or before.alive:
+            self.records[record.id] = record
+
+    def _on_shim_event(self, event: ShimEvent) -> None:
+        if isinstance(event, Exited):
+            mark(self.label, f"exited {event.record.name}")
+            self.note_record(event.record)
+            self.wake()
+            return
+        record = self.records.get(event.id)
+        if record is None:
+            return
+        number = event.error if isinstance(event, LogBlocked) else 0
+        self.records[event.id] = replace(record, log_error=number)
+        if number:
+            self.note(
+                WARNING,
+                "LogBlocked",
+                f"The log of container {record.name} cannot be written ({errno_text(number)}): its output waits, nothing is lost",
+                record.name,
+            )
+        self.wake()
+
+    def _on_shim_close(self, client: ShimClient) -> None:
+        if self.shim is client:
+            self.shim = None
+            self.shim_pid = None
+            self.wake()
+
+    # the loop
+
+    async def _live(self) -> None:
+        while not self.gone:
+            self._awake.clear()
+            busy = False
+            try:
+                busy = await self._turn()
+                self._trouble = ""
+            except asyncio.CancelledError:
+                raise
+            except (NsrunError, OSError) as error:
+                self._put_off(error, str(error))
+            except Exception as error:
+                _LOG.exception("pod %s: a bug", self.label)
+                self._put_off(error, f"{type(error).__name__}: {error}")
+            if not busy and not self.gone:
+                await self._sleep()
+
+    def _put_off(self, error: BaseException, text: str) -> None:
+        if text != self._trouble:
+            _LOG.warning("pod %s: %s; trying again in %g s", self.label, text, RETRY_S)
+            self._trouble = text
+        if isinstance(error, ShimError):
+            _LOG.debug("pod %s", self.label, exc_info=error)
+        self._wake_at = self.world.clock.now() + RETRY_S
+
+    async def _sleep(self) -> None:
+        timer = None
+        if self._wake_at is not None:
+            timer = self.world.clock.call_at(self._wake_at, self.wake)
+        try:
+            await self._awake.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _turn(self) -> bool:
+        """Look once, and do what is to be done. True when something was done: then look again."""
+        await self._connect()
+        now = self.world.clock.now()
+        if self.ledger.start_time is None:
+            self.ledger.start_time = now
+            self._unsaved = True
+        observed = self._observe(now)
+        if not self._announced:
+            self._publish(observed, now)
+        actions = decide(self.pod, observed, now)
+        self._wake_at = None
+        starts: list[StartContainer] = []
+        acted = False
+        for action in actions:
+            if isinstance(action, WakeAt):
+                self._wake_at = action.at
+                continue
+            _LOG.debug("pod %s: %s", self.label, action)
+            acted = True
+            if isinstance(action, StartContainer):
+                starts.append(action)
+            else:
+                await self._do(action)
+        if starts:
+            await containers.start_all(self, starts)
+        if self.gone:
+            return False
+        now = self.world.clock.now()
+        self._publish(self._observe(now) if acted else observed, now)
+        self._save_or_put_off()
+        return acted
+
+    async def _do(self, action: Action) -> None:
+        match action:
+            case CreateSandbox():
+                await sandbox.create(self, action.attempt)
+            case CleanSandbox():
+                await sandbox.clean(self, action.reason)
+            case StopSandbox():
+                await sandbox.stop(self)
+            case SignalContainer():
+                await containers.stop(self, action)
+            case KillContainer():
+                await containers.kill(self, action)
+            case ForgetInstance():
+                await containers.forget(self, action)
+            case RemovePod():
+                await self._remove()
+
+    async def _remove(self) -> None:
+        """The last steps: logs and everything else first, the wish last, so that a crash in between is carried on with."""
+        await sandbox.release(self)
+        remove_tree(self.log_directory)
+        remove_tree(self.paths.roots)
+        remove_tree(self.paths.containers)
+        unlink_if_there(self.paths.ledger)
+        unlink_if_there(self.paths.wish)
+        remove_tree(self.paths.directory)
+        self.gone = True
+        self.version = self.world.hub.next_version()
+        self._on_gone(self)
+        self.world.hub.pod_changed("DELETED", self.object(), self.columns())
+        self.changed.tell()
+        _LOG.info("pod %s (%s) is gone", self.label, self.uid)
+
+    # saying and storing
+
+    def note(self, kind: str, reason: str, message: str, container: str = "") -> None:
+        """Add an event.
+
+        Args:
+            kind: NORMAL or WARNING.
+            reason: the kubelet's word for it.
+            message: a sentence.
+            container: the container it is about, if it is about one.
+        """
+        path = ""
+        if container:
+            inits = {one.name for one in self.pod.spec.initContainers}
+            path = container_path(container, init=container in inits)
+        now = self.world.clock.now()
+        events = fold_event(self.ledger.events, Event(kind, reason, message, path), now)
+        self.ledger.events = list(events)
+        self._unsaved = True
+        if self.world.hub.events_watched:
+            self.world.hub.event(self.event_object(events[-1]))
+        self.changed.tell()
+
+    def event_object(self, event: Event) -> dict[str, Any]:
+        """An event of this pod as a core/v1 Event."""
+        return as_object(event, self.wish.object["metadata"], self.version, self.world.node.name)
+
+    def save(self) -> None:
+        """Store the ledger if it has changed.
+
+        Raises:
+            StepError: it cannot be written; it will be tried again, and no record that it lacks is dropped before.
+        """
+        if not self._unsaved or self.gone:
+            return
+        try:
+            write_ledger(self.paths, self.ledger)
+        except OSError as error:
+            raise StepError("write", str(self.paths.ledger), error.errno or 0, what=f"pod {self.label}") from error
+        self._unsaved = False
+
+    def touch(self) -> None:
+        """The ledger was changed."""
+        self._unsaved = True
+
+    def _save_or_put_off(self) -> None:
+        try:
+            self.save()
+        except StepError as error:
+            at = self._wake_at
+            self._put_off(error, str(error))
+            if at is not None and self._wake_at is not None:
+                self._wake_at = min(at, self._wake_at)
+
+    def _publish(self, observed: Observed, now: float) -> None:
+        """Work the status out; tell the watchers if it is another one."""
+        status = pod_status(self.pod, observed, now, self._status)
+        if self._announced and status == self._status:
+            return
+        self._note_backoff(status)
+        self._status = status
+        self.ledger.status = msgspec.to_builtins(status)
+        self.ledger.terminal = self.ledger.terminal or status.phase in _FINISHED
+        self._unsaved = True
+        self.version = self.world.hub.next_version()
+        change: Change = "MODIFIED" if self._announced else "ADDED"
+        self._announced = True
+        if self.world.hub.watched:
+            self.world.hub.pod_changed(change, self.object(), self.columns())
+        self.changed.tell()
+
+    def _note_backoff(self, status: PodStatus) -> None:
+        """The BackOff event, once for each time that a container begins to wait."""
+        before = {one.name for one in _statuses(self._status) if _in_backoff(one)}
+        for one in _statuses(status):
+            if _in_backoff(one) and one.name not in before:
+                text = (
+                    f"Back-off restarting failed container {one.name} in pod {self.name}_{self.namespace}({self.uid})"
+                )
+                self.note(WARNING, BACK_OFF, text, one.name)
+
+
+def _statuses(status: PodStatus) -> list[ContainerStatus]:
+    return [*status.initContainerStatuses, *status.containerStatuses]
+
+
+def _in_backoff(status: ContainerStatus) -> bool:
+    return status.state.waiting is not None and status.state.waiting.reason == "CrashLoopBackOff"

@@ -1,0 +1,75 @@
+"""Records of the shim as the instances that deciding works on, and the sentence for a start that failed."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from nsrun.errors import errno_text
+from nsrun.reconcile.model import Instance, InstanceState
+from nsrun.shim import Record, Report, State
+
+_STATES = {
+    State.STARTING: InstanceState.STARTING,
+    State.RUNNING: InstanceState.RUNNING,
+    State.EXITED: InstanceState.EXITED,
+    State.START_FAILED: InstanceState.START_FAILED,
+}
+
+
+def instance_of(
+    record: Record, *, image_id: str = "", killed_at: float | None = None, message: str | None = None
+) -> Instance:
+    """What deciding knows of the instance that `record` tells of.
+
+    Args:
+        record: the shim's.
+        image_id: of the image it was made from.
+        killed_at: when SIGKILL was last asked for, seconds since the epoch.
+        message: what it left as its termination message.
+    """
+    return Instance(
+        id=record.id,
+        name=record.name,
+        attempt=record.attempt,
+        state=_STATES[record.state],
+        pid=record.pid,
+        started_at=_seconds(record.started_ns),
+        finished_at=_seconds(record.finished_ns),
+        exit_code=record.exit_code,
+        signal=record.signal,
+        message=start_error(record.report) if record.report is not None else message,
+        stop_signal=record.stop_signal or None,
+        stop_at=_seconds(record.stop_ns),
+        killed_at=killed_at,
+        image_id=image_id,
+        log_error=record.log_error,
+    )
+
+
+def _seconds(nanoseconds: int) -> float | None:
+    return nanoseconds / 1e9 if nanoseconds else None
+
+
+def start_error(report: Report) -> str:
+    """Why a container could not start, as containerd and runc word it for commands."""
+    if report.op == "EXEC":
+        return f"failed to start container: unable to start container process: {_exec_error(report)}"
+    step = report.op.lower().replace("_", " ") or "start"
+    subject = f" {report.subject}" if report.subject else ""
+    return (
+        f"failed to create container: {step}{subject}: {errno_text(report.error)} (step {report.step} of its program)"
+    )
+
+
+def _exec_error(report: Report) -> str:
+    command = report.subject
+    if report.error == errno.ENOENT:
+        if "/" not in command:
+            return f'exec: "{command}": executable file not found in $PATH'
+        return f'exec: "{command}": stat {command}: no such file or directory (or the interpreter that it names is missing)'
+    if report.error == errno.ENOEXEC:
+        return f'exec: "{command}": exec format error (it has no #! line, or is for another machine)'
+    if report.error == errno.EACCES:
+        return f'exec: "{command}": permission denied (it is a directory, not executable, or on a noexec mount)'
+    return f'exec: "{command}": {os.strerror(report.error).lower()}'

@@ -1,0 +1,122 @@
+"""All pods of this server: by uid and by name, created, adopted, found."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Iterator
+
+from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
+from nsrun.server.engine import PodEngine
+from nsrun.server.world import World
+from nsrun.state.files import remove_tree
+from nsrun.state.layout import PRIVATE
+from nsrun.state.ledger import Ledger, Wish, read_ledger, read_wish, write_wish
+
+_LOG = logging.getLogger("nsrun.pods")
+
+
+class Registry:
+    """The pods. What is on disk is the truth; this is where it is worked on."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._by_uid: dict[str, PodEngine] = {}
+        self._by_name: dict[tuple[str, str], PodEngine] = {}
+
+    def __iter__(self) -> Iterator[PodEngine]:
+        return iter(sorted(self._by_uid.values(), key=lambda engine: (engine.namespace, engine.name)))
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+    def uids(self) -> set[str]:
+        """Of all pods, those being taken down included."""
+        return set(self._by_uid)
+
+    def get(self, namespace: str, name: str) -> PodEngine | None:
+        """The pod, or None."""
+        return self._by_name.get((namespace, name))
+
+    def find(self, namespace: str, name: str) -> PodEngine:
+        """The pod.
+
+        Raises:
+            NotFoundError: with the likeliest name, or the namespace it is in.
+        """
+        engine = self.get(namespace, name)
+        if engine is not None:
+            return engine
+        others = [engine.namespace for engine in self if engine.name == name]
+        here = [engine.name for engine in self if engine.namespace == namespace]
+        close = difflib.get_close_matches(name, here, n=1)
+        if others:
+            hint = f"There is one of this name in namespace {others[0]}: add -n {others[0]}."
+        elif close:
+            hint = f"Did you mean {close[0]}? nsrun pod ls lists all."
+        else:
+            hint = "nsrun pod ls lists the pods there are."
+        raise NotFoundError(f'pod "{namespace}/{name}" not found', resolution=hint)
+
+    def create(self, wish: Wish) -> PodEngine:
+        """Put a new pod on disk and begin to work on it. From the return on a crash does not lose it.
+
+        Raises:
+            ConflictError: the name is taken.
+            StepError: the disk is full or the like; nothing is left behind.
+        """
+        metadata = wish.object["metadata"]
+        uid, key = metadata["uid"], (metadata["namespace"], metadata["name"])
+        if key in self._by_name:
+            raise ConflictError(f'pod "{key[0]}/{key[1]}" is already there')
+        paths = self._world.layout.pod(uid)
+        try:
+            os.mkdir(paths.directory, PRIVATE)
+            write_wish(paths, wish)
+        except OSError as error:
+            remove_tree(paths.directory)
+            raise StepError(
+                "write", str(paths.wish), error.errno or 0, what=f'pod "{key[0]}/{key[1]}" could not be created'
+            ) from error
+        return self._register(uid, wish, Ledger())
+
+    def _register(self, uid: str, wish: Wish, ledger: Ledger) -> PodEngine:
+        engine = PodEngine(self._world, uid, wish, ledger, self._gone)
+        self._by_uid[uid] = engine
+        self._by_name[engine.namespace, engine.name] = engine
+        engine.begin()
+        return engine
+
+    def _gone(self, engine: PodEngine) -> None:
+        self._by_uid.pop(engine.uid, None)
+        if self._by_name.get((engine.namespace, engine.name)) is engine:
+            del self._by_name[engine.namespace, engine.name]
+        self._world.collect_soon()
+
+    def adopt(self) -> None:
+        """Take over what earlier servers left: every directory with a wish is a pod."""
+        for uid in sorted(os.listdir(self._world.layout.pods)):
+            paths = self._world.layout.pod(uid)
+            try:
+                wish = read_wish(paths)
+                if wish is None:
+                    continue
+                ledger = read_ledger(paths)
+            except (InternalError, OSError) as error:
+                # The others must not suffer; the directory stays for somebody to look at.
+                _LOG.error("pod directory %s is left alone: %s", paths.directory, error)
+                self._world.broken.add(uid)
+                continue
+            try:
+                engine = self._register(uid, wish, ledger)
+            except NsrunError as error:
+                _LOG.error("pod directory %s is left alone: %s", paths.directory, error)
+                self._world.broken.add(uid)
+                continue
+            _LOG.info("adopted pod %s/%s (%s)", engine.namespace, engine.name, uid)
+
+    async def close(self) -> None:
+        """Stop working on the pods; they run on."""
+        for engine in list(self._by_uid.values()):
+            await engine.close()

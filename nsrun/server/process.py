@@ -1,0 +1,143 @@
+"""The server as a process: lock, log, socket, signals; what it serves is loaded once the socket listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING
+
+from nsrun.server.control import ControlSocket
+from nsrun.state.layout import Layout
+from nsrun.state.lock import RootLock
+
+if TYPE_CHECKING:
+    from nsrun.server.__main__ import Arguments
+    from nsrun.server.service import Service
+
+LOG_MAX = 4 * 1024 * 1024
+"""Bytes of run/server.log from which a new server begins it anew; the old one stays as server.log.1."""
+
+_LOG = logging.getLogger("nsrun.server")
+
+
+def run(arguments: Arguments) -> int:
+    """Serve until told to stop.
+
+    Returns:
+        0.
+
+    Raises:
+        NsrunError: it could not start; nothing was changed but missing directories.
+    """
+    os.umask(0o022)
+    layout = Layout.at(arguments.root)
+    layout.prepare()
+    lock = RootLock(layout.lock)
+    _open_log(layout, foreground=arguments.foreground)
+    _name_process()
+    _raise_descriptor_limit()
+    # A client that hung up must not end the server; children are none of its own.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    asyncio.run(_serve(layout, arguments))
+    lock.close()
+    return 0
+
+
+async def _serve(layout: Layout, arguments: Arguments) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    control = ControlSocket(layout.socket, str(layout.server_log))
+    if arguments.ready is not None:
+        with contextlib.suppress(OSError):
+            os.write(arguments.ready, b"1")
+        os.close(arguments.ready)
+    # One turn of the loop: a client that is waiting already gets its greeting before the long imports.
+    await asyncio.sleep(0)
+    from nsrun.server.service import Service
+
+    service = Service(layout, stop, temporary=arguments.temporary)
+    try:
+        await service.open()
+        control.methods.update(service.methods())
+        control.ready.set()
+        _LOG.info("serving %s", layout.socket)
+        lifeline = loop.create_task(_watch_lifeline(arguments.lifeline, stop))
+        await stop.wait()
+        lifeline.cancel()
+        if arguments.lifeline is not None:
+            await _take_all_away(control, service)
+            return
+    finally:
+        # Answers that are under way (to server.stop among them) get out before the sockets close.
+        await asyncio.sleep(0)
+        control.close()
+        await service.close()
+    _LOG.info("stopped; the pods run on")
+
+
+async def _watch_lifeline(fd: int | None, stop: asyncio.Event) -> None:
+    """Set `stop` at the end of file of `fd`; whatever else comes through it is thrown away."""
+    if fd is None:
+        return
+    loop = asyncio.get_running_loop()
+    os.set_blocking(fd, False)
+
+    def readable() -> None:
+        try:
+            if os.read(fd, 4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            # ECONNRESET of a socket: its other end is gone as well.
+            _LOG.debug("the lifeline broke")
+        loop.remove_reader(fd)
+        stop.set()
+
+    loop.add_reader(fd, readable)
+
+
+async def _take_all_away(control: ControlSocket, service: Service) -> None:
+    """The owner is gone: nothing may stay behind."""
+    control.methods.clear()
+    await service.remove_everything()
+
+
+def _open_log(layout: Layout, *, foreground: bool) -> None:
+    logging.raiseExceptions = False  # a full disk silences the log, not the server
+    handler: logging.Handler
+    if foreground:
+        handler = logging.StreamHandler()
+    else:
+        with contextlib.suppress(OSError):
+            if layout.server_log.stat().st_size > LOG_MAX:
+                layout.server_log.rename(layout.server_log.with_suffix(".log.1"))
+        fd = os.open(layout.server_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        handler = logging.StreamHandler(os.fdopen(fd, "a", encoding="utf-8", errors="replace"))
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(os.environ.get("NSRUN_LOG", "INFO").upper())
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _name_process() -> None:
+    """`nsrun-server` in ps and top."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
+        file.write("nsrun-server")
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the kernel lets us have: about four per pod."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

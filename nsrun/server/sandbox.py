@@ -1,0 +1,210 @@
+"""The sandbox of a pod: its shim, namespaces and address; made all or not at all, and taken away without a rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nsrun import native
+from nsrun.errors import NsrunError, StepError
+from nsrun.plan import pod_files, sandbox_program
+from nsrun.reconcile import waiting_after
+from nsrun.server.trace import mark
+from nsrun.shim import ShimClient, ShimError, shim_alive, spawn
+from nsrun.state.files import remove_tree, unlink_if_there, write_atomic
+from nsrun.state.layout import PRIVATE, PodPaths
+from nsrun.status.events import FAILED_CREATE_POD_SANDBOX, NORMAL, SANDBOX_CHANGED, WARNING
+
+if TYPE_CHECKING:
+    from nsrun.server.engine import PodEngine
+
+QUIT_S = 5.0
+"""How long a shim may take to end after it was told to, before it is killed."""
+POLL_S = 0.0005
+
+_LOG = logging.getLogger("nsrun.sandbox")
+
+
+async def create(engine: PodEngine, attempt: int) -> None:
+    """Make sandbox number `attempt`. When it fails, nothing of it is left and the ledger says when to try again."""
+    now = engine.world.clock.now()
+    ledger = engine.ledger
+    mark(engine.label, "sandbox")
+    if attempt > 0:
+        engine.note(NORMAL, SANDBOX_CHANGED, "Pod sandbox changed, it will be killed and re-created.")
+    ledger.sandbox_attempt = attempt
+    ledger.sandbox_created_at = now
+    ledger.sandbox_ready = False
+    engine.touch()
+    engine.save()
+    try:
+        await _make(engine)
+    except (NsrunError, OSError) as error:
+        _LOG.warning("pod %s: sandbox %d: %s", engine.label, attempt, error)
+        await _take_away(engine)
+        text = error.brief if isinstance(error, NsrunError) else str(error)
+        engine.note(WARNING, FAILED_CREATE_POD_SANDBOX, f"Failed to create pod sandbox: {text}")
+        ledger.sandbox_waiting = waiting_after(
+            ledger.sandbox_waiting, "FailedCreatePodSandBox", text, engine.world.clock.now()
+        )
+        engine.touch()
+        return
+    ledger.sandbox_waiting = None
+    ledger.sandbox_ready = True
+    engine.touch()
+    # From here on a new server takes this sandbox over instead of making another one: before anything runs in it.
+    try:
+        engine.save()
+    except StepError:
+        await _take_away(engine)
+        raise
+    mark(engine.label, "sandbox ready")
+
+
+async def _make(engine: PodEngine) -> None:
+    world, paths, pod = engine.world, engine.paths, engine.pod
+    spawn(paths.directory, engine.label)
+    mark(engine.label, "shim spawned")
+    client = await ShimClient.connect(paths.directory)
+    try:
+        await engine.take(client)
+        _directories(paths)
+        prepared = asyncio.get_running_loop().create_task(
+            client.sandbox(native.encode(sandbox_program(pod, world.sandbox_inputs(paths)).ops))
+        )
+        try:
+            world.cgroups.create_pod(engine.uid)
+        finally:
+            await prepared
+        mark(engine.label, "namespaces")
+        engine.ledger.ips = () if pod.spec.hostNetwork else (await _attach(engine, client),)
+        mark(engine.label, "network")
+        for name, data in pod_files(pod, engine.ledger.ips, *world.host_files(), world.node.name).items():
+            write_atomic(paths.files / name, data, mode=0o644)
+    except BaseException:
+        engine.lose_shim()
+        client.close()
+        raise
+
+
+def _directories(paths: PodPaths) -> None:
+    for directory, mode in ((paths.files, 0o755), (paths.roots, 0o755), (paths.shm, 0o1777)):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, PRIVATE)
+            os.chmod(directory, mode)
+
+
+async def _attach(engine: PodEngine, client: ShimClient) -> str:
+    namespace, netlink = await client.network()
+    try:
+        address = await engine.world.network.attach(engine.uid, namespace, netlink)
+    finally:
+        os.close(namespace)
+        netlink.close()
+    return str(address.ip)
+
+
+async def clean(engine: PodEngine, reason: str) -> None:
+    """Remove what a dead shim, or a server killed while making a sandbox, left."""
+    _LOG.info("pod %s: cleaning up the sandbox: %s", engine.label, reason)
+    engine.save()
+    await _take_away(engine)
+    engine.touch()
+    engine.save()
+
+
+async def stop(engine: PodEngine) -> None:
+    """End an empty sandbox."""
+    engine.save()
+    patience_s = 0.0
+    if engine.shim is not None:
+        # EBUSY: a command that was executed in a container outlived it (hostPID). It goes with the shim.
+        with contextlib.suppress(ShimError, TimeoutError):
+            await asyncio.wait_for(engine.shim.quit(), QUIT_S)
+            patience_s = QUIT_S
+    await _take_away(engine, patience_s)
+    engine.touch()
+    engine.save()
+
+
+async def release(engine: PodEngine) -> None:
+    """The last of a pod: its cgroup and its address, whatever the ledger believes."""
+    await _take_away(engine)
+
+
+async def _take_away(engine: PodEngine, patience_s: float = 0.0) -> None:
+    """Shim, processes, cgroups, address and link, files; the lock's file last: without it there is no sandbox.
+
+    Each part is fine with being gone already, so that this can be begun again after a SIGKILL.
+    """
+    world, paths = engine.world, engine.paths
+    engine.lose_shim()
+    await end_shim(paths, engine.label, patience_s=patience_s)
+    await world.remove_cgroup(engine.uid)
+    if engine.ledger.ips or world.network.leases.of(engine.uid):
+        await world.network.detach(engine.uid)
+    for tree in (paths.roots, paths.containers, paths.files, paths.shm):
+        remove_tree(tree)
+    unlink_if_there(paths.shim_socket)
+    engine.drop_all()
+    engine.ledger.sandbox_ready = False
+    engine.ledger.ips = ()
+    unlink_if_there(paths.shim_lock)
+
+
+async def end_shim(paths: PodPaths, label: str, *, patience_s: float = 0.0) -> None:
+    """Wait until no shim holds the lock; after `patience_s` kill the one that does.
+
+    Raises:
+        StepError: it survives even that.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    delay, killed = POLL_S, False
+    while shim_alive(paths.directory):
+        if loop.time() >= deadline:
+            if killed:
+                raise StepError("end the shim of", label, errno.ETIMEDOUT)
+            _kill_shim(paths)
+            killed = True
+            deadline = loop.time() + QUIT_S
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, 0.05)
+
+
+def _kill_shim(paths: PodPaths) -> None:
+    """SIGKILL to the process that has the pod's lock open, through a pidfd. Its containers end with it."""
+    facts = os.stat(paths.shim_lock)
+    wanted = (facts.st_dev, facts.st_ino)
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            if Path(f"/proc/{entry}/comm").read_bytes().strip() != b"nsrun-shim":
+                continue
+            pidfd = os.pidfd_open(int(entry))
+        except OSError:
+            continue
+        try:
+            if _has_open(entry, wanted):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pidfd)
+
+
+def _has_open(pid: str, wanted: tuple[int, int]) -> bool:
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                facts = os.stat(f"/proc/{pid}/fd/{fd}")
+                if (facts.st_dev, facts.st_ino) == wanted:
+                    return True
+    return False

@@ -1,0 +1,408 @@
+"""The methods of the control protocol, and what they work on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from nsrun._version import __version__
+from nsrun.errors import NotFoundError, NsrunError, TimedOutError, UsageError
+from nsrun.images import Image, ImageConfig
+from nsrun.server import apply, commands, logs, wait
+from nsrun.server.choose import container_name, names_of, running_instance
+from nsrun.server.clock import SystemClock
+from nsrun.server.containers import log_path, signal_number
+from nsrun.server.pods import Registry
+from nsrun.server.world import World
+from nsrun.state.files import remove_tree
+from nsrun.state.layout import Layout
+
+if TYPE_CHECKING:
+    from nsrun.server.control import Method, Request
+    from nsrun.server.engine import PodEngine
+
+LAST_DOWN_S = 30.0
+"""How long the pods of a server whose owner is gone may take to go; they have no grace period."""
+DEFAULT_NAMESPACE = "default"
+
+_LOG = logging.getLogger("nsrun.service")
+
+
+class Service:
+    """One server's methods.
+
+    Args:
+        layout: its directories.
+        stop: set to end the server.
+        temporary: `remove_everything` removes the root directory too.
+    """
+
+    def __init__(self, layout: Layout, stop: asyncio.Event, *, temporary: bool = False) -> None:
+        self._layout = layout
+        self._stop = stop
+        self._temporary = temporary
+        self._started = time.monotonic()
+        self._world = World(layout, SystemClock())
+        self._pods = Registry(self._world)
+        self._world.alive = self._pods.uids
+
+    async def open(self) -> None:
+        """Adopt what is there, and look for leftovers."""
+        self._pods.adopt()
+        self._world.collect_soon()
+
+    async def close(self) -> None:
+        """Stop working; the pods run on."""
+        await self._pods.close()
+        await self._world.close()
+
+    async def remove_everything(self) -> None:
+        """All pods, at once and without grace; then bridge, rules, cgroups and run/."""
+        for engine in self._pods:
+            engine.delete(0.0)
+        deadline = time.monotonic() + LAST_DOWN_S
+        for engine in self._pods:
+            with contextlib.suppress(NsrunError):
+                await wait.until(engine, lambda one: one.gone, max(deadline - time.monotonic(), 0.1), "gone")
+        await self._world.collect()
+        for work in (self._world.network.close(remove=True), asyncio.to_thread(self._world.cgroups.close, remove=True)):
+            try:
+                await work
+            except (NsrunError, OSError) as error:
+                _LOG.error("remove everything: %s", error)
+        if len(self._pods):
+            _LOG.error("%d pods could not be taken down; their directories stay", len(self._pods))
+            return
+        remove_tree(self._layout.run)
+        if self._temporary and self._layout.base is not None:
+            remove_tree(self._layout.base)
+
+    def methods(self) -> dict[str, Method]:
+        """By their names in the protocol."""
+        return {
+            "server.ping": self._ping,
+            "server.status": self._status,
+            "server.stop": self._stop_server,
+            "pod.up": self._up,
+            "pod.down": self._down,
+            "pod.list": self._list,
+            "pod.get": self._get,
+            "pod.watch": self._watch,
+            "pod.events": self._events,
+            "pod.wait": self._wait,
+            "pod.restart": self._restart,
+            "pod.kill": self._kill,
+            "pod.exec": self._exec,
+            "pod.attach": self._attach,
+            "pod.logs": self._logs,
+            "image.import": self._image_import,
+            "image.list": self._image_list,
+            "image.remove": self._image_remove,
+            "doctor": self._doctor,
+        }
+
+    # the server
+
+    async def _ping(self, _request: Request) -> object:
+        return {}
+
+    async def _status(self, _request: Request) -> object:
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "root": None if self._layout.base is None else str(self._layout.base),
+            "uptime_s": time.monotonic() - self._started,
+            "pods": len(self._pods),
+            "memory_bytes": _memory(),
+            "network": self._world.network.status(),
+            "cgroups": self._world.cgroup_status(),
+            "directories": {
+                "run": str(self._layout.run),
+                "lib": str(self._layout.lib),
+                "log": str(self._layout.pod_logs),
+                "etc": str(self._layout.etc),
+            },
+        }
+
+    async def _stop_server(self, _request: Request) -> object:
+        asyncio.get_running_loop().call_soon(self._stop.set)
+        return {}
+
+    async def _doctor(self, _request: Request) -> object:
+        from nsrun.doctor import examine
+
+        checks = await asyncio.to_thread(examine, self._layout.lib)
+        return {"checks": [check.as_data() for check in checks]}
+
+    # pods
+
+    def _find(self, request: Request) -> PodEngine:
+        return self._pods.find(request.text("namespace", DEFAULT_NAMESPACE), request.text("name"))
+
+    async def _up(self, request: Request) -> object:
+        return await apply.up(self._world, self._pods, request)
+
+    async def _down(self, request: Request) -> object:
+        engines = self._chosen(request)
+        force = request.flag("force")
+        asked = request.number_or_none("grace_period_s")
+        for engine in engines:
+            default = engine.pod.spec.terminationGracePeriodSeconds
+            grace_s = 0.0 if force else asked if asked is not None else float(30 if default is None else default)
+            engine.delete(grace_s)
+        if request.flag("wait", default=True):
+            request.cancellable = True
+            await self._until_gone(engines, request.number_or_none("timeout_s"))
+        return {"pods": [{"name": one.name, "namespace": one.namespace, "uid": one.uid} for one in engines]}
+
+    def _chosen(self, request: Request) -> list[PodEngine]:
+        """The pods that a request names: by name, in manifests, or all."""
+        namespace = request.text("namespace", DEFAULT_NAMESPACE)
+        if request.flag("all"):
+            everywhere = request.params.get("namespace") is None
+            return [one for one in self._pods if everywhere or one.namespace == namespace]
+        keys = [(namespace, name) for name in request.texts("names")]
+        if request.params.get("documents"):
+            keys += apply.names_in(request, namespace)
+        if not keys:
+            raise UsageError("no pod is named", resolution="Give names, a manifest, or --all: nsrun pod down NAME|FILE")
+        found: list[PodEngine] = []
+        missing: list[NotFoundError] = []
+        for key in dict.fromkeys(keys):
+            try:
+                found.append(self._pods.find(*key))
+            except NotFoundError as error:
+                missing.append(error)
+        if missing and not request.flag("missing_ok"):
+            if len(missing) == 1:
+                raise missing[0]
+            raise NotFoundError(
+                f"{len(missing)} pods not found: {', '.join(error.brief.split(chr(34))[1] for error in missing)}",
+                resolution="nsrun pod ls lists the pods there are.",
+            )
+        return found
+
+    async def _until_gone(self, engines: list[PodEngine], timeout_s: float | None) -> None:
+        async def all_gone() -> None:
+            for engine in engines:
+                while not engine.gone:
+                    await engine.changed.wait()
+
+        try:
+            await asyncio.wait_for(all_gone(), timeout_s)
+        except TimeoutError:
+            left = [engine for engine in engines if not engine.gone]
+            raise TimedOutError(
+                f'pod "{left[0].label}" was not gone after {timeout_s:g} s'
+                + (f", nor were {len(left) - 1} others" if len(left) > 1 else ""),
+                details=wait.in_words(left[0]),
+                resolution="It goes on stopping. To kill it at once: nsrun pod down --force.",
+            ) from None
+
+    async def _list(self, request: Request) -> object:
+        namespace = request.text_or_none("namespace")
+        chosen = [one for one in self._pods if namespace is None or one.namespace == namespace]
+        return {"pods": [one.object() for one in chosen], "columns": [one.columns() for one in chosen]}
+
+    async def _get(self, request: Request) -> object:
+        engine = self._find(request)
+        observed = engine.observed
+        return {
+            "pod": engine.object(),
+            "columns": engine.columns(),
+            "runtime": {
+                "shim_pid": engine.shim_pid,
+                "sandbox": {
+                    "state": engine.sandbox_state().value,
+                    "attempt": engine.ledger.sandbox_attempt,
+                    "ips": list(engine.ledger.ips),
+                },
+                "instances": [
+                    {
+                        "id": one.id,
+                        "name": one.name,
+                        "attempt": one.attempt,
+                        "state": one.state.value,
+                        "pid": one.pid,
+                        "started_at": one.started_at,
+                        "finished_at": one.finished_at,
+                        "exit_code": one.exit_code,
+                        "log": str(log_path(engine, one.name, one.attempt)),
+                        "log_error": one.log_error,
+                    }
+                    for one in (*observed.current.values(), *observed.older)
+                ],
+                "directory": str(engine.paths.directory),
+                "log_directory": str(engine.log_directory),
+            },
+        }
+
+    async def _watch(self, request: Request) -> object:
+        namespace, name = request.text_or_none("namespace"), request.text_or_none("name")
+
+        def wanted(pod: dict[str, Any]) -> bool:
+            metadata = pod["metadata"]
+            return (namespace is None or metadata["namespace"] == namespace) and (
+                name is None or metadata["name"] == name
+            )
+
+        def changed(kind: str, pod: dict[str, Any], columns: dict[str, Any]) -> None:
+            if wanted(pod):
+                request.event({"type": kind, "object": pod, "columns": columns})
+
+        request.cancellable = True
+        for engine in self._pods:
+            changed("ADDED", engine.object(), engine.columns())
+        request.event({"type": "BOOKMARK"})
+        with self._world.hub.pods(changed):
+            await asyncio.Event().wait()
+        return {}
+
+    async def _events(self, request: Request) -> object:
+        namespace, name = request.text("namespace", DEFAULT_NAMESPACE), request.text_or_none("name")
+        everywhere = request.params.get("namespace") is None and name is None
+        chosen = (
+            [self._pods.find(namespace, name)]
+            if name is not None
+            else [one for one in self._pods if everywhere or one.namespace == namespace]
+        )
+        known = [(event.last_at, one.event_object(event)) for one in chosen for event in one.ledger.events]
+        known.sort(key=lambda pair: pair[0])
+        if not request.flag("watch"):
+            return {"events": [event for _at, event in known]}
+        request.cancellable = True
+
+        def happened(event: dict[str, Any]) -> None:
+            about = event["involvedObject"]
+            if (everywhere or about["namespace"] == namespace) and (name is None or about["name"] == name):
+                request.event({"event": event})
+
+        with self._world.hub.events(happened):
+            for _at, event in known:
+                request.event({"event": event})
+            await asyncio.Event().wait()
+        return {}
+
+    async def _wait(self, request: Request) -> object:
+        request.cancellable = True
+        namespace = request.text("namespace", DEFAULT_NAMESPACE)
+        names, what = request.texts("names"), request.text("for")
+        if not names:
+            raise UsageError("no pod is named to wait for", resolution="nsrun pod wait NAME --for=condition=Ready")
+        timeout_s = request.number_or_none("timeout_s")
+        await asyncio.gather(
+            *(wait.wait_for(self._pods.get(namespace, name), what, timeout_s, f"{namespace}/{name}") for name in names)
+        )
+        return {}
+
+    async def _restart(self, request: Request) -> object:
+        engine = self._find(request)
+        inits = {one.name for one in engine.pod.spec.initContainers if one.restartPolicy != "Always"}
+        names = [container_name(engine, name) for name in request.texts("containers")] or [
+            name for name in names_of(engine) if name not in inits
+        ]
+        for name in names:
+            if name in inits:
+                raise UsageError(
+                    f'container "{name}" of pod "{engine.label}" is an init container; it runs once',
+                    resolution="Run the whole pod anew: nsrun pod up --replace FILE",
+                )
+        before = {name: engine.running(name) for name in names}
+        engine.restart(names, request.number_or_none("grace_period_s"))
+        if request.flag("wait"):
+            request.cancellable = True
+            attempts = {name: -1 if one is None else one.attempt for name, one in before.items()}
+
+            def back(engine: PodEngine) -> bool:
+                running = {name: engine.running(name) for name in names}
+                return all(one is not None and one.attempt > attempts[name] for name, one in running.items())
+
+            await wait.until(engine, back, request.number_or_none("timeout_s"), "restarted")
+        return {}
+
+    async def _kill(self, request: Request) -> object:
+        engine = self._find(request)
+        number = signal_number(request.params.get("signal"))
+        wanted = request.texts("containers")
+        chosen = [running_instance(engine, name) for name in wanted]
+        if not wanted:
+            chosen = [one for one in engine.instances() if one.alive] or [running_instance(engine, None)]
+        for instance in chosen:
+            if engine.shim is None:
+                raise NotFoundError(f'pod "{engine.label}" has no running sandbox')
+            await engine.shim.signal(instance.id, number)
+        return {}
+
+    async def _exec(self, request: Request) -> object:
+        return await commands.execute(self._find(request), request)
+
+    async def _attach(self, request: Request) -> object:
+        engine = self._find(request)
+        instance = running_instance(engine, request.text_or_none("container"))
+        return await logs.attach(engine, request, instance.id, instance.name)
+
+    async def _logs(self, request: Request) -> object:
+        return await logs.logs(self._find(request), request)
+
+    # images
+
+    async def _image_import(self, request: Request) -> object:
+        given = request.params.get("config") or {}
+        if not isinstance(given, dict):
+            raise UsageError("image.import: parameter 'config' must be an object")
+        config = ImageConfig(
+            entrypoint=tuple(given.get("entrypoint") or ()),
+            cmd=tuple(given.get("cmd") or ()),
+            env=tuple(given.get("env") or ()),
+            user=str(given.get("user") or ""),
+            workdir=str(given.get("workdir") or ""),
+            stop_signal=str(given.get("stop_signal") or ""),
+        )
+        image = await asyncio.to_thread(self._world.images.import_, request.text("name"), request.text("path"), config)
+        return {"image": self._image_data(image)}
+
+    async def _image_list(self, _request: Request) -> object:
+        images = await asyncio.to_thread(self._world.images.list)
+        return {"images": [self._image_data(image) for image in images]}
+
+    async def _image_remove(self, request: Request) -> object:
+        name = request.text("name")
+        await asyncio.to_thread(self._world.images.remove, name, self._images_in_use())
+        return {}
+
+    def _images_in_use(self) -> dict[str, list[str]]:
+        """Image id -> the pods that have containers made from it."""
+        used: dict[str, list[str]] = {}
+        for engine in self._pods:
+            for ledger in engine.ledger.containers.values():
+                if ledger.image_id and engine.label not in used.setdefault(ledger.image_id, []):
+                    used[ledger.image_id].append(engine.label)
+        return used
+
+    def _image_data(self, image: Image) -> dict[str, Any]:
+        return {
+            "name": image.name,
+            "id": image.id,
+            "size": image.size,
+            "created": image.created,
+            "config": {
+                "entrypoint": list(image.config.entrypoint),
+                "cmd": list(image.config.cmd),
+                "env": list(image.config.env),
+                "user": image.config.user,
+                "workdir": image.config.workdir,
+                "stop_signal": image.config.stop_signal,
+            },
+            "used_by": self._images_in_use().get(image.id, []),
+        }
+
+
+def _memory() -> int:
+    """Resident bytes of this process."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0

@@ -1,0 +1,236 @@
+"""What all pods of a server share: the machine's facts, images, network, cgroups, and how inputs of a plan are gathered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nsrun import native
+from nsrun.cgroups import Cgroups, choose_base, detect
+from nsrun.errors import NsrunError, SpecError
+from nsrun.images import ImageStore
+from nsrun.network import Network, NetworkConfig
+from nsrun.plan import NodeFacts, SandboxInputs, Slot
+from nsrun.security import host_devices, machine, seccomp_filter
+from nsrun.server.clock import Clock
+from nsrun.server.watch import Hub
+from nsrun.state.files import remove_tree
+from nsrun.state.layout import Layout, PodPaths
+
+PATIENCE_S = 10.0
+"""How long killed processes have to go before a cgroup that they keep busy is an error."""
+COLLECT_AFTER_S = 0.5
+"""After the last pod that went, leftovers are looked for once."""
+
+_LOG = logging.getLogger("nsrun.world")
+
+
+class World:
+    """The shared things of one server.
+
+    Args:
+        layout: the server's directories.
+        clock: the time.
+
+    Raises:
+        SpecError: the configuration cannot be read.
+    """
+
+    def __init__(self, layout: Layout, clock: Clock) -> None:
+        self.layout = layout
+        self.clock = clock
+        self.hub = Hub()
+        settings = read_config(layout.config)
+        self.images = ImageStore(layout.lib)
+        tree = detect()
+        self.cgroups = Cgroups(choose_base(tree, layout.base, layout.run), tree)
+        self.network = Network(NetworkConfig.for_root(layout.base, settings.get("network")), layout.lib)
+        self.node = machine(
+            name=os.uname().nodename.lower(),
+            cgroup2=tree.kind == "v2" and tree.mount is not None,
+            storage=str(layout.run),
+        )
+        self.broken: set[str] = set()
+        """uids whose directories could not be read: nothing of theirs is collected."""
+        self.alive: Any = set
+        """Gives the uids of all pods; the registry sets it."""
+        self._filters: dict[Slot, int] = {}
+        self._collecting: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def host_ip(self) -> str:
+        """The address that pods reach this machine by: the bridge's, or that of the way out, or loopback's."""
+        gateway = self.network.status()["gateway"]
+        return str(gateway) if gateway else "127.0.0.1"
+
+    def host_files(self) -> tuple[str, str]:
+        """This machine's hosts and resolv.conf, which pods' are made from.
+
+        Where resolv.conf names a resolver on loopback (systemd-resolved's stub), the file with the real ones is taken:
+        the machine's loopback is not the pod's.
+        """
+        resolv = _text("/etc/resolv.conf")
+        servers = [
+            line.split()[1] for line in resolv.splitlines() if line.startswith("nameserver ") and line.split()[1:]
+        ]
+        if servers and all(server.startswith("127.") or server == "::1" for server in servers):
+            resolv = _text("/run/systemd/resolve/resolv.conf") or resolv
+        return _text("/etc/hosts"), resolv
+
+    def sandbox_inputs(self, paths: PodPaths) -> SandboxInputs:
+        """What the plan of a sandbox needs to know beside the pod."""
+        return SandboxInputs(shm_dir=str(paths.shm), node=self.node)
+
+    def node_for(self, *, privileged: bool) -> NodeFacts:
+        """The machine as a plan is to see it: with its devices, looked up anew, for a privileged container."""
+        return replace(self.node, devices=host_devices()) if privileged else self.node
+
+    def descriptor(self, slot: Slot) -> int:
+        """The descriptor that a program names by this slot; it stays this object's and is made once.
+
+        Raises:
+            NsrunError: no such thing can be made here.
+        """
+        fd = self._filters.get(slot)
+        if fd is None:
+            if slot.kind != "seccomp":
+                raise NsrunError(f"a program asks for a descriptor of the unknown kind {slot.kind!r}")
+            fd = native.memfd(
+                seccomp_filter(slot.profile, slot.capabilities, cache=self.layout.lib / "seccomp"), "nsrun-seccomp"
+            )
+            self._filters[slot] = fd
+        return fd
+
+    # leftovers
+
+    def collect_soon(self) -> None:
+        """Look for leftovers in a while; asked again meanwhile, later."""
+        if self._collecting is not None:
+            self._collecting.cancel()
+        loop = asyncio.get_running_loop()
+        self._collecting = loop.call_later(COLLECT_AFTER_S, self._collect_now)
+
+    def _collect_now(self) -> None:
+        self._collecting = None
+        task = asyncio.get_running_loop().create_task(self.collect())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def collect(self) -> None:
+        """Remove what belongs to no pod: what servers and shims that were killed left behind. Safe at any time.
+
+        A pod is a directory with a wish in it. Whatever else carries a pod's uid belongs to one that is gone.
+        """
+        alive = self._alive()
+        for uid in self._directories():
+            if uid not in alive:
+                await self._sweep(uid)
+        alive = self._alive()
+        for name in _listed(self.layout.pod_logs):
+            if name.rpartition("_")[2] not in alive:
+                self._try("remove the logs", name, lambda name=name: remove_tree(self.layout.pod_logs / name))
+        self._try("collect cgroups", "", lambda: self.cgroups.collect(self._alive()))
+        try:
+            for gone in await self.network.collect(self._alive()):
+                _LOG.info("collected %s", gone)
+        except NsrunError as error:
+            _LOG.warning("collect the network: %s", error)
+
+    def _alive(self) -> set[str]:
+        return set(self.alive()) | self.broken
+
+    def _directories(self) -> list[str]:
+        return _listed(self.layout.pods)
+
+    async def _sweep(self, uid: str) -> None:
+        """A pod directory without a wish: half-made or half-removed."""
+        from nsrun.server.sandbox import end_shim
+
+        paths = self.layout.pod(uid)
+        if paths.wish.exists():
+            return
+        _LOG.info("collecting the remains of pod %s", uid)
+        try:
+            await end_shim(paths, uid)
+            await self.remove_cgroup(uid)
+            remove_tree(paths.directory)
+        except (NsrunError, OSError) as error:
+            _LOG.warning("collect the remains of pod %s: %s", uid, error)
+
+    async def remove_cgroup(self, uid: str, instance_id: str | None = None) -> None:
+        """Kill what still runs in the cgroup of a pod or of one container, and remove it.
+
+        In a thread when it is not empty already: what was killed may take a while to go.
+        """
+        try:
+            self._remove_cgroup(uid, instance_id, 0.0)
+        except NsrunError:
+            await asyncio.to_thread(self._remove_cgroup, uid, instance_id, PATIENCE_S)
+
+    def _remove_cgroup(self, uid: str, instance_id: str | None, patience_s: float) -> None:
+        if instance_id is None:
+            self.cgroups.remove_pod(uid, patience=patience_s)
+        else:
+            self.cgroups.remove_container(uid, instance_id, patience=patience_s)
+
+    def cgroup_status(self) -> dict[str, Any]:
+        """What `nsrun server status` shows of cgroups."""
+        tree = self.cgroups.layout
+        return {
+            "kind": tree.kind,
+            "base": None if self.cgroups.base is None else str(self.cgroups.base),
+            "reason": tree.reason,
+        }
+
+    def _try(self, what: str, subject: str, work: Any) -> None:
+        try:
+            work()
+        except (NsrunError, OSError) as error:
+            _LOG.warning("%s %s: %s", what, subject, error)
+
+    async def close(self) -> None:
+        """Give descriptors and threads back; nothing in the kernel changes."""
+        if self._collecting is not None:
+            self._collecting.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for fd in self._filters.values():
+            os.close(fd)
+        self._filters.clear()
+        await self.network.close()
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """etc/config.toml; an empty table when there is none.
+
+    Raises:
+        SpecError: it is not TOML, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"the configuration {path} cannot be read: {error}", resolution="Correct the file, or move it away."
+        ) from error
