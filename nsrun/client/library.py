@@ -55,10 +55,17 @@ class CommandFailedError(PodFailedError):
 
 
 class WatchEvent(NamedTuple):
-    """A change of a pod: ADDED, MODIFIED or DELETED, and the Pod after it."""
+    """A change of a pod: ADDED, MODIFIED or DELETED, and the Pod after it.
+
+    Attributes:
+        type: what happened.
+        object: the Pod with its status.
+        columns: as a table shows it: ready, status, restarts, age_s (seconds), ip.
+    """
 
     type: str
     object: Object
+    columns: Object
 
 
 class Client:
@@ -216,31 +223,31 @@ class Client:
 
         After a server's death the pods come as they are then: what changed as MODIFIED, what is gone as DELETED.
         """
-        seen: dict[str, Object] = {}
+        seen: dict[str, WatchEvent] = {}
         while True:
-            fresh: dict[str, Object] = {}
+            fresh: set[str] = set()
             catching_up = True
             try:
                 for event, _fds in self.session.stream("pod.watch", {"namespace": namespace, "name": name}, call):
                     if event["type"] == "BOOKMARK":
                         if catching_up:
                             for uid in [uid for uid in seen if uid not in fresh]:
-                                yield WatchEvent("DELETED", seen.pop(uid))
+                                yield seen.pop(uid)._replace(type="DELETED")
                         catching_up = False
                         continue
-                    pod = event["object"]
-                    uid = pod["metadata"]["uid"]
-                    fresh[uid] = pod
-                    kind = event["type"]
-                    if kind == "DELETED":
+                    change = WatchEvent(event["type"], event["object"], event.get("columns") or {})
+                    uid = change.object["metadata"]["uid"]
+                    fresh.add(uid)
+                    if change.type == "DELETED":
                         seen.pop(uid, None)
                     else:
-                        if kind == "ADDED" and uid in seen:
-                            if seen[uid] == pod:
+                        known = seen.get(uid)
+                        if known is not None and catching_up:
+                            if known.object == change.object:
                                 continue
-                            kind = "MODIFIED"
-                        seen[uid] = pod
-                    yield WatchEvent(kind, pod)
+                            change = change._replace(type="MODIFIED")
+                        seen[uid] = change
+                    yield change
                 return
             except ConnectionLost:
                 continue

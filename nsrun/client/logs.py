@@ -274,7 +274,7 @@ class Watcher:
         try:
             from nsrun import native
 
-            self.fd = native.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            self.fd = native.inotify_init1(native.lib.IN_NONBLOCK)
         except (ImportError, OSError):
             # No instance or no watch left (fs.inotify.max_user_*): slower, not wrong.
             self.fd = -1
@@ -292,7 +292,7 @@ class Watcher:
         from nsrun import native
 
         try:
-            file.watch = native.inotify_add_watch(self.fd, f"/proc/self/fd/{file.fd}", native.IN_MODIFY)
+            file.watch = native.inotify_add_watch(self.fd, f"/proc/self/fd/{file.fd}", native.lib.IN_MODIFY)
         except OSError:
             self.close()
         return True

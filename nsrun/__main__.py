@@ -1,0 +1,43 @@
+"""`nsrun` and `python -m nsrun`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command of sys.argv and end the process with its status."""
+    argv = sys.argv[1:]
+    if argv in (["--version"], ["-V"]):
+        # The one question that scripts ask at every start: not even the command line is imported for it.
+        from nsrun._version import __version__
+
+        sys.stdout.write(f"nsrun {__version__}\n")
+        sys.stdout.flush()
+        os._exit(0)
+    if "_NSRUN_COMPLETE" in os.environ:
+        from nsrun.cli.misc import complete
+
+        leave(complete(os.environ["_NSRUN_COMPLETE"]))
+    from nsrun.cli.main import run
+
+    try:
+        status = run(argv)
+    except KeyboardInterrupt:
+        status = 130
+    leave(status)
+
+
+def leave(status: int) -> None:
+    """End at once: taking the interpreter apart costs milliseconds and serves nobody. All files are written by now."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        status = status or 1
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""`nsrun`: the root command, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from nsrun._version import __version__
+from nsrun.cli.groups import Entry, LazyGroup, UnknownCommandError, closest, set_output, set_root
+from nsrun.cli.settings import Settings, note, paint
+from nsrun.errors import EXIT_CODES, InternalError, NsrunError, StepError, UsageError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+POD = {
+    "up": Entry("nsrun.cli.pod_up", "up", "Bring up the pods of manifests.", "Run"),
+    "down": Entry("nsrun.cli.pod_up", "down", "Take pods down.", "Run"),
+    "restart": Entry("nsrun.cli.pod_control", "restart", "Restart containers of a pod.", "Run"),
+    "kill": Entry("nsrun.cli.pod_control", "kill", "Send a signal to containers of a pod.", "Run"),
+    "ls": Entry("nsrun.cli.pod_show", "ls", "List pods.", "Look"),
+    "describe": Entry("nsrun.cli.pod_describe", "describe", "Tell what there is to know about a pod.", "Look"),
+    "inspect": Entry("nsrun.cli.pod_show", "inspect", "Print pods as data.", "Look"),
+    "events": Entry("nsrun.cli.pod_show", "events", "List what happened to pods.", "Look"),
+    "logs": Entry("nsrun.cli.pod_logs", "logs", "Print what containers wrote.", "Look"),
+    "wait": Entry("nsrun.cli.pod_control", "wait", "Wait for a condition of pods.", "Look"),
+    "exec": Entry("nsrun.cli.pod_exec", "exec_", "Run a command in a container.", "Inside"),
+    "attach": Entry("nsrun.cli.pod_exec", "attach", "Connect to a running container's input and output.", "Inside"),
+    "plan": Entry(
+        "nsrun.cli.pod_offline", "plan", "Print every step of starting a manifest's containers.", "Manifests"
+    ),
+    "validate": Entry("nsrun.cli.pod_offline", "validate", "Check manifests as Kubernetes does.", "Manifests"),
+}
+
+IMAGE = {
+    "import": Entry("nsrun.cli.image", "import_", "Make an image of a directory or a tar file."),
+    "ls": Entry("nsrun.cli.image", "ls", "List images."),
+    "rm": Entry("nsrun.cli.image", "rm", "Remove images."),
+}
+
+SERVER = {
+    "start": Entry("nsrun.cli.server", "start", "Start the server; other commands do that by themselves."),
+    "stop": Entry("nsrun.cli.server", "stop", "Stop the server; pods run on."),
+    "restart": Entry("nsrun.cli.server", "restart", "Exchange the server; pods run on."),
+    "status": Entry("nsrun.cli.server", "status", "Tell whether the server runs, and what it holds."),
+}
+
+TOP = {
+    "pod": Entry("nsrun.cli.main", "pod", "Run pods and look at them."),
+    "image": Entry("nsrun.cli.main", "image", "Root file systems for containers."),
+    "server": Entry("nsrun.cli.main", "server", "The process that looks after pods."),
+    "doctor": Entry("nsrun.cli.misc", "doctor", "Tell what this machine can and cannot do."),
+    "version": Entry("nsrun.cli.misc", "version", "Print the versions of command and server."),
+    "completion": Entry("nsrun.cli.misc", "completion", "Print the completion script of a shell."),
+}
+
+
+def below() -> Mapping[str, str]:
+    """Commands that stand below a group, for those who leave the group's word out."""
+    return {**dict.fromkeys(SERVER, "server"), **dict.fromkeys(IMAGE, "image"), **dict.fromkeys(POD, "pod")}
+
+
+pod = LazyGroup(
+    name="pod",
+    entries=POD,
+    help="Run pods and look at them.",
+    synonyms={
+        "ps": "ls",
+        "list": "ls",
+        "get": "ls",
+        "apply": "up",
+        "create": "up",
+        "run": "up",
+        "start": "up",
+        "play": "up",
+        "delete": "down",
+        "rm": "down",
+        "stop": "down",
+        "remove": "down",
+        "show": "describe",
+        "log": "logs",
+        "shell": "exec",
+        "check": "validate",
+        "lint": "validate",
+    },
+    examples="""
+    nsrun pod up pod.yaml
+    nsrun pod ls
+    nsrun pod logs -f web
+    nsrun pod exec -it web -- sh
+    nsrun pod down web
+    """,
+)
+
+image = LazyGroup(
+    name="image",
+    entries=IMAGE,
+    help="Root file systems for containers. nsrun.local/host, this machine's /usr, is always there.",
+    synonyms={
+        "list": "ls",
+        "load": "import",
+        "build": "import",
+        "pull": "import",
+        "remove": "rm",
+        "delete": "rm",
+        "rmi": "rm",
+    },
+    examples="""
+    nsrun image import example.org/app:1 ./rootfs --entrypoint /bin/app
+    nsrun image ls
+    """,
+)
+
+server = LazyGroup(
+    name="server",
+    entries=SERVER,
+    help="The process that looks after pods. It starts by itself; stopping it never stops a pod.",
+    synonyms={"run": "start", "kill": "stop", "ps": "status", "info": "status"},
+    examples="""
+    nsrun server status
+    nsrun server restart
+    """,
+)
+
+
+def print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    """--version."""
+    if wanted and not ctx.resilient_parsing:
+        sys.stdout.write(f"nsrun {__version__}\n")
+        ctx.exit()
+
+
+@click.pass_context
+def no_words(ctx: click.Context, /, **_options: Any) -> int:
+    """`nsrun` alone helps."""
+    if ctx.invoked_subcommand is None:
+        sys.stdout.write(ctx.get_help() + "\n")
+    return 0
+
+
+root_command = LazyGroup(
+    name="nsrun",
+    entries=TOP,
+    invoke_without_command=True,
+    callback=no_words,
+    help="nsrun runs Kubernetes Pods on this machine, without Kubernetes.",
+    below=below,
+    synonyms={
+        "ps": "pod ls",
+        "get": "pod ls",
+        "list": "pod ls",
+        "apply": "pod up",
+        "create": "pod up",
+        "run": "pod up",
+        "play": "pod up",
+        "delete": "pod down",
+        "images": "image ls",
+        "pull": "image import",
+        "load": "image import",
+        "rmi": "image rm",
+        "pods": "pod ls",
+        "info": "server status",
+        "help": "--help",
+    },
+    examples="""
+    sudo nsrun pod up pod.yaml          # bring up a pod and wait until it runs
+    sudo nsrun pod ls                   # which pods are there
+    sudo nsrun pod logs -f web          # follow its logs
+    sudo nsrun pod exec -it web -- sh   # a shell in it
+    sudo nsrun pod down web             # take it down
+    nsrun pod validate pod.yaml         # what Kubernetes would say of a manifest; needs no root
+    nsrun doctor                        # what this machine can and cannot do
+    """,
+    params=[
+        click.Option(
+            ["--root"],
+            metavar="DIR",
+            expose_value=False,
+            callback=set_root,
+            help="Keep everything below DIR instead of the machine's own directories. [env: NSRUN_ROOT]",
+        ),
+        click.Option(
+            ["-o", "--output"],
+            type=click.Choice(["text", "json", "yaml", "wide", "name", "table"]),
+            expose_value=False,
+            callback=set_output,
+            help="How results are printed; with json errors are data, too.",
+        ),
+        click.Option(
+            ["-V", "--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=print_version,
+            help="Print the version and exit.",
+        ),
+    ],
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and return its exit status. Errors have become messages by then.
+
+    Args:
+        argv: the words after `nsrun`.
+    """
+    settings = Settings()
+    try:
+        status = execute(list(argv), settings)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`). Nothing may be written at exit either.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+        return BROKEN_PIPE
+    except OSError as error:
+        report(StepError("write", "standard output", error.errno or 0), settings)
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+        return EXIT_CODES["step"]
+    return status
+
+
+def execute(argv: list[str], settings: Settings) -> int:
+    """Parse and run; errors other than those of standard output are reported here."""
+    try:
+        with root_command.make_context("nsrun", argv, obj=settings) as ctx:
+            result = root_command.invoke(ctx)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        return report(usage_error(error), settings)
+    except NsrunError as error:
+        return report(error, settings)
+    except (KeyboardInterrupt, click.Abort):
+        if sys.stderr.isatty():
+            note("")
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        step = StepError("use", str(error.filename or "a file"), error.errno or 0)
+        return report(step, settings)
+    except Exception as error:
+        if type(error).__name__ == "Ended":
+            return 128 + int(getattr(error, "number", 0))
+        if os.environ.get("NSRUN_DEBUG"):
+            raise
+        return report(bug(error), settings)
+
+
+def bug(error: Exception) -> InternalError:
+    """An error that no input should bring about, in one sentence with the place."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace is not None else "?"
+    return InternalError(
+        f"{type(error).__name__} at {place}: {error}",
+        details="This is a bug of nsrun's.",
+        resolution="Please report it, with what NSRUN_DEBUG=1 prints for the same command.",
+    )
+
+
+def usage_error(error: click.ClickException) -> UsageError:
+    """Click's complaint with a next step."""
+    ctx = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx is not None else "nsrun"
+    resolution = f"{path} --help"
+    details: str | None = None
+    message = error.message
+    if isinstance(error, UnknownCommandError):
+        if error.meant:
+            details = "Did you mean  " + "  or  ".join(error.meant) + "  ?"
+    elif isinstance(error, click.NoSuchOption):
+        message = f"{path} has no option {error.option_name}"
+        known = [name for param in ctx.command.get_params(ctx) for name in param.opts] if ctx is not None else []
+        close = [name for name in closest(error.option_name, known) if name.startswith("-")]
+        if close:
+            details = "Did you mean  " + "  or  ".join(close) + "  ?"
+    else:
+        message = error.format_message()
+        wanted = getattr(error, "param", None)
+        if isinstance(error, click.MissingParameter) and wanted is not None:
+            message = f"{path} needs {wanted.human_readable_name if wanted.param_type_name == 'argument' else wanted.opts[-1]}"
+            details = error.message or None
+        if ctx is not None:
+            usage = " ".join(ctx.command.collect_usage_pieces(ctx))
+            details = "\n".join(filter(None, [details, f"Usage: {path} {usage}"]))
+    return UsageError(message[:1].lower() + message[1:].rstrip("."), details=details, resolution=resolution)
+
+
+def report(error: NsrunError, settings: Settings) -> int:
+    """Print an error on standard error and give its exit status."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        if settings.output == "json":
+            import json
+
+            data = {"error": {**error.as_data(), "exit_code": error.exit_code}}
+            sys.stderr.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        else:
+            sys.stderr.write(worded(error))
+        sys.stderr.flush()
+    return error.exit_code
+
+
+def worded(error: NsrunError) -> str:
+    """An error as text: the sentence, why that can be, what to do next."""
+    lines = [paint("Error:", "red", sys.stderr) + " " + error.brief]
+    for text in (error.details, error.resolution):
+        lines += [f"  {line}" for line in (text or "").splitlines()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,101 @@
+"""Printing: tables, JSON, YAML, names, ages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nsrun.cli.settings import paint, say
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Sequence[str | None] | None = None) -> None:
+    """Columns with three blanks between them, as kubectl's; `colours` has one for each row."""
+    lines = [list(heads), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    for number, line in enumerate(lines):
+        text = "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        colour = None if number == 0 or colours is None else colours[number - 1]
+        say(paint(text, colour))
+
+
+def clean(text: str) -> str:
+    """Text from elsewhere without control characters: they would act on the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def as_json(value: object) -> None:
+    """JSON with two blanks of indentation."""
+    say(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def as_yaml(value: object) -> None:
+    """One YAML document."""
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    yaml.dump(value, sys.stdout, Dumper=dumper, sort_keys=False, default_flow_style=False, allow_unicode=True)
+
+
+def as_list(objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Kubernetes objects as a v1 List, as kubectl prints several."""
+    return {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": list(objects)}
+
+
+def data(value: object, output: str) -> None:
+    """As JSON or YAML."""
+    if output == "yaml":
+        as_yaml(value)
+    else:
+        as_json(value)
+
+
+def age(seconds: float | None) -> str:
+    """kubectl's short ages: 45s, 3m20s, 15m, 5h30m, 12h, 3d4h, 20d."""
+    if seconds is None:
+        return "<unknown>"
+    whole = max(int(seconds), 0)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if whole < 120:
+        return f"{whole}s"
+    if minutes < 10:
+        return f"{minutes}m{whole % 60}s" if whole % 60 else f"{minutes}m"
+    if hours < 3:
+        return f"{minutes}m"
+    if hours < 8:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    if hours < 48:
+        return f"{hours}h"
+    if days < 8:
+        return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
+    if days < 365 * 2:
+        return f"{days}d"
+    years = days // 365
+    return f"{years}y{days % 365}d" if years < 8 and days % 365 else f"{years}y"
+
+
+def size(count: float | None) -> str:
+    """Bytes as 12B, 3.4kB, 5.6MB, as docker prints them."""
+    if count is None:
+        return "-"
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f}{unit}" if unit == "B" or amount >= 100 else f"{amount:.1f}{unit}"
+        amount /= 1000
+    return f"{amount:.1f}TB"
+
+
+def seconds_since(moment: str | None) -> float | None:
+    """Seconds since an RFC 3339 time, or None when there is none."""
+    if not moment:
+        return None
+    import calendar
+    import time
+
+    try:
+        at = calendar.timegm(time.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return None
+    return time.time() - at

@@ -1,0 +1,124 @@
+"""`nsrun pod wait`, `restart` and `kill`."""
+
+from __future__ import annotations
+
+import click
+
+from nsrun.cli.groups import HelpfulCommand
+from nsrun.cli.params import DURATION, bare, complete_pods, namespace_option, pod_argument
+from nsrun.cli.settings import Settings, say
+from nsrun.client import library
+from nsrun.errors import UsageError
+
+WAIT_TIMEOUT_S = 30.0
+
+
+@click.command(
+    cls=HelpfulCommand,
+    help="Wait until pods meet a condition, in kubectl's words.",
+    examples="""
+    nsrun pod wait web --for=condition=Ready
+    nsrun pod wait job --for=phase=Succeeded --timeout=10m
+    nsrun pod wait web --for=jsonpath='{.status.podIP}'=10.88.0.5
+    nsrun pod wait web --for=delete
+    """,
+)
+@click.argument("names", metavar="POD...", nargs=-1, required=True, shell_complete=complete_pods)
+@namespace_option
+@click.option(
+    "--for",
+    "condition",
+    metavar="CONDITION",
+    default="condition=Ready",
+    show_default=True,
+    help="condition=NAME[=VALUE], phase=PHASE, jsonpath=PATH=VALUE, or delete.",
+)
+@click.option(
+    "--timeout",
+    type=DURATION,
+    metavar="DURATION",
+    default=WAIT_TIMEOUT_S,
+    help="How long; 0 looks once. [default: 30s]",
+)
+@click.pass_obj
+def wait(settings: Settings, /, names: tuple[str, ...], namespace: str | None, condition: str, timeout: float) -> int:
+    """`nsrun pod wait`."""
+    kind, _, rest = condition.partition("=")
+    if kind not in ("condition", "phase", "jsonpath", "delete") or (kind != "delete" and not rest):
+        raise UsageError(
+            f"--for={condition} is no condition",
+            details="condition=Ready, phase=Succeeded, jsonpath={.status.podIP}=10.88.0.5, or delete.",
+            resolution="nsrun pod wait --help",
+        )
+    plain = [bare(name) for name in names]
+    library.wait(settings.session(), plain, namespace, condition, timeout)
+    for name in plain:
+        say(f"pod/{name} {'deleted' if condition == 'delete' else 'condition met'}")
+    return 0
+
+
+@click.command(
+    cls=HelpfulCommand,
+    help="Stop containers of a pod and start them again in the same sandbox: its address stays.",
+    examples="""
+    nsrun pod restart web
+    nsrun pod restart web -c app
+    """,
+)
+@pod_argument
+@namespace_option
+@click.option(
+    "-c", "--container", "containers", metavar="NAME", multiple=True, help="Only this container; may be repeated."
+)
+@click.option("--grace-period", type=DURATION, metavar="DURATION", help="Time between the stop signal and SIGKILL.")
+@click.pass_obj
+def restart(
+    settings: Settings, /, pod: str, namespace: str | None, containers: tuple[str, ...], grace_period: float | None
+) -> int:
+    """`nsrun pod restart`."""
+    library.restart(settings.session(), pod, namespace, containers, grace_period)
+    say(f"pod/{pod} restarted")
+    return 0
+
+
+@click.command(
+    cls=HelpfulCommand,
+    help="Send a signal to the root process of containers. What follows is up to the restart policy.",
+    examples="""
+    nsrun pod kill web                       # SIGKILL to all its containers
+    nsrun pod kill web -c app -s HUP
+    """,
+)
+@pod_argument
+@namespace_option
+@click.option(
+    "-c", "--container", "containers", metavar="NAME", multiple=True, help="Only this container; may be repeated."
+)
+@click.option(
+    "-s", "--signal", "name", metavar="SIGNAL", default="SIGKILL", show_default=True, help="HUP, SIGHUP or 1."
+)
+@click.pass_obj
+def kill(settings: Settings, /, pod: str, namespace: str | None, containers: tuple[str, ...], name: str) -> int:
+    """`nsrun pod kill`."""
+    library.kill(settings.session(), pod, namespace, containers, known_signal(name))
+    say(f"pod/{pod} got {known_signal(name)}")
+    return 0
+
+
+def known_signal(name: str) -> str:
+    """SIGHUP for HUP, hup, SIGHUP and 1.
+
+    Raises:
+        UsageError: there is no such signal.
+    """
+    import signal
+
+    text = name.upper()
+    try:
+        if text.isdecimal():
+            return signal.Signals(int(text)).name
+        return signal.Signals[text if text.startswith("SIG") else f"SIG{text}"].name
+    except (ValueError, KeyError) as error:
+        raise UsageError(
+            f"there is no signal {name!r}", resolution="kill -l lists them; HUP, SIGHUP and 1 are the same."
+        ) from error

@@ -1,0 +1,172 @@
+"""`nsrun pod logs`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from nsrun.cli.groups import HelpfulCommand
+from nsrun.cli.params import DURATION, container_option, namespace_option, pod_argument
+from nsrun.cli.settings import CODES, Settings, coloured, note
+from nsrun.client import logs as reading
+from nsrun.client.crilog import LogLine
+from nsrun.client.logs import Query
+from nsrun.errors import UsageError
+
+PREFIX_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+
+
+@click.command(
+    cls=HelpfulCommand,
+    help="Print what containers wrote to their standard output and standard error.",
+    examples="""
+    nsrun pod logs web
+    nsrun pod logs -f web                    # go on with what comes, over restarts
+    nsrun pod logs web -c app --tail=20
+    nsrun pod logs web --all-containers --prefix
+    nsrun pod logs web -p                    # of the instance before the current one
+    nsrun pod logs web --since=10m --timestamps
+    """,
+)
+@pod_argument
+@click.argument("container_word", metavar="[CONTAINER]", required=False)
+@namespace_option
+@container_option
+@click.option("--all-containers", is_flag=True, help="Of all containers, merged by time.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes until the container has ended for good.")
+@click.option(
+    "--tail", metavar="LINES", default="-1", help="Only the last lines; -1 or all: everything. [default: all]"
+)
+@click.option("--since", type=DURATION, metavar="DURATION", help="Only what is not older than this.")
+@click.option("--since-time", metavar="TIME", help="Only from this RFC 3339 time on.")
+@click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time.")
+@click.option("-p", "--previous", is_flag=True, help="Of the instance before the current one.")
+@click.option("--prefix", is_flag=True, help="Begin each line with [pod/POD/CONTAINER].")
+@click.pass_obj
+def logs(
+    settings: Settings,
+    /,
+    pod: str,
+    container_word: str | None,
+    namespace: str | None,
+    container: str | None,
+    all_containers: bool,
+    follow: bool,
+    tail: str,
+    since: float | None,
+    since_time: str | None,
+    timestamps: bool,
+    previous: bool,
+    prefix: bool,
+) -> int:
+    """`nsrun pod logs`."""
+    container = container or container_word
+    if all_containers and container:
+        raise UsageError("-c and --all-containers exclude one another")
+    if since is not None and since_time is not None:
+        raise UsageError("--since and --since-time exclude one another")
+    if previous and follow:
+        raise UsageError("-p and -f exclude one another: a previous instance writes nothing any more")
+    lines = number_of_lines(tail)
+    moment = reading.moment(since) if since is not None else utc(since_time) if since_time else ""
+    session = settings.session()
+    if container is not None:
+        queries = [Query(pod, namespace, container, previous, lines, moment)]
+    else:
+        found = session.request("pod.get", {"name": pod, "namespace": namespace}).result["pod"]
+        queries = [one._replace(previous=previous, tail=lines, since=moment) for one in queries_of_pod(found)]
+        if not all_containers:
+            queries = [default_query(found, queries)]
+    write(settings, queries, follow=follow, timestamps=timestamps, prefix=prefix)
+    return 0
+
+
+def number_of_lines(tail: str) -> int | None:
+    """--tail as a number; None for all."""
+    if tail in ("all", "-1"):
+        return None
+    if not tail.isdecimal():
+        raise UsageError(f"--tail={tail} is no number of lines", resolution="--tail=20, or --tail=all")
+    return int(tail)
+
+
+def utc(moment: str) -> str:
+    """An RFC 3339 time as it stands in logs: UTC, nine digits, without the Z."""
+    from datetime import UTC, datetime
+
+    try:
+        at = datetime.fromisoformat(moment)
+    except ValueError as error:
+        raise UsageError(
+            f"--since-time={moment} is no RFC 3339 time", resolution="--since-time=2026-01-02T15:04:05Z"
+        ) from error
+    if at.tzinfo is None:
+        raise UsageError(f"--since-time={moment} has no time zone", resolution=f"--since-time={moment}Z")
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000"
+
+
+def queries_of_pod(pod: dict[str, Any]) -> list[Query]:
+    """A query for each container: init containers, then the others."""
+    metadata, spec = pod["metadata"], pod["spec"]
+    return [
+        Query(metadata["name"], metadata.get("namespace"), container["name"])
+        for key in ("initContainers", "containers")
+        for container in spec.get(key) or []
+    ]
+
+
+def default_query(pod: dict[str, Any], queries: Sequence[Query]) -> Query:
+    """The pod's default container; says which it is when there are several."""
+    annotations = pod["metadata"].get("annotations") or {}
+    name = annotations.get("kubectl.kubernetes.io/default-container") or pod["spec"]["containers"][0]["name"]
+    init = {one["name"] for one in pod["spec"].get("initContainers") or []}
+    if len(queries) > 1:
+        names = ", ".join(f"{one.container} (init)" if one.container in init else str(one.container) for one in queries)
+        note(f"Defaulted container {name!r} out of: {names}")
+    return next((one for one in queries if one.container == name), queries[0])
+
+
+def write(settings: Settings, queries: Sequence[Query], *, follow: bool, timestamps: bool, prefix: bool) -> None:
+    """Write logs to standard output, and what comes."""
+    session = settings.session()
+    sys.stdout.flush()
+    heads = prefixes(queries) if prefix else {}
+    batches = reading.Follower(session, queries).lines() if follow else reading.read(session, queries)
+    for batch in batches:
+        put(rendered(batch, heads, timestamps))
+
+
+def prefixes(queries: Sequence[Query]) -> dict[str, bytes]:
+    """`[pod/web/app] ` for each container, in a colour of its own on a terminal."""
+    heads = {}
+    for number, query in enumerate(queries):
+        text = f"[pod/{query.pod}/{query.container}]"
+        if coloured(sys.stdout):
+            text = f"\x1b[{CODES[PREFIX_COLOURS[number % len(PREFIX_COLOURS)]]}m{text}\x1b[0m"
+        heads[str(query.container)] = f"{text} ".encode()
+    return heads
+
+
+def rendered(lines: Sequence[LogLine], heads: dict[str, bytes], timestamps: bool) -> bytes:
+    """Lines as they are printed. The last piece of a line that never ended gets no line break, as it had none."""
+    parts: list[bytes] = []
+    for line in lines:
+        if heads:
+            parts.append(heads.get(line.container, b""))
+        if timestamps:
+            parts.append(line.timestamp.encode() + b" ")
+        parts.append(line.text)
+        if line.complete or heads or timestamps:
+            parts.append(b"\n")
+    return b"".join(parts)
+
+
+def put(text: bytes) -> None:
+    """All of it on standard output, past Python's buffers: a line is seen when it is written."""
+    view = memoryview(text)
+    while view:
+        view = view[os.write(1, view) :]
