@@ -41,7 +41,8 @@ class Document:
     """
 
     __slots__ = (
-        "_lines", "_text", "duplicates", "error", "index", "is_json", "kind", "line", "name", "strict_errors", "value",
+        "_lines", "_located", "_text", "_whole", "duplicates", "error", "index", "is_json", "kind", "line", "name",
+        "strict_errors", "value",
     )  # fmt: skip
 
     def __init__(self, name: str, index: int, line: int, *, is_json: bool = False) -> None:
@@ -56,17 +57,20 @@ class Document:
         self.duplicates: dict[int, tuple[Any, list[str]]] = {}
         self._lines: dict[int, dict[Any, int]] = {}
         self._text = ""
+        self._located: Any = None
+        self._whole: tuple[Document, str] | None = None
 
     def __repr__(self) -> str:
         return f"Document({self.name!r}, index={self.index}, line={self.line}, kind={self.kind!r})"
 
     def item(self, index: int) -> Document:
         """The `index`-th of a List's items, as a document of its own at the same place."""
-        part = Document(self.name, self.index, self.line_of(f"items[{index}]"), is_json=self.is_json)
+        place = f"items[{index}]"
+        part = Document(self.name, self.index, self.line_of(place), is_json=self.is_json)
+        part._whole = (self, place)
         part.value = self.value["items"][index]
         part.kind = kind_of(part.value)
         part.duplicates = self.duplicates
-        part._lines = self._lines
         return part
 
     def line_of(self, path: str) -> int:
@@ -74,18 +78,19 @@ class Document:
 
         A path that is not in the document gives the line of its deepest part that is.
         """
-        if self.is_json and not self._lines and self._text:
+        if self._whole is not None:
+            whole, place = self._whole
+            return whole.line_of(f"{place}.{path}" if path else place)
+        if self._text:
             # JSON has no positions of its own; nearly all of it is YAML, whose reader has them.
-            reader = YamlReader(self._text, self.line, self.name)
+            reader = YamlReader(self._text, self.line, self.name, is_json=True)
+            self._text = ""
             try:
-                value = reader.read()
+                self._located = reader.read()
             except SpecError:
                 return self.line
-            self._lines, self._text = reader.lines, ""
-            return self._walk(value, path)
-        return self._walk(self.value, path)
-
-    def _walk(self, value: Any, path: str) -> int:
+            self._lines = reader.lines
+        value = self._located if self.is_json else self.value
         line = self.line
         for step in path_steps(path):
             table = self._lines.get(id(value))

@@ -83,7 +83,7 @@ def go_float(value: float) -> str:
         return value.text
     text = repr(value)
     if value == 0 or 1e-6 <= abs(value) < 1e21:
-        return format(value, "f") if "e" in text and float(format(value, "f")) == value else _no_exponent(text)
+        return _no_exponent(text).removesuffix(".0")
     return re.sub(r"e([-+])0(\d)$", r"e\1\2", text)
 
 

@@ -64,8 +64,9 @@ _MERGE = object()
 class YamlReader:
     """Builds the value of the first document of a text from its YAML events."""
 
-    def __init__(self, text: str, first_line: int, name: str) -> None:
+    def __init__(self, text: str, first_line: int, name: str, *, is_json: bool = False) -> None:
         self.text = text
+        self.is_json = is_json
         self.offset = first_line
         self.name = name
         self.lines: dict[int, dict[Any, int]] = {}
@@ -273,6 +274,8 @@ class YamlReader:
 
     def _check_escapes(self, event: Any, line: int) -> None:
         """libyaml accepts ``\\/`` in double quotes and go-yaml does not."""
+        if self.is_json:
+            return
         source = self.text[event.start_mark.index : event.end_mark.index]
         if "\\/" in source and re.search(r"(?<!\\)(?:\\\\)*\\/", source):
             raise self.fail(line, "yaml: found unknown escape character (\\/ in double quotes)")
