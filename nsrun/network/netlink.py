@@ -351,7 +351,7 @@ class Firewall:
     """
 
     _NFT = 10 << 8
-    _GETCHAIN, _GETGEN = 4, 16
+    _GETTABLE, _GETCHAIN, _GETGEN = 1, 4, 16
 
     def __init__(self) -> None:
         self._netlink = NetlinkSocket(protocol=NETLINK_NETFILTER)
@@ -365,6 +365,10 @@ class Firewall:
         attributes = self._attributes_of(self._GETGEN, socket.AF_UNSPEC, b"")
         return int(struct.unpack(">I", attributes[1])[0])
 
+    def has_table(self, table: str) -> bool:
+        """Whether there is an `ip` table of that name."""
+        return bool(self._find(self._GETTABLE, _text_attribute(1, table)))
+
     def rules_in(self, table: str, chain: str) -> int:
         """How many rules a chain of an `ip` table has; 0 also when there is no such chain."""
         attributes = self._chain(table, chain)
@@ -375,10 +379,11 @@ class Firewall:
         return self._chain(table, chain).get(5) == bytes(4)
 
     def _chain(self, table: str, chain: str) -> dict[int, bytes]:
+        return self._find(self._GETCHAIN, _text_attribute(1, table) + _text_attribute(3, chain))
+
+    def _find(self, code: int, attributes: bytes) -> dict[int, bytes]:
         try:
-            return self._attributes_of(
-                self._GETCHAIN, socket.AF_INET, _text_attribute(1, table) + _text_attribute(3, chain)
-            )
+            return self._attributes_of(code, socket.AF_INET, attributes)
         except NetlinkError as error:
             if error.errno == errno.ENOENT:
                 return {}

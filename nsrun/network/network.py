@@ -161,7 +161,10 @@ class Network:
     async def _call(self, work: Callable[[], _T]) -> _T:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nsrun-network")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        # Shielded: work that was asked for is done to its end, so that what it holds is released also when nobody waits any more.
+        future.add_done_callback(_retrieve)
+        return await asyncio.shield(future)
 
     async def _sweep(self) -> None:
         """Delete every marked link, in one request for all who ask while the last one is under way.
@@ -191,6 +194,11 @@ class Network:
             self._socket = NetlinkSocket()
         return self._socket
 
+    def _rules(self) -> Firewall:
+        if self._firewall is None:
+            self._firewall = Firewall()
+        return self._firewall
+
     def _forget(self) -> None:
         for holder in (self._socket, self._firewall):
             if holder is not None:
@@ -212,12 +220,12 @@ class Network:
         here = netlink.parse_link(link.payloads[0])
         if here.index != self._bridge or not here.up or gateway.payloads[0][7] != netlink.RTN_LOCAL:
             return False
-        if _read(IP_FORWARD) != "1" or self._firewall is None:
+        if _read(IP_FORWARD) != "1":
             return False
-        generation = self._firewall.generation()
+        generation = self._rules().generation()
         if generation != self._generation:
             # Somebody changed some rule; most likely not ours.
-            if self._firewall.rules_in(self.config.table, masquerade.CHAIN) < 1:
+            if self._rules().rules_in(self.config.table, masquerade.CHAIN) < 1:
                 return False
             self._generation = generation
         return network is self._network
@@ -258,10 +266,9 @@ class Network:
         if before != "1":
             _write(IP_FORWARD, "1")
         masquerade.install(self.config.table, network)
-        if self._firewall is None:
-            self._firewall = Firewall()
+        firewall = self._rules()
         self._warnings = []
-        if masquerade.forward_policy_drops(self._firewall):
+        if masquerade.forward_policy_drops(firewall):
             drops = "iptables drops forwarded packets by default (docker arranges that)"
             name = self.config.bridge
             self._warnings.append(
@@ -269,7 +276,7 @@ class Network:
                 if masquerade.accept_forwarding(name)
                 else f"{drops} and there is no iptables command to except {name}: pods do not reach the world. Install iptables."
             )
-        self._generation = self._firewall.generation()
+        self._generation = firewall.generation()
         self._probe = (
             netlink.link(netlink.RTM_GETLINK, 0, [("IFLA_IFNAME", self.config.bridge)]),
             netlink.route(netlink.RTM_GETROUTE, 0, {"dst_len": 32}, [("RTA_DST", gateway)]),
@@ -426,7 +433,9 @@ class Network:
                 if bridge is not None and bridge.kind == "bridge":
                     self._route().one(_delete(self.config.bridge), errno.ENODEV)
         if self._state_file.exists():
-            masquerade.remove(self.config.table)
+            with refusals("look for rules"):
+                if self._rules().has_table(self.config.table):
+                    masquerade.remove(self.config.table)
             masquerade.stop_accepting(self.config.bridge)
         with suppress(FileNotFoundError):
             os.rmdir(self.leases.directory)
@@ -459,6 +468,12 @@ class Network:
             raise StepError(
                 "write", str(self._state_file), error.errno or 0, what="the pod network is not set up"
             ) from error
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at the outcome, lest asyncio complains that an abandoned future's error was never seen."""
+    if not future.cancelled():
+        future.exception()
 
 
 @contextmanager

@@ -185,7 +185,15 @@ def start_outside() -> subprocess.Popen[bytes]:
     read_end, write_end = os.pipe()
     try:
         argv = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "outside"]
-        argv += [sys.executable, "-m", "tests.host.testhost.outside", str(testhost.PORT), str(write_end)]
+        argv += [
+            sys.executable,
+            "-m",
+            "tests.host.testhost.outside",
+            str(testhost.PORT),
+            str(write_end),
+            testhost.GATEWAY,
+            testhost.BEYOND,
+        ]
         child = subprocess.Popen(argv, pass_fds=(write_end,), stdin=subprocess.DEVNULL)
         os.close(write_end)
         write_end = -1

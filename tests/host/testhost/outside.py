@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from typing import cast
+
+IP_FREEBIND = 15
+"""Linux's ip(7); the socket module has no name for it before Python 3.13."""
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,15 +48,20 @@ class Datagrams(asyncio.DatagramProtocol):
         self.transport.sendto(f"{addr[0]} {addr[1]} ".encode() + data, addr)
 
 
-async def serve(port: int, ready: int) -> None:
+async def serve(port: int, ready: int, addresses: list[str]) -> None:
     """Listen on every address; tell by one byte on `ready`; never return."""
     loop = asyncio.get_running_loop()
     server = await asyncio.start_server(answer, "0.0.0.0", port)
-    await loop.create_datagram_endpoint(Datagrams, local_addr=("0.0.0.0", port))
+    for address in addresses:
+        # One socket for each address: the answer has to come from the address that was asked. They are not on a link yet.
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        datagrams.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        datagrams.bind((address, port))
+        await loop.create_datagram_endpoint(Datagrams, sock=datagrams)
     os.write(ready, b"1")
     os.close(ready)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
