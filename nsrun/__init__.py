@@ -18,10 +18,9 @@ Names are imported when they are first used: `import nsrun` itself costs next to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nsrun._version import __version__
 
+TYPE_CHECKING = False  # typing itself costs more than all of this
 if TYPE_CHECKING:
     from nsrun.client.aio import AsyncClient, AsyncPod, aconnect
     from nsrun.client.crilog import LogLine

@@ -20,13 +20,22 @@ def main() -> None:
         from nsrun.cli.misc import complete
 
         leave(complete(os.environ["_NSRUN_COMPLETE"]))
-    from nsrun.cli.main import run
-
     try:
-        status = run(argv)
+        leave(command(argv))
     except KeyboardInterrupt:
-        status = 130
-    leave(status)
+        leave(130)
+
+
+def command(argv: list[str]) -> int:
+    """The exit status of one command."""
+    from nsrun.cli import quick
+
+    status = quick.run(argv)
+    if status is None:
+        from nsrun.cli.main import run
+
+        status = run(argv)
+    return status
 
 
 def leave(status: int) -> None:

@@ -1,9 +1,7 @@
-"""`nsrun`: the root command, and the one place where errors become messages and exit codes."""
+"""`nsrun`: the root command."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,12 +9,10 @@ from typing import Any
 import click
 
 from nsrun._version import __version__
+from nsrun.cli.failure import INTERRUPTED, guarded
 from nsrun.cli.groups import Entry, LazyGroup, UnknownCommandError, closest, set_output, set_root
-from nsrun.cli.settings import Settings, note, paint
-from nsrun.errors import EXIT_CODES, InternalError, NsrunError, StepError, UsageError
-
-INTERRUPTED = 130
-BROKEN_PIPE = 141
+from nsrun.cli.settings import Settings
+from nsrun.errors import UsageError
 
 POD = {
     "up": Entry("nsrun.cli.pod_up", "up", "Bring up the pods of manifests.", "Run"),
@@ -210,62 +206,21 @@ def run(argv: Sequence[str]) -> int:
         argv: the words after `nsrun`.
     """
     settings = Settings()
-    try:
-        status = execute(list(argv), settings)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has gone (`| head`). Nothing may be written at exit either.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
-        return BROKEN_PIPE
-    except OSError as error:
-        report(StepError("write", "standard output", error.errno or 0), settings)
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
-        return EXIT_CODES["step"]
-    return status
+    return guarded(lambda: execute(list(argv), settings), settings)
 
 
 def execute(argv: list[str], settings: Settings) -> int:
-    """Parse and run; errors other than those of standard output are reported here."""
+    """Parse and run; click's complaints become UsageErrors."""
     try:
         with root_command.make_context("nsrun", argv, obj=settings) as ctx:
             result = root_command.invoke(ctx)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
-    except click.ClickException as error:
-        return report(usage_error(error), settings)
-    except NsrunError as error:
-        return report(error, settings)
-    except (KeyboardInterrupt, click.Abort):
-        if sys.stderr.isatty():
-            note("")
+    except click.Abort:
         return INTERRUPTED
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        step = StepError("use", str(error.filename or "a file"), error.errno or 0)
-        return report(step, settings)
-    except Exception as error:
-        if type(error).__name__ == "Ended":
-            return 128 + int(getattr(error, "number", 0))
-        if os.environ.get("NSRUN_DEBUG"):
-            raise
-        return report(bug(error), settings)
-
-
-def bug(error: Exception) -> InternalError:
-    """An error that no input should bring about, in one sentence with the place."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace is not None else "?"
-    return InternalError(
-        f"{type(error).__name__} at {place}: {error}",
-        details="This is a bug of nsrun's.",
-        resolution="Please report it, with what NSRUN_DEBUG=1 prints for the same command.",
-    )
+    except click.ClickException as error:
+        raise usage_error(error) from error
 
 
 def usage_error(error: click.ClickException) -> UsageError:
@@ -294,27 +249,3 @@ def usage_error(error: click.ClickException) -> UsageError:
             usage = " ".join(ctx.command.collect_usage_pieces(ctx))
             details = "\n".join(filter(None, [details, f"Usage: {path} {usage}"]))
     return UsageError(message[:1].lower() + message[1:].rstrip("."), details=details, resolution=resolution)
-
-
-def report(error: NsrunError, settings: Settings) -> int:
-    """Print an error on standard error and give its exit status."""
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    with contextlib.suppress(OSError):
-        if settings.output == "json":
-            import json
-
-            data = {"error": {**error.as_data(), "exit_code": error.exit_code}}
-            sys.stderr.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-        else:
-            sys.stderr.write(worded(error))
-        sys.stderr.flush()
-    return error.exit_code
-
-
-def worded(error: NsrunError) -> str:
-    """An error as text: the sentence, why that can be, what to do next."""
-    lines = [paint("Error:", "red", sys.stderr) + " " + error.brief]
-    for text in (error.details, error.resolution):
-        lines += [f"  {line}" for line in (text or "").splitlines()]
-    return "\n".join(lines) + "\n"

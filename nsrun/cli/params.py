@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from nsrun.cli.groups import set_output
 from nsrun.cli.settings import Settings
+from nsrun.cli.show import bare
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,11 +85,6 @@ def pod_argument(command: F) -> F:
 def plain_name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     """The callback of a pod's name."""
     return bare(value)
-
-
-def bare(name: str) -> str:
-    """kubectl's pod/NAME is NAME."""
-    return name.removeprefix("pod/").removeprefix("pods/").removeprefix("po/")
 
 
 def complete_pods(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from nsrun.cli.groups import HelpfulCommand
-from nsrun.cli.params import DURATION, bare, complete_pods, namespace_option, pod_argument
+from nsrun.cli.params import DURATION, complete_pods, namespace_option, pod_argument
 from nsrun.cli.settings import Settings, say
+from nsrun.cli.show import bare
 from nsrun.client import library
 from nsrun.errors import UsageError
 

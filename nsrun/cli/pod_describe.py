@@ -8,8 +8,9 @@ import click
 
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.output import age, clean, seconds_since
-from nsrun.cli.params import bare, complete_pods, namespace_option
+from nsrun.cli.params import complete_pods, namespace_option
 from nsrun.cli.settings import Settings, paint, say
+from nsrun.cli.show import bare
 
 Object = dict[str, Any]
 WIDTH = 18

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from nsrun.cli import inside
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.params import complete_containers, container_option, namespace_option, pod_argument
 from nsrun.cli.settings import Settings, note
 from nsrun.client import execute, terminal
 from nsrun.errors import EXIT_CODES, UsageError
-
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class ExecCommand(HelpfulCommand):
@@ -109,67 +106,18 @@ def exec_(
     user: str | None,
 ) -> int:
     """`nsrun pod exec`."""
-    if not command:
-        raise UsageError("no command was given", resolution=f"nsrun pod exec -it {pod} -- sh")
-    for variable in env:
-        if not variable.partition("=")[1]:
-            raise UsageError(f"--env {variable} has no =", resolution=f"--env {variable}=VALUE")
-    rows, columns = terminal.size(1)
-    request = execute.Request(
+    return inside.run_command(
+        settings,
         pod,
-        namespace,
         command,
+        namespace=namespace,
         container=container,
+        stdin=stdin,
         tty=tty,
-        rows=rows,
-        columns=columns,
-        env=[*env, *([f"TERM={os.environ['TERM']}"] if tty and "TERM" in os.environ else [])],
+        env=env,
         workdir=workdir,
         user=user,
     )
-    if tty and stdin and not os.isatty(0):
-        note("Standard input is no terminal: it is passed on as it is.")
-    sys.stdout.flush()
-    process = execute.begin(
-        settings.session(), request, want_stdin=stdin, stdout=execute.Through(1), stderr=execute.Through(2)
-    )
-    try:
-        source = execute.Source(0) if stdin else None
-        with contextlib.ExitStack() as stack:
-            if process.master >= 0:
-                if stdin and os.isatty(0):
-                    stack.enter_context(terminal.raw(0))
-                else:
-                    stack.enter_context(forwarding(process))
-                if os.isatty(1):
-                    stack.enter_context(
-                        terminal.following_size(1, lambda high, wide: terminal.resize(process.master, high, wide))
-                    )
-            else:
-                stack.enter_context(forwarding(process))
-            code = execute.pump(process, source)
-        return 0 if code is None else code
-    finally:
-        process.close()
-
-
-@contextlib.contextmanager
-def forwarding(process: execute.Process) -> Iterator[None]:
-    """Inside the block the command gets the signals that we get; the second Ctrl-C is for us."""
-    interrupts = 0
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupts
-        interrupts += number == signal.SIGINT
-        if interrupts > 1 or not process.signal(number):
-            raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, forward) for number in FORWARDED}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @click.command(

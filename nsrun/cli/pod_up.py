@@ -10,8 +10,9 @@ import click
 
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.output import clean, data
-from nsrun.cli.params import DURATION, bare, complete_pods, namespace_option, output_option
+from nsrun.cli.params import DURATION, complete_pods, namespace_option, output_option
 from nsrun.cli.settings import Settings, coloured, note, paint, say
+from nsrun.cli.show import bare
 from nsrun.client import library, manifests
 from nsrun.errors import EXIT_CODES, UsageError
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from nsrun.client.roots import Root
-from nsrun.client.start import connect_or_start
+from nsrun.client.start import connect_or_start, last_words
 from nsrun.client.wire import Connection, ConnectionLost, Message, ServerAway, close_all, connect
 from nsrun.errors import NsrunError, ServerError
 
@@ -279,6 +279,8 @@ def kills(root: Root, method: str, times: int) -> ServerError:
     """The error of a request during which every server dies."""
     return ServerError(
         f"the server ended {times} times while it worked on {method}",
-        details="Each time a new one was started and the request was repeated.",
+        details="\n".join(
+            filter(None, ["Each time a new one was started and the request was repeated.", last_words(root, 0)])
+        ),
         resolution=f"Its log: {root.server_log}",
     )

@@ -15,11 +15,11 @@ ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Ended(Exception):  # noqa: N818 - not an error: the command was asked to end
-    """A signal asked the command to end; `number` is the signal's."""
+    """A signal asked the command to end; `ends_with_signal` is its number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.number = number
+        self.ends_with_signal = number
 
 
 def size(fd: int) -> tuple[int, int]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import array
 import os
 import socket
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nsrun import native
 
@@ -20,8 +19,7 @@ _KINDS: dict[int, Literal["started", "failed", "exited"]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ExecStatus:
+class ExecStatus(NamedTuple):
     """One packet. `terminal` is the pty's master (STARTED of an exec with a terminal), owned by whoever read the packet.
     `step`, `op` (a number of enum nsr_op_code), `error` and `subject` tell of FAILED."""
 

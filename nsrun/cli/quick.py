@@ -1,0 +1,129 @@
+"""The common forms of `pod ls` and `pod exec`, recognised without click.
+
+Importing click and declaring the commands costs twice as much as these commands do. What is not recognised here, and everything
+that is wrong, --help too, goes to the declared commands; a test compares both readings of the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsrun.cli.settings import Settings
+
+Options = dict[str, str | bool | list[str]]
+
+GLOBAL = {"--root": "root"}
+LS_FLAGS = {"-A": "all_namespaces", "--all-namespaces": "all_namespaces", "-q": "quiet", "--quiet": "quiet"}
+LS_VALUES = {"-n": "namespace", "--namespace": "namespace", "-o": "output", "--output": "output", **GLOBAL}
+EXEC_FLAGS = {"-i": "stdin", "--stdin": "stdin", "-t": "tty", "--tty": "tty"}
+EXEC_VALUES = {
+    "-n": "namespace",
+    "--namespace": "namespace",
+    "-c": "container",
+    "--container": "container",
+    "-w": "workdir",
+    "--workdir": "workdir",
+    "-u": "user",
+    "--user": "user",
+    "-e": "env",
+    "--env": "env",
+    **GLOBAL,
+}
+REPEATED = ("env",)
+
+
+class NotQuickError(Exception):
+    """These words are for click."""
+
+
+def recognise(argv: Sequence[str]) -> tuple[str, list[str], Options] | None:
+    """("ls" or "exec", positional words, options) of a command line; None: ask click."""
+    options: Options = {}
+    words = list(argv)
+    try:
+        while words[:1] == ["--root"] and len(words) > 1:
+            options["root"] = words[1]
+            del words[:2]
+        if words[:2] == ["pod", "ls"]:
+            names, found = read(words[2:], LS_FLAGS, LS_VALUES, command_after=None)
+        elif words[:2] == ["pod", "exec"]:
+            names, found = read(words[2:], EXEC_FLAGS, EXEC_VALUES, command_after=1)
+            if len(names) < 2:
+                return None
+        else:
+            return None
+    except NotQuickError:
+        return None
+    return words[1], names, {**options, **found}
+
+
+def read(
+    words: Sequence[str], flags: dict[str, str], values: dict[str, str], *, command_after: int | None
+) -> tuple[list[str], Options]:
+    """Positional words and options; after `command_after` positional words, or --, nothing is an option any more.
+
+    Raises:
+        NotQuickError: a word that is not known here.
+    """
+    names: list[str] = []
+    options: Options = {}
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if word == "--":
+            if command_after is None or len(names) != command_after:
+                raise NotQuickError
+            return names + list(words[position:]), options
+        if not word.startswith("-") or word == "-":
+            if command_after is not None and len(names) == command_after:
+                return names + list(words[position - 1 :]), options
+            names.append(word)
+            continue
+        name, equals, given = word.partition("=")
+        if word in flags:
+            options[flags[word]] = True
+        elif word in values and position < len(words):
+            put(options, values[word], words[position])
+            position += 1
+        elif equals and name.startswith("--") and name in values:
+            put(options, values[name], given)
+        elif not word.startswith("--") and all(f"-{letter}" in flags for letter in word[1:]):
+            options.update({flags[f"-{letter}"]: True for letter in word[1:]})
+        else:
+            raise NotQuickError
+    return names, options
+
+
+def put(options: Options, name: str, value: str) -> None:
+    """Note an option's value; the last one counts but for those that may be repeated."""
+    if name in REPEATED:
+        before = options.get(name)
+        options[name] = [*before, value] if isinstance(before, list) else [value]
+    else:
+        options[name] = value
+
+
+def run(argv: Sequence[str]) -> int | None:
+    """Run a command line that is recognised and give its exit status; None: ask click."""
+    found = recognise(argv)
+    if found is None:
+        return None
+    command, words, options = found
+    from nsrun.cli.failure import guarded
+
+    settings = Settings()
+    root = options.pop("root", None)
+    settings.root = str(root) if root is not None else None
+    if command == "ls":
+        from nsrun.cli.show import FORMATS, list_pods
+
+        output = str(options.pop("output", "table"))
+        if output not in FORMATS:
+            return None
+        settings.output = output
+        return guarded(lambda: list_pods(settings, words, output=output, **options), settings)  # type: ignore[arg-type] # as read
+    from nsrun.cli.inside import run_command
+    from nsrun.cli.show import bare
+
+    return guarded(lambda: run_command(settings, bare(words[0]), words[1:], **options), settings)  # type: ignore[arg-type] # as read
