@@ -12,6 +12,16 @@
 
 enum { DETACHED_CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC };
 
+/* move_mount says EINVAL for a directory on a file and the other way round, as for much else: look again, to say which. */
+static int explain(int tree, int target)
+{
+	struct stat from, to;
+
+	if (fstat(tree, &from) || fstat(target, &to) || S_ISDIR(from.st_mode) == S_ISDIR(to.st_mode))
+		return -EINVAL;
+	return S_ISDIR(to.st_mode) ? -EISDIR : -ENOTDIR;
+}
+
 int nsr_attach(struct nsr_run *run, int tree, const char *target)
 {
 	int result, fd = nsr_open(run, target, O_PATH, 0);
@@ -19,6 +29,8 @@ int nsr_attach(struct nsr_run *run, int tree, const char *target)
 	if (fd < 0)
 		return nsr_at(run, target, fd);
 	result = sys_move_mount(tree, "", fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	if (result == -EINVAL)
+		result = explain(tree, fd);
 	close(fd);
 	return nsr_at(run, target, result);
 }

@@ -61,6 +61,7 @@ static const struct shape shapes[] = {
     [NSR_OP_EXEC] = {.handler = nsr_op_exec, .least = 2, .most = ANY_NUMBER},
     [NSR_OP_KEEPCAPS] = {.handler = nsr_op_keepcaps},
     [NSR_OP_DUMPABLE] = {.handler = nsr_op_dumpable},
+    [NSR_OP_STDIO_OWNER] = {.handler = nsr_op_stdio_owner},
 };
 
 /* The record's own promises: its strings lie inside it, each ends in a NUL, nothing but zeros follows them. */

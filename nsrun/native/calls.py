@@ -11,15 +11,19 @@ import os
 
 from nsrun._native import ffi, lib
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    StrPath = str | bytes | os.PathLike[str]
+
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-def answer(call: str, result: int, path: str | bytes | None = None) -> int:
+def answer(call: str, result: int, path: StrPath | None = None) -> int:
     """`result`, or OSError when it is a negative errno."""
     if result >= 0:
         return result
     text = f"{call}: {os.strerror(-result)}"
-    raise OSError(-result, text) if path is None else OSError(-result, text, path)
+    raise OSError(-result, text) if path is None else OSError(-result, text, os.fspath(path))
 
 
 def unshare(flags: int) -> None:
@@ -47,19 +51,19 @@ def pidfd_getfd(pidfd: int, fd: int) -> int:
     return answer("pidfd_getfd", lib.sys_pidfd_getfd(pidfd, fd))
 
 
-def open_tree(path: str | bytes, flags: int, dir_fd: int | None = None) -> int:
+def open_tree(path: StrPath, flags: int, dir_fd: int | None = None) -> int:
     """Open a mount, or with OPEN_TREE_CLONE make a detached copy of it (open_tree(2)). Always close-on-exec."""
     return answer("open_tree", lib.sys_open_tree(_at(dir_fd), os.fsencode(path), flags | lib.OPEN_TREE_CLOEXEC), path)
 
 
-def move_mount(from_fd: int, to: str | bytes, flags: int | None = None, dir_fd: int | None = None) -> None:
+def move_mount(from_fd: int, to: StrPath, flags: int | None = None, dir_fd: int | None = None) -> None:
     """Attach the mount of `from_fd` at `to` (move_mount(2)); `flags` are MOVE_MOUNT_F_EMPTY_PATH when not given."""
     how = lib.MOVE_MOUNT_F_EMPTY_PATH if flags is None else flags
     answer("move_mount", lib.sys_move_mount(from_fd, b"", _at(dir_fd), os.fsencode(to), how), to)
 
 
 def mount_setattr(
-    path: str | bytes,
+    path: StrPath,
     *,
     attr_set: int = 0,
     attr_clr: int = 0,
@@ -69,7 +73,7 @@ def mount_setattr(
     userns_fd: int = -1,
 ) -> None:
     """Change a mount's MOUNT_ATTR_* and propagation (mount_setattr(2)). An empty path is the mount of `dir_fd` itself."""
-    flags = (lib.AT_RECURSIVE if recursive else 0) | (0 if path else lib.AT_EMPTY_PATH)
+    flags = (lib.AT_RECURSIVE if recursive else 0) | (0 if os.fspath(path) else lib.AT_EMPTY_PATH)
     result = lib.sys_mount_setattr(_at(dir_fd), os.fsencode(path), flags, attr_set, attr_clr, propagation, userns_fd)
     answer("mount_setattr", result, path)
 
@@ -100,7 +104,7 @@ def fsmount(fs_fd: int, attributes: int = 0) -> int:
 
 
 def mount(
-    source: str | bytes | None, target: str | bytes, fstype: str | None, flags: int = 0, data: str | bytes | None = None
+    source: StrPath | None, target: StrPath, fstype: str | None, flags: int = 0, data: str | bytes | None = None
 ) -> None:
     """mount(2); `flags` are MS_*."""
     result = lib.sys_mount(
@@ -113,17 +117,17 @@ def mount(
     answer("mount", result, target)
 
 
-def umount2(target: str | bytes, flags: int = 0) -> None:
+def umount2(target: StrPath, flags: int = 0) -> None:
     """umount2(2); `flags` are MNT_* and UMOUNT_NOFOLLOW."""
     answer("umount2", lib.sys_umount2(os.fsencode(target), flags), target)
 
 
-def pivot_root(new_root: str | bytes, put_old: str | bytes) -> None:
+def pivot_root(new_root: StrPath, put_old: StrPath) -> None:
     """pivot_root(2)."""
     answer("pivot_root", lib.sys_pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root)
 
 
-def openat2(path: str | bytes, flags: int, *, mode: int = 0, resolve: int = 0, dir_fd: int | None = None) -> int:
+def openat2(path: StrPath, flags: int, *, mode: int = 0, resolve: int = 0, dir_fd: int | None = None) -> int:
     """Open with rules for how the path may be resolved (openat2(2)); `resolve` are RESOLVE_*. Always close-on-exec."""
     result = lib.sys_openat2(_at(dir_fd), os.fsencode(path), flags | os.O_CLOEXEC, mode, resolve)
     return answer("openat2", result, path)
@@ -139,7 +143,7 @@ def inotify_init1(flags: int = 0) -> int:
     return answer("inotify_init1", lib.nsrun_inotify_init1(flags | lib.IN_CLOEXEC))
 
 
-def inotify_add_watch(fd: int, path: str | bytes, mask: int) -> int:
+def inotify_add_watch(fd: int, path: StrPath, mask: int) -> int:
     """Watch a path for IN_* events; answers the watch's number (inotify_add_watch(2)). ENOSPC: fs.inotify.max_user_watches."""
     return answer("inotify_add_watch", lib.nsrun_inotify_add_watch(fd, os.fsencode(path), mask), path)
 

@@ -15,13 +15,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
-    from typing import ClassVar, Protocol, Self
+    from typing import Protocol, Self
 
     class Op(Protocol):
         """What `encode` asks of an op."""
 
-        code: ClassVar[str]
-        """The name in `enum nsr_op_code` without `NSR_OP_`."""
+        @property
+        def code(self) -> str:
+            """The name in `enum nsr_op_code` without `NSR_OP_`."""
 
         def args(self) -> tuple[int | str, ...]:
             """At most six numbers, signed or unsigned 64 bits; a text is names, see `flags`."""
