@@ -1,0 +1,28 @@
+"""Images: the root file systems of containers, and what they say about their processes.
+
+ImageStore      the images of a machine: import, list, remove, and find the one that a container asks for
+Image           one of them
+ImageError      why there is none
+"""
+
+from __future__ import annotations
+
+from nsrun.images.errors import ImageError
+from nsrun.images.image import Image
+from nsrun.images.reference import Reference, parse
+from nsrun.images.store import ImageStore, Puller
+from nsrun.images.trees import remove_tree
+from nsrun.plan.inputs import ImageConfig, RootBind, RootFs
+
+__all__ = [
+    "Image",
+    "ImageConfig",
+    "ImageError",
+    "ImageStore",
+    "Puller",
+    "Reference",
+    "RootBind",
+    "RootFs",
+    "parse",
+    "remove_tree",
+]

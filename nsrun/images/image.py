@@ -1,0 +1,77 @@
+"""An image that is there, and what its instances need on disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsrun.errors import StepError
+from nsrun.images import users
+from nsrun.images.trees import remove_tree
+from nsrun.plan.inputs import ImageConfig, ImageUser, RootFs
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image. `size` in bytes, `created` in seconds since the epoch, `id` is `sha256:` and 64 digits."""
+
+    name: str
+    id: str
+    rootfs: RootFs
+    config: ImageConfig
+    size: int
+    created: float
+
+    def user(self, spec: str) -> ImageUser:
+        """The user that `nsrun.plan.user_spec` names, as this image's files have it.
+
+        Raises:
+            PlanError: CreateContainerError, there is no such user.
+        """
+        return users.look_up(self.rootfs.lowers, spec)
+
+    lookup_user = user
+
+    def stop_signal_number(self) -> int:
+        """The number of the signal that stops a container of this image; SIGTERM where it says nothing that is a signal."""
+        text = self.config.stop_signal.upper()
+        if text.isdigit():
+            return int(text)
+        try:
+            return int(signal.Signals[text if text.startswith("SIG") else f"SIG{text}"])
+        except KeyError:
+            return int(signal.SIGTERM)
+
+    def prepare_instance(self, directory: str | os.PathLike[str]) -> None:
+        """Makes what the overlay of one instance needs in `directory`: upper, work, merged.
+
+        Raises:
+            StepError: they cannot be made.
+        """
+        try:
+            root = os.stat(self.rootfs.lowers[0])
+            for name in ("upper", "work", "merged"):
+                os.mkdir(os.path.join(directory, name), 0o700)
+            # The upper layer's own mode and owner are those of the container's /.
+            upper = os.path.join(directory, "upper")
+            os.chown(upper, root.st_uid, root.st_gid)
+            os.chmod(upper, stat.S_IMODE(root.st_mode))
+        except OSError as error:
+            raise StepError("make the layers of an instance", str(directory), error.errno or 0) from error
+
+    def release_instance(self, directory: str | os.PathLike[str]) -> None:
+        """Removes what `prepare_instance` made and the instance wrote; again is harmless.
+
+        Raises:
+            StepError: something cannot be removed.
+        """
+        try:
+            for name in ("merged", "upper", "work"):
+                remove_tree(Path(directory) / name)
+        except OSError as error:
+            raise StepError(
+                "remove the layers of an instance", error.filename or str(directory), error.errno or 0
+            ) from error

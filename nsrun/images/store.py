@@ -1,0 +1,391 @@
+"""The images of a machine, below `lib/images`.
+
+    <64 digits>/image.json, rootfs/   an image: complete from the moment it has this name
+    names/<quoted reference>          a file with the 64 digits of the image that has this name
+    .new-…/                           being made; its maker holds a flock on it. Free = the maker is dead, and it is removed
+
+All changes are renames, so whoever is killed in the middle leaves either nothing or something that the next one clears away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from nsrun.errors import ConflictError, NotFoundError, SpecError, StepError
+from nsrun.images import host, reference
+from nsrun.images.archives import Unpack
+from nsrun.images.errors import ImageError
+from nsrun.images.image import Image
+from nsrun.images.trees import TreeCopy, remove_tree
+from nsrun.plan.inputs import ImageConfig, RootFs
+
+_NEW = ".new-"
+_NAMES = "names"
+_RESERVED = "nsrun.local"
+
+
+class Puller(Protocol):
+    """Where images come from that are not here: a registry. None is built in yet."""
+
+    def pull(self, wanted: reference.Reference, store: ImageStore) -> Image:
+        """Gets the image into the store.
+
+        Raises:
+            ImageError: ErrImagePull, with the registry's answer.
+        """
+
+
+class ImageStore:
+    """The images below a server's lib directory. Every call blocks; safe to call from several threads and processes.
+
+    Args:
+        lib_dir: the directory; `images` in it is made when the first image is.
+        puller: asked for images that are not here.
+        durable: flush new images to the disk before they get their name.
+    """
+
+    def __init__(self, lib_dir: Path, *, puller: Puller | None = None, durable: bool = True) -> None:
+        self._directory = Path(lib_dir) / "images"
+        self._puller = puller
+        self._durable = durable
+        self._host: tuple[object, Image] | None = None
+
+    # --- asking ----------------------------------------------------------------------------------------------------------
+
+    def resolve(self, name: str, policy: str = "") -> Image:
+        """The image of a container.
+
+        Args:
+            name: as the manifest has it.
+            policy: imagePullPolicy: Always, IfNotPresent (also when empty) or Never. An image that was imported or is built in has
+                no other source than this store, so Always is content with it.
+
+        Raises:
+            ImageError: InvalidImageName, ErrImageNeverPull or ErrImagePull, in the kubelet's words.
+        """
+        wanted = self._parse(name)
+        found = self._find(wanted)
+        if found is not None:
+            return found
+        if policy == "Never":
+            raise ImageError(
+                "ErrImageNeverPull",
+                f'Container image "{name}" is not present with pull policy of Never',
+                resolution=f"nsrun image import {name} PATH (a root directory or a tar archive of one)",
+            )
+        if self._puller is None or wanted.domain == _RESERVED:
+            raise ImageError(
+                "ErrImagePull",
+                f'image "{name}" is not here, and nsrun cannot pull from registries yet',
+                resolution=f"Import it: nsrun image import {name} PATH (a root directory or a tar archive of one), "
+                f"or use the built-in image {host.NAME.removesuffix(':latest')}.",
+            )
+        return self._puller.pull(wanted, self)
+
+    def list(self) -> list[Image]:
+        """All images that have a name, the built-in one first, then by name. An image with two names is in it twice."""
+        result = [self._host_image()]
+        for name, digits in sorted(self._names()):
+            with contextlib.suppress(FileNotFoundError):
+                result.append(self._read(name, digits))
+        return result
+
+    def _find(self, wanted: reference.Reference) -> Image | None:
+        if str(wanted) == host.NAME:
+            return self._host_image()
+        if wanted.digest:
+            return self._by_digest(wanted)
+        try:
+            digits = self._name_file(str(wanted)).read_text(encoding="ascii").strip()
+            return self._read(str(wanted), digits)
+        except FileNotFoundError:
+            return None
+
+    def _by_digest(self, wanted: reference.Reference) -> Image | None:
+        digits = wanted.digest.removeprefix("sha256:")
+        for name, has in self._names():
+            if has == digits and reference.parse(name).path == wanted.path:
+                with contextlib.suppress(FileNotFoundError):
+                    return self._read(name, digits)
+        return None
+
+    def _parse(self, name: str) -> reference.Reference:
+        try:
+            return reference.parse(name)
+        except ValueError as error:
+            raise ImageError(
+                "InvalidImageName",
+                f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": {error}',
+                code="spec",
+            ) from None
+
+    def _names(self) -> Iterator[tuple[str, str]]:
+        try:
+            entries = os.listdir(self._directory / _NAMES)
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if entry.startswith(_NEW):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                digits = (self._directory / _NAMES / entry).read_text(encoding="ascii").strip()
+                yield urllib.parse.unquote(entry), digits
+
+    def _name_file(self, name: str) -> Path:
+        return self._directory / _NAMES / urllib.parse.quote(name, safe="")
+
+    def _read(self, name: str, digits: str) -> Image:
+        directory = self._directory / digits
+        facts = json.loads((directory / "image.json").read_text(encoding="utf-8"))
+        return Image(
+            name=name,
+            id=f"sha256:{digits}",
+            rootfs=RootFs((str(directory / "rootfs"),)),
+            config=_config(facts["config"]),
+            size=facts["size"],
+            created=facts["created"],
+        )
+
+    # --- making ----------------------------------------------------------------------------------------------------------
+
+    def import_(self, name: str, path: str | os.PathLike[str], config: ImageConfig | None = None) -> Image:
+        """Makes an image from a root directory, or from a tar archive of one (also gzip, bzip2, xz). Nothing is referred to: it is copied.
+
+        A name that an image has already goes over to the new one.
+
+        Raises:
+            ImageError: InvalidImageName.
+            ConflictError: a name that is nsrun's own.
+            SpecError: what is at `path` is no root file system, or is hostile; or the config is wrong. Nothing is left.
+            StepError: it cannot be read or written. Nothing is left.
+        """
+        config = config or ImageConfig()
+        wanted = self._parse(name)
+        if wanted.domain == _RESERVED:
+            raise ConflictError(f"cannot import {name}: names that begin with {_RESERVED}/ are nsrun's own")
+        if wanted.digest:
+            raise SpecError(f"cannot import {name}: a digest cannot be chosen", resolution="Give a name and a tag.")
+        _check(config)
+        source = os.fspath(path)
+        with self._fresh() as temporary:
+            root = temporary / "rootfs"
+            root.mkdir(mode=0o755)
+            work: TreeCopy | Unpack
+            if os.path.isdir(source):
+                if _is_below(str(self._directory), source):
+                    raise SpecError(f"cannot import {source}: nsrun's own images lie in it")
+                work = TreeCopy(source, str(root))
+            else:
+                work = Unpack(source, root)
+            work.run()
+            _check_root(source, root)
+            digits = self._keep(temporary, work.digest, work.size, config)
+        self._give_name(str(wanted), digits)
+        return self._read(str(wanted), digits)
+
+    def _keep(self, temporary: Path, digest: str, size: int, config: ImageConfig) -> str:
+        """Gives a finished directory its place; one that is there already with the same content stays."""
+        facts = {"config": asdict(config), "size": size, "created": time.time()}
+        digits = hashlib.sha256(json.dumps([digest, asdict(config)], sort_keys=True).encode()).hexdigest()
+        (temporary / "image.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        if self._durable:
+            os.sync()  # there is no syncfs here; and a name must not outlive what it names
+        try:
+            os.rename(temporary, self._directory / digits)
+        except OSError:
+            if not (self._directory / digits / "image.json").exists():
+                raise
+        return digits
+
+    def _give_name(self, name: str, digits: str) -> None:
+        names = self._directory / _NAMES
+        names.mkdir(mode=0o700, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=names, prefix=_NEW)
+        with open(fd, "w", encoding="ascii") as file:
+            file.write(f"{digits}\n")
+        os.rename(temporary, self._name_file(name))
+
+    @contextlib.contextmanager
+    def _fresh(self) -> Iterator[Path]:
+        """A directory to make an image in; what is still there at the end is removed."""
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.sweep()
+            directory = Path(tempfile.mkdtemp(dir=self._directory, prefix=_NEW))
+        except OSError as error:
+            raise StepError("make an image in", str(self._directory), error.errno or 0) from error
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield directory
+        except OSError as error:
+            raise StepError("make an image in", error.filename or str(self._directory), error.errno or 0) from error
+        finally:
+            try:
+                remove_tree(directory)
+            finally:
+                os.close(lock)
+
+    def sweep(self) -> None:
+        """Removes what imports left that were killed. Done before each import; the server may do it when it starts."""
+        try:
+            entries = os.listdir(self._directory)
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if not entry.startswith(_NEW):
+                continue
+            path = self._directory / entry
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            else:
+                remove_tree(path)
+            finally:
+                os.close(fd)
+
+    # --- removing --------------------------------------------------------------------------------------------------------
+
+    def remove(self, name: str, in_use: Mapping[str, Any] | frozenset[str] = frozenset()) -> None:
+        """Takes an image's name away, and with its last name the image.
+
+        Args:
+            name: a name of it.
+            in_use: the ids (`sha256:…`) of images that containers are made of; with a mapping, the values are the pods' names.
+
+        Raises:
+            ImageError: InvalidImageName.
+            NotFoundError: there is no such image.
+            ConflictError: it is in use, or built in.
+            StepError: it cannot be removed.
+        """
+        wanted = self._parse(name)
+        if wanted.domain == _RESERVED:
+            raise ConflictError(f"cannot remove {name}: it is built in")
+        image = self._find(wanted)
+        if image is None:
+            raise NotFoundError(f'there is no image "{name}"', resolution="nsrun image ls shows those that are there.")
+        digits = image.id.removeprefix("sha256:")
+        others = [other for other, has in self._names() if has == digits and other != image.name]
+        if image.id in in_use and not others:
+            users = in_use[image.id] if isinstance(in_use, Mapping) else ()
+            by = f" by {', '.join(sorted(map(str, users)))}" if users else ""
+            raise ConflictError(
+                f'cannot remove image "{name}": it is in use{by}',
+                resolution="Take those pods down first: nsrun pod down NAME",
+            )
+        try:
+            self._name_file(image.name).unlink(missing_ok=True)
+            if not others:
+                self._discard(digits)
+        except OSError as error:
+            raise StepError("remove image", error.filename or name, error.errno or 0) from error
+
+    def collect(self, in_use: Mapping[str, Any] | frozenset[str]) -> tuple[str, ...]:
+        """Removes images that have no name any more and that nothing uses; gives their ids. Also skeletons of a host that has changed.
+
+        Raises:
+            StepError: one cannot be removed.
+        """
+        named = {digits for _, digits in self._names()}
+        if self._host is not None:
+            named.add(self._host[1].id.removeprefix("sha256:"))
+        gone = []
+        try:
+            self.sweep()
+            for entry in os.listdir(self._directory):
+                if len(entry) == 64 and entry not in named and f"sha256:{entry}" not in in_use:
+                    self._discard(entry)
+                    gone.append(f"sha256:{entry}")
+        except FileNotFoundError:
+            return tuple(gone)
+        except OSError as error:
+            raise StepError("remove image", error.filename or str(self._directory), error.errno or 0) from error
+        return tuple(gone)
+
+    def _discard(self, digits: str) -> None:
+        """Renamed first: half an image must never have an image's name."""
+        doomed = Path(tempfile.mkdtemp(dir=self._directory, prefix=_NEW))
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._directory / digits, doomed / "rootfs")
+        remove_tree(doomed)
+
+    # --- the built-in one ------------------------------------------------------------------------------------------------
+
+    def _host_image(self) -> Image:
+        """nsrun.local/host, made when it is first asked for and again when the host's programs have changed."""
+        now = host.signature()
+        if self._host is not None and self._host[0] == now and os.path.isdir(self._host[1].rootfs.lowers[0]):
+            return self._host[1]
+        fresh = host.skeleton()
+        config = ImageConfig(cmd=("/bin/sh",), env=("LANG=C.UTF-8",))
+        digits = hashlib.sha256(json.dumps([fresh.digest, asdict(config)], sort_keys=True).encode()).hexdigest()
+        directory = self._directory / digits
+        if not (directory / "image.json").exists():
+            with self._fresh() as temporary:
+                root = temporary / "rootfs"
+                root.mkdir()
+                fresh.write(str(root))
+                facts = {"config": asdict(config), "size": fresh.size, "created": time.time()}
+                (temporary / "image.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+                with contextlib.suppress(OSError):  # somebody else was faster: the content is the same
+                    os.rename(temporary, directory)
+        made = self._read(host.NAME, digits)
+        image = Image(host.NAME, made.id, fresh.rootfs(made.rootfs.lowers[0]), config, made.size, made.created)
+        self._host = (now, image)
+        return image
+
+
+def _config(data: Mapping[str, Any]) -> ImageConfig:
+    return ImageConfig(
+        entrypoint=tuple(data["entrypoint"]),
+        cmd=tuple(data["cmd"]),
+        env=tuple(data["env"]),
+        user=data["user"],
+        workdir=data["workdir"],
+        stop_signal=data["stop_signal"],
+    )
+
+
+def _check(config: ImageConfig) -> None:
+    for entry in config.env:
+        if not entry.partition("=")[0] or "=" not in entry:
+            raise SpecError(f"image config: {entry!r} is not of the form NAME=VALUE")
+    if config.workdir and not config.workdir.startswith("/"):
+        raise SpecError(f"image config: the working directory {config.workdir!r} is not absolute")
+    words = (*config.entrypoint, *config.cmd, *config.env, config.user, config.workdir)
+    if any("\0" in word for word in words):
+        raise SpecError("image config: there is a NUL character in it")
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return os.path.commonpath([os.path.realpath(path), os.path.realpath(directory)]) == os.path.realpath(directory)
+
+
+def _check_root(source: str, root: Path) -> None:
+    """Refuses what is plainly something else than a root file system."""
+    names = set(os.listdir(root))
+    if not names:
+        raise SpecError(f"cannot import {source}: there is nothing in it")
+    if names & {"oci-layout", "manifest.json"} and not names & {"bin", "usr", "etc"}:
+        raise SpecError(
+            f"cannot import {source}: this is an image with its layers, not a root file system",
+            details="docker save and podman save make such archives.",
+            resolution="Make a root file system of it: docker create --name x IMAGE; docker export x > FILE",
+        )
