@@ -91,8 +91,17 @@ class Verdict:
         raise SpecError(
             f"{self.where()}: {what} {reason}",
             details="\n".join(self.located_messages()),
-            resolution="Correct the manifest; a Kubernetes API server refuses it with the same words.",
+            resolution=self._hint() or "Correct the manifest; a Kubernetes API server refuses it with the same words.",
         )
+
+    def _hint(self) -> str | None:
+        """What usually is behind a message that does not say it."""
+        if self.verdict == "decode-error" and not self.document.is_json and "of type string" in self.messages[0]:
+            if "unmarshal bool" in self.messages[0]:
+                return "YAML reads y, n, yes, no, on, off, true and false as booleans: quote what is meant as text."
+            if "unmarshal number" in self.messages[0]:
+                return "YAML reads digits as a number: quote what is meant as text."
+        return None
 
 
 def load(data: bytes, name: str) -> list[Verdict]:

@@ -206,6 +206,17 @@ def test_number_texts_in_json() -> None:
     assert spec.load(yaml, "p")[0].verdict == "invalid"  # YAML's 1.0 is 1 by the time it is JSON
 
 
+@pytest.mark.parametrize(("word", "hint"), [("y", "booleans"), ("8080", "number")])
+def test_what_yaml_makes_of_a_word_is_explained(word: str, hint: str) -> None:
+    text = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n  - args: [{word}]\n"
+    (found,) = spec.load(text.encode(), "p.yaml")
+    with pytest.raises(SpecError) as caught:
+        found.require_valid()
+    assert caught.value.details is not None
+    assert caught.value.details.startswith("p.yaml:6: json: cannot unmarshal")
+    assert hint in (caught.value.resolution or "")
+
+
 # Other kinds
 
 

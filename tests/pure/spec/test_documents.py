@@ -346,3 +346,18 @@ def test_json_and_yaml_of_a_value_read_the_same(expected: dict[str, Any]) -> Non
     (document,) = read_documents(text.encode(), name="m")
     if document.error is None:  # PyYAML writes integers tagged, which go-yaml reads as such
         assert document.value == expected
+
+
+@pytest.mark.parametrize(
+    "text", [LINES, 'a: "it\\\'s"\n', "- &a [1, y]\n- *a\n", "a: b: c", "a: [", "&a [*a]", "[" * 5000]
+)
+def test_without_libyaml_the_same_comes_out(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import yaml
+
+    def outcome() -> tuple[Any, bool, list[int]]:
+        (document,) = read(text)
+        return document.value, document.error is None, [document.line_of(f"spec.containers[{n}]") for n in (0, 1)]
+
+    with_libyaml = outcome()
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    assert outcome() == with_libyaml
