@@ -43,8 +43,9 @@ def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: st
     if named:
         base = Path(named)
     else:
-        recorded = _recorded(record, layout.mount)
-        base = recorded or _delegated(layout.mount) or layout.mount / _name(root)
+        # Asked in any case: the unit may not hold a process of its own beside pods, whoever made their cgroups.
+        delegated = _delegated(layout.mount)
+        base = _recorded(record, layout.mount) or delegated or layout.mount / _name(root)
     try:
         base.mkdir(parents=True, exist_ok=True)
         if _recorded(record, layout.mount) != base:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,11 +41,15 @@ def detect(proc: str | os.PathLike[str] = "/proc") -> Layout:
         proc: where procfs is mounted.
     """
     with open(Path(proc, "self/mountinfo"), encoding="utf-8", errors="surrogateescape") as file:
-        return layout_of(file, os.uname().release)
+        return layout_of(file, os.uname().release, lambda path: (path / "cgroup.controllers").exists())
 
 
-def layout_of(mountinfo: Iterable[str], release: str) -> Layout:
-    """The layout that the lines of a mountinfo (proc_pid_mountinfo(5)) show under a kernel release."""
+def layout_of(mountinfo: Iterable[str], release: str, visible: Callable[[Path], bool] = lambda _: True) -> Layout:
+    """The layout that the lines of a mountinfo (proc_pid_mountinfo(5)) show under a kernel release.
+
+    Args:
+        visible: whether the version 2 tree can be seen at a path: another mount may lie over it.
+    """
     controllers = False
     trees: list[Path] = []
     read_only: list[Path] = []
@@ -56,6 +60,8 @@ def layout_of(mountinfo: Iterable[str], release: str) -> Layout:
             controllers = True
         elif kind == "cgroup2":
             target = Path(_unescape(fields[4]))
+            if not visible(target):
+                continue
             writable = "ro" not in fields[5].split(",") and "ro" not in right.split()[-1].split(",")
             (trees if writable else read_only).append(target)
     kill = _release(release) >= KILL_SINCE

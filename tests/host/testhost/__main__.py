@@ -174,6 +174,7 @@ def own_mounts() -> None:
     if cgroup.is_dir():
         Path("/run/cgroup").mkdir()
         tool("mount", "--rbind", "/sys/fs/cgroup", "/run/cgroup")
+        tool("umount", "--recursive", "/sys/fs/cgroup")
         tool("mount", "-t", "sysfs", "sysfs", "/sys")
         tool("mount", "--move", "/run/cgroup", "/sys/fs/cgroup")
         Path("/run/cgroup").rmdir()

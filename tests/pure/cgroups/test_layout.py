@@ -65,3 +65,10 @@ def test_own_cgroup() -> None:
     assert own_cgroup(text) == "/system.slice/nsrun.service"
     assert own_cgroup("0::/gone (deleted)\n") == "/gone"
     assert own_cgroup("4:memory:/y\n") is None
+
+
+def test_a_tree_under_another_mount_is_passed_over() -> None:
+    assert layout_of([ROOT, V1, UNIFIED], "6.1.0", lambda _: False).kind == "v1"
+    other = UNIFIED.replace("/sys/fs/cgroup/unified", "/mnt/cgroup/unified/tree")
+    layout = layout_of([ROOT, UNIFIED, other], "6.1.0", lambda path: path.is_relative_to("/mnt"))
+    assert layout.mount == Path("/mnt/cgroup/unified/tree")

@@ -1,0 +1,32 @@
+"""A server with the test image, on a root of the test's own; afterwards nothing of it may be left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.host.server.harness import Server, import_image
+from tests.host.testhost import Host
+
+
+@pytest.fixture
+def server(leak_check: None, host: Host) -> Iterator[Server]:
+    """A running server that knows the test image."""
+    server = Server(host)
+    try:
+        server.start()
+        import_image(server)
+        yield server
+    finally:
+        server.wipe()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show what the server said when a test fails."""
+    report = yield
+    server = getattr(item, "funcargs", {}).get("server")
+    if report.failed and isinstance(server, Server):
+        report.sections.append(("server", server.said()[-8000:]))
+    return report

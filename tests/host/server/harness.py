@@ -1,0 +1,383 @@
+"""A server on the test's own root, and a client of nothing but a socket: what the tests see is what the protocol says.
+
+The server can be SIGKILLed at any moment; `call` then starts another one and asks again, as nsrun's own client does.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nsrun.errors import NsrunError
+from nsrun.native import exec_status
+from tests.host.testhost import Host
+from tests.rootfs import build
+
+IMAGE = "tests.local/testbox"
+START_S = 20.0
+
+
+class LostError(Exception):
+    """The server closed the connection, or died."""
+
+
+class Wire:
+    """One connection."""
+
+    def __init__(self, path: Path) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.sock.settimeout(60)
+        try:
+            with open_directory(path.parent) as directory:
+                self.sock.connect(f"/proc/self/fd/{directory}/{path.name}")
+            self.greeting, _ = self.receive()
+        except BaseException:
+            self.sock.close()
+            raise
+        self._number = 0
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def send(self, method: str, params: dict[str, Any], fds: tuple[int, ...] = ()) -> int:
+        self._number += 1
+        data = json.dumps({"id": self._number, "method": method, "params": params}).encode()
+        frame = struct.pack("!I", len(data)) + data
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            sent = self.sock.sendmsg([frame], ancillary)
+            self.sock.sendall(frame[sent:])
+        except OSError as error:
+            raise LostError(str(error)) from error
+        return self._number
+
+    def receive(self) -> tuple[dict[str, Any], list[int]]:
+        fds: list[int] = []
+        size = struct.unpack("!I", self._exactly(4, fds))[0]
+        message: dict[str, Any] = json.loads(self._exactly(size, fds))
+        return message, fds
+
+    def _exactly(self, count: int, fds: list[int]) -> bytes:
+        data = b""
+        while len(data) < count:
+            try:
+                chunk, ancillary, _flags, _address = self.sock.recvmsg(
+                    count - len(data), socket.CMSG_SPACE(64), socket.MSG_CMSG_CLOEXEC
+                )
+            except ConnectionError as error:
+                raise LostError(str(error)) from error
+            for _level, _kind, payload in ancillary:
+                numbers = array.array("i")
+                numbers.frombytes(payload)
+                fds.extend(numbers)
+            if not chunk:
+                raise LostError("end of file")
+            data += chunk
+        return data
+
+
+@dataclass
+class Reply:
+    """What came of a request."""
+
+    result: dict[str, Any]
+    fds: list[int] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def open_directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class Server:
+    """A root directory with a server on it, started when it is needed."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.root = host.root
+        self.socket = host.root / "run" / "nsrun.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.environment = dict(host.environment)
+        self._output = host.scratch / "server.out"
+
+    # the process
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a server and return once it greets."""
+        with self._output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "nsrun.server", "--root", str(self.root), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self.environment,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError, LostError):
+                wire = Wire(self.socket)
+                wire.close()
+                if wire.greeting["pid"] == self.process.pid:
+                    return self.process
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.005)
+        raise AssertionError(f"the server did not start: {self.said()}")
+
+    def said(self) -> str:
+        """The server's log and what it printed."""
+        text = ""
+        for path in (self._output, self.root / "run" / "server.log"):
+            with contextlib.suppress(OSError):
+                text += path.read_text(encoding="utf-8", errors="replace")[-20000:]
+        return text
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """SIGTERM; the pods run on."""
+        if self.process is not None:
+            self.process.terminate()
+            assert self.process.wait(timeout=20) == 0, self.said()
+            self.process = None
+
+    def wipe(self) -> None:
+        """Everything away, by a server whose owner is gone already."""
+        self.kill()
+        if not self.root.exists():
+            return
+        read, write = os.pipe()
+        os.close(write)
+        try:
+            done = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "nsrun.server",
+                    "--root",
+                    str(self.root),
+                    "--lifeline",
+                    str(read),
+                    "--temporary",
+                ],
+                pass_fds=[read],
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        finally:
+            os.close(read)
+        assert done.returncode == 0, done.stderr + self.said()
+        assert not self.root.exists(), sorted(self.root.rglob("*"))[:20]
+
+    # requests
+
+    def call(self, method: str, *, fds: tuple[int, ...] = (), again: bool = True, **params: Any) -> Reply:
+        """Send a request; when the server dies, start another one and (with `again`) ask it."""
+        while True:
+            try:
+                wire = Wire(self.socket)
+            except (OSError, LostError):
+                self.process = None
+                self.start()
+                continue
+            try:
+                number = wire.send(method, params, fds)
+                reply = Reply({})
+                while True:
+                    message, received = wire.receive()
+                    if message.get("id") not in (number, 0):
+                        continue
+                    if "event" in message:
+                        reply.events.append(message["event"])
+                        for fd in received:
+                            os.close(fd)
+                        continue
+                    if "error" in message:
+                        raise NsrunError.from_data(message["error"])
+                    reply.result = message["result"]
+                    reply.fds = received
+                    return reply
+            except LostError:
+                if not again:
+                    raise
+            finally:
+                wire.close()
+
+    def up(self, *manifests: dict[str, Any], **params: Any) -> dict[str, Any]:
+        """pod.up of objects; waits until they run unless told otherwise."""
+        text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
+        params = {"wait": "running", "timeout_s": 30, **params}
+        return self.call("pod.up", documents=[{"name": "test.yaml", "text": text}], **params).result
+
+    def down(self, *names: str, **params: Any) -> dict[str, Any]:
+        """pod.down, without grace unless told otherwise."""
+        params = {"grace_period_s": 0, "timeout_s": 60, **params}
+        return self.call("pod.down", names=list(names), **params).result
+
+    def get(self, name: str) -> dict[str, Any]:
+        """The Pod."""
+        pod: dict[str, Any] = self.call("pod.get", name=name).result["pod"]
+        return pod
+
+    def runtime(self, name: str) -> dict[str, Any]:
+        """What pod.get tells beside the Pod."""
+        runtime: dict[str, Any] = self.call("pod.get", name=name).result["runtime"]
+        return runtime
+
+    def container(self, name: str, container: str) -> dict[str, Any]:
+        """The status of a container."""
+        status = self.get(name)["status"]
+        for one in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
+            if one["name"] == container:
+                found: dict[str, Any] = one
+                return found
+        raise AssertionError(f"pod {name} has no status of {container}: {status}")
+
+    def names(self) -> list[str]:
+        """The names of all pods."""
+        return [pod["metadata"]["name"] for pod in self.call("pod.list").result["pods"]]
+
+    def reasons(self, name: str) -> list[str]:
+        """The reasons of a pod's events, in their order."""
+        return [event["reason"] for event in self.call("pod.events", name=name).result["events"]]
+
+    def wait(self, name: str, condition: str, timeout_s: float = 30) -> None:
+        """pod.wait."""
+        self.call("pod.wait", names=[name], timeout_s=timeout_s, **{"for": condition})
+
+    def log(self, name: str, container: str | None = None, *, previous: bool = False) -> bytes:
+        """The raw log files, one after the other."""
+        reply = self.call("pod.logs", name=name, container=container, previous=previous)
+        data = b""
+        for fd in reply.fds:
+            with os.fdopen(fd, "rb") as file:
+                data += file.read()
+        return data
+
+    def lines(self, name: str, container: str | None = None, *, previous: bool = False) -> list[str]:
+        """The text of the log's lines."""
+        return texts(self.log(name, container, previous=previous))
+
+    def run(
+        self, name: str, *command: str, container: str | None = None, stdin: bytes = b"", again: bool = True
+    ) -> tuple[int, bytes, bytes]:
+        """pod.exec to its end: exit code, stdout, stderr."""
+        ours, theirs = exec_status.status_pair()
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+        with theirs:
+            try:
+                self.call(
+                    "pod.exec",
+                    name=name,
+                    container=container,
+                    command=list(command),
+                    fds=(theirs.fileno(), pipes[0][0], pipes[1][1], pipes[2][1]),
+                    again=again,
+                )
+            finally:
+                for fd in (pipes[0][0], pipes[1][1], pipes[2][1]):
+                    os.close(fd)
+        os.write(pipes[0][1], stdin)
+        os.close(pipes[0][1])
+        outputs = []
+        for read, _write in pipes[1:]:
+            with os.fdopen(read, "rb") as file:
+                outputs.append(file.read())
+        with ours:
+            while True:
+                message = exec_status.read_status(ours)
+                assert message is not None, "the status socket ended without an exit"
+                if message.kind == "failed":
+                    raise AssertionError(f"exec failed: {message.op} {message.error} {message.subject}")
+                if message.kind == "exited":
+                    assert message.exit_code is not None
+                    return message.exit_code, outputs[0], outputs[1]
+
+
+def texts(log: bytes) -> list[str]:
+    """The lines of a log in CRI format, partial ones joined (S-LOG)."""
+    lines: list[str] = []
+    begun: dict[bytes, bytes] = {}
+    for line in log.split(b"\n")[:-1]:
+        _time, stream, tag, text = line.split(b" ", 3)
+        begun[stream] = begun.get(stream, b"") + text
+        if tag == b"F":
+            lines.append(begun.pop(stream).decode("utf-8", "replace"))
+    return lines
+
+
+def pod(name: str, *containers: dict[str, Any], inits: tuple[dict[str, Any], ...] = (), **spec: Any) -> dict[str, Any]:
+    """A manifest whose grace period is short."""
+    body: dict[str, Any] = {"terminationGracePeriodSeconds": 1, "containers": list(containers), **spec}
+    if inits:
+        body["initContainers"] = list(inits)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": body}
+
+
+def box(name: str, *command: str, **fields: Any) -> dict[str, Any]:
+    """A container of the test image."""
+    return {
+        "name": name,
+        "image": IMAGE,
+        "imagePullPolicy": "Never",
+        "command": [f"/bin/{command[0]}", *command[1:]],
+        **fields,
+    }
+
+
+def import_image(server: Server) -> None:
+    """Make the test image known."""
+    directory = server.host.scratch / "rootfs"
+    if not directory.exists():
+        build(directory)
+    server.call("image.import", name=IMAGE, path=str(directory), config={"env": ["PATH=/bin"], "cmd": ["/bin/pause"]})
+
+
+def until(condition: Callable[[], object], timeout_s: float = 20.0, what: str = "") -> None:
+    """Return once `condition` is true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what or "it did not happen in time"
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, 0)
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        return state not in ("Z", "X")
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    finally:
+        os.close(fd)
