@@ -3,5 +3,6 @@
 from nsrun.reconcile.backoff import waiting_after
 from nsrun.reconcile.decide import decide
 from nsrun.reconcile.ledger import begin, fold, request_restart, settle
+from nsrun.reconcile.termination import request_deletion
 
-__all__ = ["begin", "decide", "fold", "request_restart", "settle", "waiting_after"]
+__all__ = ["begin", "decide", "fold", "request_deletion", "request_restart", "settle", "waiting_after"]

@@ -97,18 +97,14 @@ def settle(observed: Observed, now: float) -> Observed:
     by_attempt = sorted((*observed.older, *observed.current.values()), key=lambda instance: instance.attempt)
     older: list[Instance] = []
     for seen in by_attempt:
-        ledger = ledgers.get(seen.name, ContainerLedger())
         instance = seen
         if instance.alive and lost:
-            instance = replace(instance, state=InstanceState.LOST, finished_at=now)
-        if not instance.alive:
-            known = next((one for one in (ledger.last, ledger.previous) if one and one.id == seen.id), None)
-            if known is not None:
-                instance = known
-            elif instance.finished_at is None:
-                instance = replace(instance, finished_at=now)
-        ledger = fold(ledger, instance)
+            instance = replace(instance, state=InstanceState.LOST)
+        if not instance.alive and instance.finished_at is None:
+            instance = replace(instance, finished_at=now)
+        ledger = fold(ledgers.get(seen.name, ContainerLedger()), instance)
         if ledger.last is not None and ledger.last.id == instance.id:
+            # What was noted first stays: a lost container ended when that was noticed.
             instance = ledger.last
         ledgers[seen.name] = ledger
         if observed.current.get(seen.name) is seen:

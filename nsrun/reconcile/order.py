@@ -145,7 +145,7 @@ class Finish:
 def finish_of(pod: Pod, observed: Observed, views: Views) -> Finish | None:
     """Whether the pod's work is over: an init container failed for good, or no main has anything left to do."""
     for view in views.inits:
-        if view.role is Role.INIT and not views.initialized and view.failed_for_good(pod):
+        if view.role is Role.INIT and view.failed_for_good(pod):
             last = view.ledger.last
             return Finish(last.finished_at if last else None, f"init container {view.name} failed and is not restarted")
     ends = [view.ledger.last.finished_at for view in views.mains if view.ledger.last is not None]

@@ -6,10 +6,10 @@ kuberuntime_manager.go minimumGracePeriodInSeconds. All times are seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsrun.reconcile.backoff import due
-from nsrun.reconcile.model import Action, KillContainer, SignalContainer, WakeAt
+from nsrun.reconcile.model import Action, Deletion, KillContainer, SignalContainer, WakeAt
 from nsrun.reconcile.order import View, Views
 from nsrun.spec.model import Pod
 
@@ -34,6 +34,18 @@ def grace_of(pod: Pod) -> float:
     if grace_s is None:
         return DEFAULT_GRACE_S
     return float(grace_s) if grace_s >= 0 else 1.0
+
+
+def request_deletion(before: Deletion | None, now: float, grace_s: float) -> Deletion:
+    """`pod down` at `now` with `grace_s` seconds: the first one counts, and another can only shorten its time.
+
+    The time of the first request stays, so that nobody gets the stop signal twice; 0 is SIGKILL at once.
+    """
+    if before is None:
+        return Deletion(now, grace_s)
+    if grace_s <= 0:
+        return replace(before, grace_s=0.0)
+    return replace(before, grace_s=min(before.grace_s, max(0.0, now - before.requested_at) + grace_s))
 
 
 def stop_all(views: Views, stop: Stop, pod: Pod, now: float) -> list[Action]:

@@ -106,6 +106,16 @@ class Histories(RuleBasedStateMachine):
     def command_comes_and_goes(self, pick: int, fails: bool) -> None:
         self.world.facts[self._some_name(pick)].start_fails = fails
 
+    @rule(pick=st.integers(0, 5), slow=st.booleans())
+    def starting_takes_long(self, pick: int, slow: bool) -> None:
+        self.world.facts[self._some_name(pick)].slow = slow
+
+    @rule(pick=st.integers(0, 5))
+    def started_up(self, pick: int) -> None:
+        id_ = self._some_alive(pick)
+        if id_ is not None:
+            self.world.started_up(id_)
+
     @rule()
     def sandbox_fails(self) -> None:
         self.world.sandbox_fails()
@@ -125,10 +135,12 @@ class Histories(RuleBasedStateMachine):
 def reach_the_wish(world: World) -> None:
     """From here on all is well: inits succeed, mains run, signals are obeyed. The loop must come to the wished state."""
     for facts in world.facts.values():
-        facts.broken = facts.start_fails = False
+        facts.broken = facts.start_fails = facts.slow = False
     for _ in range(60):
         if world.removed:
             break
+        for one in world.alive().values():
+            world.started_up(one.id)
         world.advance(301.0)
         for one in world.alive().values():
             if world.roles[one.name] is Role.INIT:
@@ -139,6 +151,8 @@ def reach_the_wish(world: World) -> None:
         assert isinstance(world.log[-1][1], RemovePod)
         assert not world.records
         return
+    asked = [name for name, facts in world.facts.items() if facts.asked and world.roles[name] is Role.MAIN]
+    assert not asked, "a restart that was asked for has happened"
     status = world.stored_status
     if status.phase in TERMINAL:
         assert world.sandbox.state is SandboxState.NONE
@@ -171,7 +185,7 @@ def test_S_RESTART_S_INIT_S_SIDECAR_S_TERM_S_PHASE_hold_in_any_history() -> None
             derandomize=True,
             database=None,
             deadline=None,
-            max_examples=600,
+            max_examples=400,
             stateful_step_count=40,
             suppress_health_check=list(HealthCheck),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nsrun.reconcile import decide
+from nsrun.reconcile import decide, request_deletion
 from nsrun.reconcile.model import (
     CleanSandbox,
     ContainerLedger,
@@ -88,6 +88,26 @@ def test_S_TERM_grace_0_is_sigkill_at_once_for_all() -> None:
 def test_S_TERM_a_second_deletion_with_grace_0_does_not_wait() -> None:
     observed = seen(stopped_at("app", T0 + 100), deletion=Deletion(T0 + 100, 0.0))
     assert deciding(make_pod(), observed, T0 + 101) == [("kill", "app")]
+
+
+@pytest.mark.parametrize(
+    ("at", "grace_s", "expected"),
+    [(10, 30, 30), (10, 5, 15), (10, 20, 30), (10, 0, 0), (-50, 5, 5)],
+)
+def test_S_TERM_a_second_deletion_can_only_shorten(at: float, grace_s: float, expected: float) -> None:
+    assert request_deletion(None, T0, 7) == Deletion(T0, 7)
+    assert request_deletion(Deletion(T0, 30.0), T0 + at, grace_s) == Deletion(T0, expected)
+
+
+def test_S_TERM_a_second_deletion_sends_no_second_signal() -> None:
+    world = World(make_pod())
+    world.run()
+    world.delete(100)
+    world.advance(10)
+    world.delete(5)
+    world.run()
+    assert sum(isinstance(action, SignalContainer) for _, action in world.log) == 1
+    assert world.wake_at == T0 + 15
 
 
 def test_S_TERM_sidecars_after_mains_in_reverse_order() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from nsrun.reconcile import decide, request_restart, settle, waiting_after
+from nsrun.reconcile import decide, request_deletion, request_restart, settle, waiting_after
 from nsrun.reconcile.ledger import from_data, to_data
 from nsrun.reconcile.model import (
     Action,
@@ -126,6 +126,8 @@ class Container:
     broken: bool = False
     """It cannot be made (its image is missing)."""
     start_fails: bool = False
+    slow: bool = False
+    """Its process is not there at once: it stays STARTING until `World.started_up`."""
 
 
 class World:
@@ -341,6 +343,8 @@ class World:
                 record, state=InstanceState.START_FAILED, started_at=None, finished_at=self.now, exit_code=128
             )
             self._ended(end)
+        elif facts.slow:
+            self.records[record.id] = replace(record, state=InstanceState.STARTING, started_at=None)
         else:
             self.ran.add(action.name)
 
@@ -420,6 +424,14 @@ class World:
         """A container's root process ends."""
         self._ended(replace(self.records[id_], state=InstanceState.EXITED, finished_at=self.now, exit_code=code))
 
+    def started_up(self, id_: str) -> None:
+        """The process of a container that was slow to start is there."""
+        record = self.records[id_]
+        if record.state is InstanceState.STARTING:
+            self.records[id_] = replace(record, state=InstanceState.RUNNING, started_at=self.now)
+            self.facts[record.name].updated = self.now
+            self.ran.add(record.name)
+
     def _ended(self, end: Instance) -> None:
         self.records[end.id] = end
         self.facts[end.name].ends.append(end)
@@ -436,10 +448,7 @@ class World:
 
     def delete(self, grace_s: float) -> None:
         """`pod down`; a second one can only shorten the time."""
-        if self.deletion is None:
-            self.deletion = Deletion(self.now, grace_s)
-        else:
-            self.deletion = replace(self.deletion, grace_s=min(grace_s, self.deletion.grace_s))
+        self.deletion = request_deletion(self.deletion, self.now, grace_s)
 
     def ask_restart(self, name: str) -> None:
         """`pod restart`, of a running container in a pod that has not finished."""
