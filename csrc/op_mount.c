@@ -249,6 +249,10 @@ static int mask_file(struct nsr_run *run, const char *path)
 	result = sys_answer(fstat(tree, &status));
 	if (!result && (!S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3)))
 		result = nsr_at(run, "/dev/null", -ENODEV);
+	/* Read-only: else chmod of what is masked would be chmod of the machine's /dev/null. */
+	if (!result)
+		result = nsr_at(run, path,
+				nsr_set_attributes(tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0));
 	if (!result)
 		result = nsr_attach(run, tree, path);
 	close(tree);

@@ -970,7 +970,7 @@ static long try_personality(void) { return personality(ADDR_NO_RANDOMIZE); }
 static long try_personality_query(void) { return personality(0xffffffff); }
 static long try_vsock(void) { return socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0); }
 static long try_sethostname(void) { return sethostname("testbox", 7); }
-static long try_settime(void) { return settimeofday(NULL, NULL) ? -1 : 0; }
+static long try_settime(void) { return syscall(SYS_settimeofday, NULL, NULL); }
 static long try_chroot(void) { return chroot("/"); }
 static long try_mknod(void)
 {
@@ -994,6 +994,8 @@ static long try_chown(void)
 
 	return fd < 0 ? -1 : fchown(fd, 12345, 12345);
 }
+static long try_chmod_null(void) { return chmod("/dev/null", 0666); }
+static long try_chmod_mask(void) { return chmod("/proc/keys", 0666); }
 static long try_setuid(void) { return setresuid(12345, 12345, 12345); }
 static long try_raw_socket(void) { return socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP); }
 static long try_ping_socket(void) { return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP); }
@@ -1032,6 +1034,8 @@ static const struct {
 } tries[] = {
 	{"add_key", try_add_key},
 	{"bpf", try_bpf},
+	{"chmod_mask", try_chmod_mask},
+	{"chmod_null", try_chmod_null},
 	{"chown", try_chown},
 	{"chroot", try_chroot},
 	{"clone3", try_clone3},
