@@ -71,7 +71,14 @@ def examine(settings: Settings) -> list[dict[str, Any]]:
         ) from error
 
 
-@click.command(cls=HelpfulCommand, help="Print the versions of the command and of the running server.")
+@click.command(
+    cls=HelpfulCommand,
+    help="Print the versions of the command and of the running server.",
+    examples="""
+    nsrun version
+    nsrun --version                          # only the command's, at once
+    """,
+)
 @output_option("text", "json", "yaml")
 @click.pass_obj
 def version(settings: Settings, /, output: str) -> int:

@@ -57,7 +57,13 @@ def start(settings: Settings, /, foreground: bool) -> int:
     return 0
 
 
-@click.command(cls=HelpfulCommand, help="Stop the server. Pods run on; the next command starts it again.")
+@click.command(
+    cls=HelpfulCommand,
+    help="Stop the server. Pods run on; the next command starts it again.",
+    examples="""
+    nsrun pod down --all && nsrun server stop
+    """,
+)
 @click.pass_obj
 def stop(settings: Settings, /) -> int:
     """`nsrun server stop`."""
@@ -72,7 +78,13 @@ def stop(settings: Settings, /) -> int:
     return 0
 
 
-@click.command(cls=HelpfulCommand, help="Exchange the server, for one of another version too. Pods run on.")
+@click.command(
+    cls=HelpfulCommand,
+    help="Exchange the server, for one of another version too. Pods run on.",
+    examples="""
+    nsrun server restart
+    """,
+)
 @click.pass_obj
 def restart(settings: Settings, /) -> int:
     """`nsrun server restart`."""

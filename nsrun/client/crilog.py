@@ -115,34 +115,23 @@ class Start(NamedTuple):
 def backwards(fd: int, end: int) -> Iterator[tuple[int, bytes]]:
     """The complete physical lines before byte `end`, last one first, with their offsets. Reads no more than is asked for."""
     position = end
-    tail = b""
-    first = True
+    rest = b""  # what stands between `position` and the next line break
+    ended = False  # whether there is such a line break: a line still being written has none
     while position:
         size = min(BLOCK, position)
         position -= size
-        block = os.pread(fd, size, position) + tail
-        lines = block.split(b"\n")
-        if first:
-            # What stands after the last line break is a line still being written.
-            lines.pop()
-            first = False
-            if not lines:
-                tail = b""
-                end = position
-                first = True
-                continue
-        tail = lines.pop(0)
-        offset = position + len(tail) + 1
-        offsets = []
-        for line in lines:
-            offsets.append(offset)
-            offset += len(line) + 1
-        for at, line in zip(reversed(offsets), reversed(lines), strict=True):
-            yield at, line
-        # The pieces kept in `tail` are a line's end; its line break was cut off by the split.
-        tail += b"\n"
-    if tail.endswith(b"\n"):
-        yield 0, tail[:-1]
+        pieces = os.pread(fd, size, position).split(b"\n")
+        offsets = [position]
+        for piece in pieces[:-1]:
+            offsets.append(offsets[-1] + len(piece) + 1)
+        pieces[-1] += rest
+        for number in range(len(pieces) - 1, 0, -1):
+            if ended or number < len(pieces) - 1:
+                yield offsets[number], pieces[number]
+        rest = pieces[0]
+        ended = ended or len(pieces) > 1
+    if ended:
+        yield 0, rest
 
 
 def last_lines(fd: int, size: int, wanted: int) -> tuple[Start, int]:
