@@ -27,10 +27,11 @@ from nsrun.reconcile.model import (
 )
 from nsrun.server import termination
 from nsrun.server.instances import start_error
+from nsrun.server.sandbox import clear
 from nsrun.server.trace import mark
 from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest
 from nsrun.spec.model import Container
-from nsrun.state.files import remove_tree, unlink_if_there
+from nsrun.state.files import unlink_if_there
 from nsrun.status.events import CREATED, ERR_IMAGE_NEVER_PULL, FAILED, KILLING, NORMAL, PULLED, STARTED, WARNING
 
 if TYPE_CHECKING:
@@ -285,7 +286,7 @@ def _drop_logs_before(engine: PodEngine, name: str, attempt: int) -> None:
 async def _release(engine: PodEngine, instance_id: str) -> None:
     """Root file system and cgroup of an instance that has no process."""
     await engine.world.remove_cgroup(engine.uid, instance_id)
-    remove_tree(engine.paths.root(instance_id))
+    await clear(engine.paths.root(instance_id))
 
 
 async def collect_roots(engine: PodEngine) -> None:

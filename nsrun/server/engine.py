@@ -247,6 +247,10 @@ class PodEngine:
         """The living instance of a container."""
         return next((one for one in reversed(self.instances()) if one.name == name and one.alive), None)
 
+    def image_ids(self) -> set[str]:
+        """The images that containers of this pod are made from."""
+        return {known.image_id for known in self.ledger.containers.values() if known.image_id}
+
     def _image_id(self, record: Record) -> str:
         known = self.ledger.containers.get(record.name)
         return known.image_id if known is not None and record.attempt == known.starts - 1 else ""
@@ -456,13 +460,12 @@ class PodEngine:
     async def _remove(self) -> None:
         """The last steps: logs and everything else first, the wish last, so that a crash in between is carried on with."""
         await sandbox.release(self)
-        remove_tree(self.log_directory)
-        remove_tree(self.paths.roots)
-        remove_tree(self.paths.containers)
+        await sandbox.clear(self.log_directory)
         unlink_if_there(self.paths.ledger)
         unlink_if_there(self.paths.wish)
         remove_tree(self.paths.directory)
         self.gone = True
+        mark(self.label, "gone")
         self.version = self.world.hub.next_version()
         self._on_gone(self)
         self.world.hub.pod_changed("DELETED", self.object(), self.columns())

@@ -35,6 +35,14 @@ class Registry:
         """Of all pods, those being taken down included."""
         return set(self._by_uid)
 
+    def images_in_use(self) -> dict[str, list[str]]:
+        """Image id -> the pods that have containers made from it."""
+        used: dict[str, list[str]] = {}
+        for engine in self:
+            for image_id in engine.image_ids():
+                used.setdefault(image_id, []).append(engine.label)
+        return used
+
     def get(self, namespace: str, name: str) -> PodEngine | None:
         """The pod, or None."""
         return self._by_name.get((namespace, name))

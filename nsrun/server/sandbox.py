@@ -146,16 +146,24 @@ async def _take_away(engine: PodEngine, patience_s: float = 0.0) -> None:
     world, paths = engine.world, engine.paths
     engine.lose_shim()
     await end_shim(paths, engine.label, patience_s=patience_s)
+    mark(engine.label, "shim ended")
     await world.remove_cgroup(engine.uid)
+    mark(engine.label, "cgroup removed")
     if engine.ledger.ips or world.network.leases.of(engine.uid):
         await world.network.detach(engine.uid)
+        mark(engine.label, "network removed")
     for tree in (paths.roots, paths.containers, paths.files, paths.shm):
-        remove_tree(tree)
+        await clear(tree)
     unlink_if_there(paths.shim_socket)
     engine.drop_all()
     engine.ledger.sandbox_ready = False
     engine.ledger.ips = ()
     unlink_if_there(paths.shim_lock)
+
+
+async def clear(tree: Path) -> None:
+    """Remove a directory in a thread: what containers wrote may be much, and a disk may be slow."""
+    await asyncio.to_thread(remove_tree, tree)
 
 
 async def end_shim(paths: PodPaths, label: str, *, patience_s: float = 0.0) -> None:

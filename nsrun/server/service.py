@@ -49,6 +49,7 @@ class Service:
         self._world = World(layout, SystemClock())
         self._pods = Registry(self._world)
         self._world.alive = self._pods.uids
+        self._world.images_in_use = self._pods.images_in_use
 
     async def open(self) -> None:
         """Adopt what is there, and look for leftovers."""
@@ -371,17 +372,8 @@ class Service:
 
     async def _image_remove(self, request: Request) -> object:
         name = request.text("name")
-        await asyncio.to_thread(self._world.images.remove, name, self._images_in_use())
+        await asyncio.to_thread(self._world.images.remove, name, self._pods.images_in_use())
         return {}
-
-    def _images_in_use(self) -> dict[str, list[str]]:
-        """Image id -> the pods that have containers made from it."""
-        used: dict[str, list[str]] = {}
-        for engine in self._pods:
-            for ledger in engine.ledger.containers.values():
-                if ledger.image_id and engine.label not in used.setdefault(ledger.image_id, []):
-                    used[ledger.image_id].append(engine.label)
-        return used
 
     def _image_data(self, image: Image) -> dict[str, Any]:
         return {
@@ -397,7 +389,7 @@ class Service:
                 "workdir": image.config.workdir,
                 "stop_signal": image.config.stop_signal,
             },
-            "used_by": self._images_in_use().get(image.id, []),
+            "used_by": self._pods.images_in_use().get(image.id, []),
         }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import tomllib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,10 @@ class World:
         )
         self.broken: set[str] = set()
         """uids whose directories could not be read: nothing of theirs is collected."""
-        self.alive: Any = set
+        self.alive: Callable[[], Collection[str]] = set
         """Gives the uids of all pods; the registry sets it."""
+        self.images_in_use: Callable[[], Mapping[str, list[str]]] = dict
+        """Gives the ids of images that containers are made of, with the pods' names; the registry sets it."""
         self._filters: dict[Slot, int] = {}
         self._collecting: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,6 +138,10 @@ class World:
             if name.rpartition("_")[2] not in alive:
                 self._try("remove the logs", name, lambda name=name: remove_tree(self.layout.pod_logs / name))
         self._try("collect cgroups", "", lambda: self.cgroups.collect(self._alive()))
+        try:
+            await asyncio.to_thread(self.images.collect, self.images_in_use())
+        except NsrunError as error:
+            _LOG.warning("collect images: %s", error)
         try:
             for gone in await self.network.collect(self._alive()):
                 _LOG.info("collected %s", gone)

@@ -269,7 +269,8 @@ class Server:
 
     def wait(self, name: str, condition: str, timeout_s: float = 30) -> None:
         """pod.wait."""
-        self.call("pod.wait", names=[name], timeout_s=timeout_s, **{"for": condition})
+        params: dict[str, Any] = {"names": [name], "timeout_s": timeout_s, "for": condition}
+        self.call("pod.wait", **params)
 
     def log(self, name: str, container: str | None = None, *, previous: bool = False) -> bytes:
         """The raw log files, one after the other."""
