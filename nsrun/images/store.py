@@ -190,6 +190,7 @@ class ImageStore:
                 work = Unpack(source, root)
             work.run()
             _check_root(source, root)
+            _mount_points(root)
             digits = self._keep(temporary, work.digest, work.size, config)
         self._give_name(str(wanted), digits)
         return self._read(str(wanted), digits)
@@ -376,6 +377,26 @@ def _check(config: ImageConfig) -> None:
 
 def _is_below(path: str, directory: str) -> bool:
     return os.path.commonpath([os.path.realpath(path), os.path.realpath(directory)]) == os.path.realpath(directory)
+
+
+def _mount_points(root: Path) -> None:
+    """Makes what every container mounts on, where it is missing: once here instead of in the upper layer of every instance."""
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in ("proc", "sys", "dev", "etc"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=top)
+        # The image may have made a link of etc: it is then left as it is.
+        with contextlib.suppress(NotADirectoryError):
+            etc = os.open("etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+            try:
+                for name in ("hosts", "hostname", "resolv.conf"):
+                    with contextlib.suppress(FileExistsError):
+                        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=etc))
+            finally:
+                os.close(etc)
+    finally:
+        os.close(top)
 
 
 def _check_root(source: str, root: Path) -> None:
