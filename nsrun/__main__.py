@@ -17,7 +17,7 @@ def main() -> None:
         sys.stdout.flush()
         os._exit(0)
     if "_NSRUN_COMPLETE" in os.environ:
-        from nsrun.cli.misc import complete
+        from nsrun.cli.about import complete
 
         leave(complete(os.environ["_NSRUN_COMPLETE"]))
     try:

@@ -50,9 +50,9 @@ TOP = {
     "pod": Entry("nsrun.cli.main", "pod", "Run pods and look at them."),
     "image": Entry("nsrun.cli.main", "image", "Root file systems for containers."),
     "server": Entry("nsrun.cli.main", "server", "The process that looks after pods."),
-    "doctor": Entry("nsrun.cli.misc", "doctor", "Tell what this machine can and cannot do."),
-    "version": Entry("nsrun.cli.misc", "version", "Print the versions of command and server."),
-    "completion": Entry("nsrun.cli.misc", "completion", "Print the completion script of a shell."),
+    "doctor": Entry("nsrun.cli.about", "doctor", "Tell what this machine can and cannot do."),
+    "version": Entry("nsrun.cli.about", "version", "Print the versions of command and server."),
+    "completion": Entry("nsrun.cli.about", "completion", "Print the completion script of a shell."),
 }
 
 

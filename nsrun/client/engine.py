@@ -88,7 +88,7 @@ _lifelines: weakref.WeakSet[Lifeline] = weakref.WeakSet()
 
 
 def _let_go_in_child() -> None:
-    # A forked child of the program (multiprocessing) would keep the server alive after the program's end.
+    # A forked child of the program would keep the server alive after the program's end.
     for lifeline in _lifelines:
         lifeline.close()
 
