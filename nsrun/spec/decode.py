@@ -13,7 +13,7 @@ import datetime
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -46,20 +46,22 @@ class StrictError(Exception):
     Attributes:
         messages: one per field, in the API server's words.
         paths: the field of each message, "" where a message has none.
+        known: for each message the fields that could stand there.
         object: the object without those fields.
     """
 
-    def __init__(self, messages: list[str], paths: list[str], obj: Object) -> None:
+    def __init__(self, messages: list[str], paths: list[str], known: list[tuple[str, ...]], obj: Object) -> None:
         super().__init__("; ".join(messages))
         self.messages = messages
         self.paths = paths
+        self.known = known
         self.object = obj
 
 
 class _State:
     """What one decoding gathers."""
 
-    __slots__ = ("duplicates", "fatal", "messages", "paths", "sorted")
+    __slots__ = ("duplicates", "fatal", "known", "messages", "paths", "sorted")
 
     def __init__(self, document: Document) -> None:
         self.sorted = not document.is_json  # the conversion from YAML sorts the keys
@@ -67,6 +69,7 @@ class _State:
         self.fatal: DecodeError | None = None
         self.messages: list[str] = []
         self.paths: list[str] = []
+        self.known: list[tuple[str, ...]] = []
 
     def mismatch(self, what: str, at: _Place, go_type: str) -> None:
         """Keep the first value of a wrong type."""
@@ -74,11 +77,13 @@ class _State:
             where = f"Go struct field {at.struct}.{at.go}" if at.go else "Go value"
             self.fatal = DecodeError(f"json: cannot unmarshal {what} into {where} of type {go_type}", at.path)
 
-    def strict(self, kind: str, path: str) -> None:
+    def strict(self, kind: str, path: str, known: Iterable[str] = ()) -> None:
+        """Keep an unknown or duplicate field; `known` is what could stand there."""
         message = f"{kind} field {json.dumps(path, ensure_ascii=False)}"
         if len(self.messages) < MAX_STRICT_ERRORS and message not in self.messages:
             self.messages.append(message)
             self.paths.append(path)
+            self.known.append(tuple(known))
 
 
 class _Place:
@@ -340,7 +345,7 @@ def _decode_struct(cls: type[ApiStruct], name: str, value: dict[str, Any], state
     for key in sorted(value) if state.sorted else value:
         field = fields.get(key)
         if field is None:
-            state.strict("unknown", f"{path}.{key}" if path else key)
+            state.strict("unknown", f"{path}.{key}" if path else key, fields)
             continue
         item = value[key]
         if item is None:
@@ -388,7 +393,8 @@ def check_kind(document: Document) -> tuple[str, str]:
         raise DecodeError("Object 'Kind' is missing")
     if not version:
         raise DecodeError("Object 'apiVersion' is missing")
-    known = kind in CORE_KINDS if version == "v1" else kind not in model.ROOTS or "." in version
+    core = kind in CORE_KINDS or kind.removesuffix("List") in CORE_KINDS
+    known = core if version == "v1" else kind not in model.ROOTS or "." in version
     if not known or not re.fullmatch(r"(?:[A-Za-z0-9.-]+/)?[A-Za-z0-9]+", version):
         raise DecodeError(f'no kind "{kind}" is registered for version "{version}"', "kind")
     return version, kind
@@ -417,9 +423,9 @@ def decode(document: Document, strict: bool = True) -> Object:
     if state.fatal is not None:
         raise state.fatal
     if strict and (state.messages or document.strict_errors):
-        raise StrictError(
-            document.strict_errors + state.messages, [""] * len(document.strict_errors) + state.paths, obj
-        )
+        first = document.strict_errors
+        none = [""] * len(first)
+        raise StrictError(first + state.messages, none + state.paths, [()] * len(first) + state.known, obj)
     return obj  # type: ignore[no-any-return]
 
 

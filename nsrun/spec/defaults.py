@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from nsrun.spec import resources
 from nsrun.spec.model import (
+    AzureDiskVolumeSource,
     ConfigMap,
+    ConfigMapVolumeSource,
     Container,
     DownwardAPIVolumeFile,
+    DownwardAPIVolumeSource,
     EmptyDirVolumeSource,
     EphemeralContainer,
+    EphemeralVolumeSource,
+    HostPathVolumeSource,
     HTTPGetAction,
+    ImageVolumeSource,
+    ISCSIPersistentVolumeSource,
+    ISCSIVolumeSource,
     Object,
     PersistentVolume,
     PersistentVolumeClaim,
@@ -26,7 +35,12 @@ from nsrun.spec.model import (
     PodSpec,
     Probe,
     ProjectedVolumeSource,
+    RBDPersistentVolumeSource,
+    RBDVolumeSource,
+    ScaleIOPersistentVolumeSource,
+    ScaleIOVolumeSource,
     Secret,
+    SecretVolumeSource,
     Volume,
 )
 from nsrun.spec.quantity import parse
@@ -65,8 +79,9 @@ def set_defaults(obj: Object) -> None:
         obj.spec.persistentVolumeReclaimPolicy = obj.spec.persistentVolumeReclaimPolicy or "Retain"
         if obj.spec.volumeMode is None:
             obj.spec.volumeMode = "Filesystem"
-        if obj.spec.hostPath is not None and obj.spec.hostPath.type is None:
-            obj.spec.hostPath.type = ""
+        for name in ("hostPath", "iscsi", "rbd", "azureDisk", "scaleIO"):
+            if getattr(obj.spec, name) is not None:
+                _SOURCE_DEFAULTS[name](getattr(obj.spec, name))
         _round(obj.spec.capacity)
 
 
@@ -212,43 +227,31 @@ def _field_refs(items: Iterable[DownwardAPIVolumeFile]) -> None:
 
 
 def _volume(volume: Volume) -> None:
-    sources = [name for name in VOLUME_SOURCES if getattr(volume, name) is not None]
+    sources = [(name, source) for name in VOLUME_SOURCES if (source := getattr(volume, name)) is not None]
     if not sources:
         volume.emptyDir = EmptyDirVolumeSource()
-    for name in sources:
-        action = _VOLUME_DEFAULTS.get(name)
-        if action is not None:
-            action(volume)
+    for name, source in sources:
+        if name in _SOURCE_DEFAULTS:
+            _SOURCE_DEFAULTS[name](source)
 
 
-def _host_path(volume: Volume) -> None:
-    assert volume.hostPath is not None
-    if volume.hostPath.type is None:
-        volume.hostPath.type = ""
+def _host_path(source: HostPathVolumeSource) -> None:
+    if source.type is None:
+        source.type = ""
 
 
-def _secret(volume: Volume) -> None:
-    assert volume.secret is not None
-    if volume.secret.defaultMode is None:
-        volume.secret.defaultMode = FILE_MODE
+def _files(source: SecretVolumeSource | ConfigMapVolumeSource) -> None:
+    if source.defaultMode is None:
+        source.defaultMode = FILE_MODE
 
 
-def _config_map(volume: Volume) -> None:
-    assert volume.configMap is not None
-    if volume.configMap.defaultMode is None:
-        volume.configMap.defaultMode = FILE_MODE
+def _downward_api(source: DownwardAPIVolumeSource) -> None:
+    if source.defaultMode is None:
+        source.defaultMode = FILE_MODE
+    _field_refs(source.items)
 
 
-def _downward_api(volume: Volume) -> None:
-    assert volume.downwardAPI is not None
-    if volume.downwardAPI.defaultMode is None:
-        volume.downwardAPI.defaultMode = FILE_MODE
-    _field_refs(volume.downwardAPI.items)
-
-
-def _projected(volume: Volume) -> None:
-    source: ProjectedVolumeSource | None = volume.projected
-    assert source is not None
+def _projected(source: ProjectedVolumeSource) -> None:
     if source.defaultMode is None:
         source.defaultMode = FILE_MODE
     for part in source.sources:
@@ -258,51 +261,44 @@ def _projected(volume: Volume) -> None:
             part.serviceAccountToken.expirationSeconds = TOKEN_EXPIRATION_S
 
 
-def _image(volume: Volume) -> None:
-    assert volume.image is not None
-    volume.image.pullPolicy = volume.image.pullPolicy or _pull_policy(volume.image.reference)
+def _image(source: ImageVolumeSource) -> None:
+    source.pullPolicy = source.pullPolicy or _pull_policy(source.reference)
 
 
-def _iscsi(volume: Volume) -> None:
-    assert volume.iscsi is not None
-    volume.iscsi.iscsiInterface = volume.iscsi.iscsiInterface or "default"
+def _iscsi(source: ISCSIVolumeSource | ISCSIPersistentVolumeSource) -> None:
+    source.iscsiInterface = source.iscsiInterface or "default"
 
 
-def _rbd(volume: Volume) -> None:
-    assert volume.rbd is not None
-    volume.rbd.pool = volume.rbd.pool or "rbd"
-    volume.rbd.user = volume.rbd.user or "admin"
-    volume.rbd.keyring = volume.rbd.keyring or "/etc/ceph/keyring"
+def _rbd(source: RBDVolumeSource | RBDPersistentVolumeSource) -> None:
+    source.pool = source.pool or "rbd"
+    source.user = source.user or "admin"
+    source.keyring = source.keyring or "/etc/ceph/keyring"
 
 
-def _azure_disk(volume: Volume) -> None:
-    disk = volume.azureDisk
-    assert disk is not None
-    disk.cachingMode = "ReadWrite" if disk.cachingMode is None else disk.cachingMode
-    disk.kind = "Shared" if disk.kind is None else disk.kind
-    disk.fsType = "ext4" if disk.fsType is None else disk.fsType
-    disk.readOnly = False if disk.readOnly is None else disk.readOnly
+def _azure_disk(source: AzureDiskVolumeSource) -> None:
+    source.cachingMode = "ReadWrite" if source.cachingMode is None else source.cachingMode
+    source.kind = "Shared" if source.kind is None else source.kind
+    source.fsType = "ext4" if source.fsType is None else source.fsType
+    source.readOnly = False if source.readOnly is None else source.readOnly
 
 
-def _scale_io(volume: Volume) -> None:
-    assert volume.scaleIO is not None
-    volume.scaleIO.storageMode = volume.scaleIO.storageMode or "ThinProvisioned"
-    volume.scaleIO.fsType = volume.scaleIO.fsType or "xfs"
+def _scale_io(source: ScaleIOVolumeSource | ScaleIOPersistentVolumeSource) -> None:
+    source.storageMode = source.storageMode or "ThinProvisioned"
+    source.fsType = source.fsType or "xfs"
 
 
-def _ephemeral(volume: Volume) -> None:
-    assert volume.ephemeral is not None
-    if volume.ephemeral.volumeClaimTemplate is not None:
-        _claim(volume.ephemeral.volumeClaimTemplate.spec)
+def _ephemeral(source: EphemeralVolumeSource) -> None:
+    if source.volumeClaimTemplate is not None:
+        _claim(source.volumeClaimTemplate.spec)
 
 
 VOLUME_SOURCES = tuple(name for name in Volume.__struct_fields__ if name != "name")
 """The fields of a volume of which exactly one is set."""
 
-_VOLUME_DEFAULTS: Mapping[str, Callable[[Volume], None]] = {
+_SOURCE_DEFAULTS: Mapping[str, Callable[[Any], None]] = {
     "hostPath": _host_path,
-    "secret": _secret,
-    "configMap": _config_map,
+    "secret": _files,
+    "configMap": _files,
     "downwardAPI": _downward_api,
     "projected": _projected,
     "image": _image,

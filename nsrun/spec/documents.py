@@ -63,12 +63,17 @@ class Document:
     def __repr__(self) -> str:
         return f"Document({self.name!r}, index={self.index}, line={self.line}, kind={self.kind!r})"
 
-    def item(self, index: int) -> Document:
-        """The `index`-th of a List's items, as a document of its own at the same place."""
+    def item(self, index: int, kind: str = "") -> Document:
+        """The `index`-th of a List's items, as a document of its own at the same place.
+
+        The items of a typed list (``PodList``) need not say their `kind`.
+        """
         place = f"items[{index}]"
         part = Document(self.name, self.index, self.line_of(place), is_json=self.is_json)
         part._whole = (self, place)
         part.value = self.value["items"][index]
+        if kind and type(part.value) is dict and "kind" not in part.value:
+            part.value = {"apiVersion": "v1", "kind": kind, **part.value}
         part.kind = kind_of(part.value)
         part.duplicates = self.duplicates
         return part
@@ -96,6 +101,7 @@ class Document:
             table = self._lines.get(id(value))
             if table is None:
                 break
+            step = step if step in table else str(step)  # a map may have numbers as keys
             if step in table:
                 line = table[step]
                 value = value[step]

@@ -31,6 +31,7 @@ class Verdict:
         paths: the field path of each message, "" where a message has none.
         object: the defaulted object, for every verdict but "decode-error" and "other".
         errors: for "invalid", the messages as data.
+        hints: for "unknown-field", what may be meant by each, "" where nothing comes to mind.
     """
 
     document: Document
@@ -39,6 +40,7 @@ class Verdict:
     paths: list[str] = field(default_factory=list)
     object: Object | None = None
     errors: list[FieldError] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
 
     @property
     def raw(self) -> Any:
@@ -62,10 +64,14 @@ class Verdict:
         return self.document.where(path)
 
     def located_messages(self) -> list[str]:
-        """The messages, each behind ``file:line``."""
+        """The messages, each behind ``file:line``, and with a hint where there is one."""
         if self.document.error is not None:
             return list(self.messages)
-        return [f"{self.where(path)}: {message}" for path, message in zip(self.paths, self.messages, strict=True)]
+        hints = self.hints or [""] * len(self.messages)
+        return [
+            f"{self.where(path)}: {message}{hint and f' ({hint})'}"
+            for path, message, hint in zip(self.paths, self.messages, hints, strict=True)
+        ]
 
     def require_valid(self) -> Object:
         """The object, when it is valid.
@@ -121,13 +127,13 @@ def load(data: bytes, name: str) -> list[Verdict]:
 
 def _parts(document: Document) -> Iterator[Document]:
     value = document.value
-    if type(value) is dict and value.get("kind") == "List" and value.get("apiVersion") == "v1":
-        items = value.get("items")
-        if isinstance(items, list):
-            for index in range(len(items)):
-                yield from _parts(document.item(index))
-            return
-    yield document
+    item_kind = document.kind.removesuffix("List")
+    is_list = document.kind == "List" or (document.kind != item_kind and item_kind in model.ROOTS)
+    if is_list and value.get("apiVersion") == "v1" and isinstance(value.get("items") or [], list):
+        for index in range(len(value.get("items") or [])):
+            yield from _parts(document.item(index, item_kind))
+    else:
+        yield document
 
 
 def judge(document: Document) -> Verdict:
@@ -136,6 +142,8 @@ def judge(document: Document) -> Verdict:
         return Verdict(document, "decode-error", [document.error.brief], [""])
     try:
         version, kind = check_kind(document)
+        if version == "v1" and kind.endswith("List"):
+            raise DecodeError(f"the items of this {kind} are not a list", "items")
         if version != "v1" or kind not in model.ROOTS:
             return Verdict(document, "other")
         obj = decode(document)
@@ -143,7 +151,8 @@ def judge(document: Document) -> Verdict:
         return Verdict(document, "decode-error", [str(error)], [error.path])
     except StrictError as error:
         set_defaults(error.object)
-        return Verdict(document, "unknown-field", error.messages, error.paths, error.object)
+        hints = [_meant(path, known) for path, known in zip(error.paths, error.known, strict=True)]
+        return Verdict(document, "unknown-field", error.messages, error.paths, error.object, hints=hints)
     set_defaults(obj)
     # The same objection twice helps nobody; the API server folds them, too.
     errors = {str(error): error for error in validate(obj)}
@@ -151,6 +160,15 @@ def judge(document: Document) -> Verdict:
         return Verdict(document, "valid", object=obj)
     found = list(errors.values())
     return Verdict(document, "invalid", list(errors), [error.path for error in found], obj, found)
+
+
+def _meant(path: str, known: tuple[str, ...]) -> str:
+    """The field that an unknown one was meant to be, as a question."""
+    from difflib import get_close_matches
+
+    by_lower = {name.lower(): name for name in known}
+    close = get_close_matches(path.rpartition(".")[2].lower(), by_lower, n=1, cutoff=0.75)
+    return f"did you mean {by_lower[close[0]]}?" if close else ""
 
 
 def pods(verdicts: list[Verdict]) -> list[Pod]:

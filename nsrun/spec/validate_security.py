@@ -125,11 +125,13 @@ def sysctl_namespace(name: str) -> str:
     dotted = name.replace("/", ".") if first is None or first.group() == "." else name.translate(_SWAP)
     if dotted.startswith("net."):
         return "net"
-    if dotted == "kernel.sem" or dotted.startswith(("kernel.shm", "kernel.msg", "fs.mqueue.")):
-        return "ipc"
-    return ""
+    return "ipc" if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue.") else ""
 
 
+_IPC_SYSCTLS = frozenset({
+    "kernel.sem", "kernel.shm", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
+    "kernel.msg", "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni",
+})  # fmt: skip
 _SWAP = str.maketrans("./", "/.")
 
 

@@ -217,6 +217,17 @@ def test_what_yaml_makes_of_a_word_is_explained(word: str, hint: str) -> None:
     assert hint in (caught.value.resolution or "")
 
 
+def test_what_may_be_meant() -> None:
+    value = container(imagepullpolicy="Always", commnd=["x"], zoo=1)
+    text = json.dumps(value)
+    (found,) = spec.load(text.encode(), "p")
+    assert found.located_messages() == [
+        'p:1: unknown field "spec.containers[0].imagepullpolicy" (did you mean imagePullPolicy?)',
+        'p:1: unknown field "spec.containers[0].commnd" (did you mean command?)',
+        'p:1: unknown field "spec.containers[0].zoo"',
+    ]
+
+
 # Other kinds
 
 
@@ -235,6 +246,16 @@ def test_lists_are_judged_item_by_item() -> None:
     ]
     line = text[: text.index('"zoo"')].count("\n") + 1
     assert found[1].located_messages() == [f'list.json:{line}: unknown field "zoo"']
+
+
+def test_typed_lists() -> None:
+    bare = {key: value for key, value in pod().items() if key not in ("kind", "apiVersion")}
+    value = {"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [bare, {**bare, "zoo": 1}]}
+    assert [each.verdict for each in spec.load(json.dumps(value).encode(), "l")] == ["valid", "unknown-field"]
+    for empty in ({"apiVersion": "v1", "kind": "List"}, {"apiVersion": "v1", "kind": "PodList", "items": []}):
+        assert spec.load(json.dumps(empty).encode(), "l") == []
+    (found,) = spec.load(b"apiVersion: v1\nkind: List\nitems: 3\n", "l")
+    assert found.verdict == "decode-error"
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ LINES = """\
 apiVersion: v1
 kind: Pod
 metadata: {name: a,
-  labels: {x.y/z: "1"}}
+  labels: {x.y/z: "1", 7: "2"}}
 spec:
   containers:
   - name: one
@@ -208,7 +208,7 @@ spec:
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("kind", 3), ("metadata.name", 4), ("metadata.labels[x.y/z]", 5), ("spec.containers", 7),
+        ("kind", 3), ("metadata.name", 4), ("metadata.labels[7]", 5), ("metadata.labels[x.y/z]", 5), ("spec.containers", 7),
         ("spec.containers[0]", 8), ("spec.containers[0].env[0].value", 11), ("spec.containers[1].name", 13),
         ("spec.containers[1].image", 12), ("spec.volumes[3].name", 6), ("nonsense", 2), ("", 2),
     ],
