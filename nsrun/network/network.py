@@ -102,28 +102,42 @@ class Network:
     async def detach(self, pod_uid: str) -> None:
         """Take a pod's link and lease away; a pod that has none is fine.
 
+        The lease goes at once, the link is gone when this returns.
+
         Raises:
             NsrunError: the link cannot be removed; the lease is kept then.
         """
         name = self.config.link_name(pod_uid)
-        if await self._call(lambda: self._mark([name])):
+
+        def part() -> bool:
+            marked = self._mark([name])
+            self.leases.release(pod_uid)
+            return marked
+
+        if await self._call(part):
             await self._sweep()
-        await self._call(lambda: self.leases.release(pod_uid))
 
     async def collect(self, alive: Collection[str]) -> list[str]:
         """Remove the links and leases of pods that are not in `alive` (uids): what a killed server left.
 
+        An attach that is called later than this is safe from it, whatever `alive` holds.
+
         Returns:
             The names of the links and the addresses that went.
         """
-        wanted = {self.config.link_name(uid) for uid in alive}
-        # if_nameindex: a server without pods must not pay for pyroute2 to see that there is nothing.
-        names = [name for _, name in socket.if_nameindex()]
-        gone = [name for name in names if name.startswith(self.config.link_prefix) and name not in wanted]
+        spared = frozenset(alive)
+        wanted = {self.config.link_name(uid) for uid in spared}
+
+        def part() -> tuple[list[str], list[str]]:
+            # if_nameindex: a server without pods must not pay for pyroute2 to see that there is nothing.
+            names = [name for _, name in socket.if_nameindex()]
+            gone = [name for name in names if name.startswith(self.config.link_prefix) and name not in wanted]
+            self._mark(gone)
+            return gone, self.leases.collect(spared)
+
+        gone, freed = await self._call(part)
         if gone:
-            await self._call(lambda: self._mark(gone))
             await self._sweep()
-        freed = await self._call(lambda: self.leases.collect(alive))
         return gone + freed
 
     async def close(self, *, remove: bool = False) -> None:
@@ -173,6 +187,7 @@ class Network:
         """
         if self._sweep_next is None:
             self._sweep_next = asyncio.create_task(self._sweep_after(self._sweep_running))
+            self._sweep_next.add_done_callback(_retrieve)
         await asyncio.shield(self._sweep_next)
 
     async def _sweep_after(self, previous: asyncio.Task[None] | None) -> None:
@@ -413,15 +428,18 @@ class Network:
             answer.check()
 
     def _mark(self, names: Sequence[str]) -> bool:
-        """Put links into the group that `_delete_marked` deletes; whether there were any."""
+        """Put links into the group that `_delete_marked` deletes, and down: their addresses may be in use again before they are gone.
+
+        Returns:
+            Whether there were any.
+        """
         here = {name for _, name in socket.if_nameindex()}.intersection(names)
         if not here:
             return False
         doomed = ("IFLA_GROUP", self.config.doomed_group)
+        requests = [netlink.link(netlink.RTM_SETLINK, 0, [("IFLA_IFNAME", name), doomed], up=False) for name in here]
         with refusals("remove the links of pods"):
-            for answer in self._route().ask(
-                *(netlink.link(netlink.RTM_SETLINK, 0, [("IFLA_IFNAME", name), doomed]) for name in here)
-            ):
+            for answer in self._route().ask(*requests):
                 answer.check(errno.ENODEV)
         return True
 
@@ -465,9 +483,9 @@ class Network:
             temporary.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
             os.replace(temporary, self._state_file)
         except OSError as error:
-            raise StepError(
-                "write", str(self._state_file), error.errno or 0, what="the pod network is not set up"
-            ) from error
+            temporary.unlink(missing_ok=True)
+            path = str(self._state_file)
+            raise StepError("write", path, error.errno or 0, what="the pod network is not set up") from error
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from nsrun.errors import ConflictError, UnsupportedError
+from nsrun.errors import ConflictError, StepError, UnsupportedError
 from nsrun.network import Network, NetworkConfig, masquerade
 from nsrun.network.network import IP_FORWARD
 from tests.host.network.conftest import Lab
@@ -217,6 +218,22 @@ def kill_sleepers(pids: list[int]) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def test_collect_spares_pods_that_come_while_it_works(lab: Lab, names: Callable[[], set[str]]) -> None:
+    old, _ = lab.attached()
+    pod = lab.pod()
+
+    async def both() -> None:
+        collecting = asyncio.create_task(lab.network.collect(set()))
+        await asyncio.sleep(0)
+        await lab.network.attach(pod.uid, pod.netns, pod.netlink)
+        await collecting
+
+    lab.run(both())
+    assert lab.network.leases.of(pod.uid) is not None
+    assert lab.network.config.link_name(pod.uid) in names()
+    assert lab.network.config.link_name(old.uid) not in names()
+
+
 def test_collect_frees_a_lease_that_was_cut_short(lab: Lab) -> None:
     leases = lab.lib / "leases"
     leases.mkdir(parents=True)
@@ -328,6 +345,33 @@ def test_a_full_range_says_so(lab: Lab) -> None:
         lab.run(network.attach(pod.uid, pod.netns, pod.netlink))
     lab.run(network.detach(lab.pods[2].uid))
     assert lab.run(network.attach(pod.uid, pod.netns, pod.netlink)).ip == "10.200.0.4"
+
+
+@pytest.mark.parametrize("full", ["at the first pod", "later"])
+def test_a_full_disk_says_so_and_leaves_nothing_half_made(lab: Lab, names: Callable[[], set[str]], full: str) -> None:
+    lab.lib.mkdir(parents=True)
+    lab.host.run("mount", "-t", "tmpfs", "-o", "size=16k,nr_inodes=8", "full", lab.lib)
+    pod = lab.pod()
+    filler = lab.lib / "filler"
+    try:
+        if full == "later":
+            lab.run(lab.network.open())
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(bytes(4096))
+        with pytest.raises(StepError) as caught:
+            lab.attach(pod)
+        assert caught.value.number == errno.ENOSPC
+        assert str(lab.lib) in caught.value.brief
+        assert lab.network.config.link_name(pod.uid) not in names()
+        assert [
+            path for path in lab.lib.rglob("*") if path.is_file() and path not in (filler, lab.lib / "network.json")
+        ] == []
+        filler.unlink()
+        assert lab.attach(pod).ip == "10.85.0.2"
+        lab.run(lab.network.close(remove=True))
+    finally:
+        lab.host.run("umount", lab.lib)
 
 
 def test_a_failing_attach_gives_the_address_back(lab: Lab, names: Callable[[], set[str]]) -> None:

@@ -26,6 +26,7 @@ from tests.host import testhost
 from tests.host.testhost import Machine, leaks
 
 PREFIX = "nsrun-test-"
+LINES_SHOWN = 40
 EXIT_LEAK = 97
 EXIT_CANNOT = 98
 
@@ -160,8 +161,10 @@ def inner(identity: str, base: str, command: list[str]) -> int:
     before = leaks.take(machine)
     status = run_and_reap(command)
     lines = leaks.leaked(machine, before)
-    for line in lines:
+    for line in lines[:LINES_SHOWN]:
         print(f"testhost: left behind: {line}", file=sys.stderr)
+    if len(lines) > LINES_SHOWN:
+        print(f"testhost: left behind: {len(lines) - LINES_SHOWN} things more", file=sys.stderr)
     outside.kill()
     outside.wait()
     return EXIT_LEAK if lines and status == 0 else status
