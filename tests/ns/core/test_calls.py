@@ -209,4 +209,5 @@ def test_import_is_cheap(tmp_path: Path) -> None:
         for _ in range(10)
     ]
     assert {modules for _, modules in runs} == {"[]"}
-    assert min(float(seconds) for seconds, _ in runs) < 0.005
+    if "libasan" not in os.environ.get("LD_PRELOAD", ""):
+        assert min(float(seconds) for seconds, _ in runs) < 0.005
