@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from nsrun import Engine, Pod
+    from nsrun.client.engine import Engine
+    from nsrun.client.library import Pod
 
 READY_TIMEOUT_S = 60.0
 TAIL_LINES = 200
@@ -43,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def nsrun_engine() -> Iterator[Engine]:
     """A private engine for the whole session: a server of its own, gone with the test process."""
-    from nsrun import Engine
+    from nsrun.client.engine import Engine
 
     with Engine() as engine:
         yield engine
@@ -120,7 +121,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def told(pod: Pod) -> str:
     """A pod's state, events and the last lines of its logs."""
-    from nsrun import NsrunError
+    from nsrun.errors import NsrunError
 
     try:
         found = pod.object

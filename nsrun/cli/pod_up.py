@@ -29,7 +29,8 @@ class Progress:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show one event of the server's."""
-        pod, text = clean(str(event.get("pod", ""))), clean(str(event.get("text", "")))
+        pod = clean(str(event.get("pod", ""))).removeprefix("default/")
+        text = clean(str(event.get("text", "")))
         if event.get("kind") == "warning":
             self.clear()
             note(paint("Warning:", "yellow", sys.stderr) + f" pod/{pod}: {text}")
