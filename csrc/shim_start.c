@@ -229,7 +229,7 @@ void instance_reaped(int index, int status)
 	instance_drained(index);
 }
 
-static void ended(int index)
+static void ended(int index, int done)
 {
 	struct instance *instance = &shim.instances[index];
 	struct nsr_message message = {.type = NSR_MSG_EXITED};
@@ -240,6 +240,10 @@ static void ended(int index)
 	record_write(instance, 0);
 	shim_close(&instance->pidfd);
 	shim_close(&instance->cgroup_fd);
+	if (done) {
+		attach_end(index);
+		log_close(&instance->log);
+	}
 	message.u.record = instance->record;
 	client_broadcast(&message);
 }
@@ -253,19 +257,15 @@ void instance_drained(int index)
 	struct instance *instance = &shim.instances[index];
 	int done = log_done(&instance->log);
 
-	if (instance->phase == PHASE_DRAINING && (done || instance->log.waiting != NULL))
-		ended(index);
-	if (!done)
-		return;
-	if (instance->phase == PHASE_FORGOTTEN) {
-		table_free(index);
-	} else if (instance->phase == PHASE_ENDED) {
-		if (instance->record.log_bytes != instance->log.bytes) {
-			instance->record.log_bytes = instance->log.bytes;
-			record_write(instance, 0);
-		}
+	if (instance->phase == PHASE_DRAINING && (done || instance->log.waiting != NULL)) {
+		ended(index, done);
+	} else if (instance->phase == PHASE_ENDED && done) {
+		instance->record.log_bytes = instance->log.bytes;
+		record_write(instance, 0);
 		attach_end(index);
 		log_close(&instance->log);
+	} else if (instance->phase == PHASE_FORGOTTEN && done) {
+		table_free(index);
 	}
 }
 

@@ -324,6 +324,7 @@ class ShimClient:
         except BlockingIOError:
             return False
         except (BrokenPipeError, ConnectionResetError):
+            self._readable()  # what the shim sent before it hung up, and the end
             self._shut(notify=True)
         except OSError as error:
             raise ShimError("SEND", error.errno or 0, self._pod_dir) from error
@@ -350,6 +351,9 @@ class ShimClient:
                 )
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                # Said once, when the shim hung up with something of ours unread; what it sent before is still there.
+                continue
             except OSError:
                 self._shut(notify=True)
                 return
@@ -367,6 +371,9 @@ class ShimClient:
         kind = int(message.type)
         if message.seq == 0:
             _close_all(fds)
+            if kind == _lib.NSR_MSG_FAILED:  # not an answer: the shim does not want us (ENOBUFS: too many clients)
+                self._shut(notify=True, error=int(message.error))
+                return
             event = _event(kind, message)
             if event is not None:
                 if self.on_event is not None:
@@ -390,7 +397,7 @@ class ShimClient:
         else:
             pending.future.set_result(_Answer(message, fds, pending.records))
 
-    def _shut(self, *, notify: bool) -> None:
+    def _shut(self, *, notify: bool, error: int = errno.ECONNRESET) -> None:
         if self._closed:
             return
         self._closed = True
@@ -402,7 +409,7 @@ class ShimClient:
         pending, self._pending = self._pending, {}
         for one in pending.values():
             if not one.future.done():
-                one.future.set_exception(ShimClosedError(one.name, errno.ECONNRESET, one.subject))
+                one.future.set_exception(ShimClosedError(one.name, error, one.subject))
         for queue in self._queues:
             queue.put_nowait(None)
         if notify and self.on_close is not None:
