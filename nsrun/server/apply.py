@@ -95,7 +95,7 @@ async def up(world: World, registry: Registry, request: Request) -> object:
     return {"pods": [job.result() for job in jobs]}
 
 
-def names_in(request: Request, namespace: str) -> list[tuple[str, str]]:
+def names_in(request: Request, namespace: str | None) -> list[tuple[str, str]]:
     """(namespace, name) of every pod in the manifests of a request.
 
     Raises:
@@ -112,8 +112,7 @@ def names_in(request: Request, namespace: str) -> list[tuple[str, str]]:
                 f"{verdict.where()}: the pod has no name, so it cannot be told which one is meant",
                 resolution="Name it on the command line: nsrun pod down NAME",
             )
-        metadata = verdict.raw.get("metadata") or {}
-        keys.append((metadata.get("namespace") or namespace, verdict.name))
+        keys.append((_namespace(verdict, namespace), verdict.name))
     return keys
 
 
@@ -137,7 +136,7 @@ def _jobs(request: Request, *, ignore: bool) -> list[Job]:
         SpecError: something is not valid, or there is no pod at all.
         UnsupportedError: a pod wants what nsrun cannot do, and `ignore` is not set.
     """
-    namespace = request.text("namespace", "default")
+    namespace = request.text_or_none("namespace")
     jobs: list[Job] = []
     strangers: list[Verdict] = []
     for verdict in _verdicts(request):
@@ -173,9 +172,24 @@ def _jobs(request: Request, *, ignore: bool) -> list[Job]:
     return jobs
 
 
-def _judged(pod: Pod, verdict: Verdict, namespace: str, *, ignore: bool) -> Job:
-    if not pod.metadata.namespace:
-        pod.metadata.namespace = namespace
+def _namespace(verdict: Verdict, namespace: str | None) -> str:
+    """The namespace that the manifest names, or that of the request.
+
+    Raises:
+        UsageError: both are given and differ.
+    """
+    metadata = verdict.raw.get("metadata") if isinstance(verdict.raw, dict) else None
+    named = metadata.get("namespace") if isinstance(metadata, dict) else None
+    if named and namespace and named != namespace:
+        raise UsageError(
+            f"{verdict.where()}: the manifest says namespace {named}, and the request says {namespace}",
+            resolution="Leave one of them out.",
+        )
+    return str(named or namespace or "default")
+
+
+def _judged(pod: Pod, verdict: Verdict, namespace: str | None, *, ignore: bool) -> Job:
+    pod.metadata.namespace = _namespace(verdict, namespace)
     job = Job(pod, verdict.where())
     refused = []
     for one in unsupported(pod):

@@ -168,7 +168,7 @@ class Service:
             return [one for one in self._pods if everywhere or one.namespace == namespace]
         keys = [(namespace, name) for name in request.texts("names")]
         if request.params.get("documents"):
-            keys += apply.names_in(request, namespace)
+            keys += apply.names_in(request, request.text_or_none("namespace"))
         if not keys:
             raise UsageError("no pod is named", resolution="Give names, a manifest, or --all: nsrun pod down NAME|FILE")
         found: list[PodEngine] = []

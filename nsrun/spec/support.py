@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nsrun.spec.defaults import SCHEDULER_NAME, TERMINATION_MESSAGE_PATH
+from nsrun.spec.defaults import SCHEDULER_NAME
 from nsrun.spec.model import ApiStruct, Pod
 
 IMPLEMENTED = "implemented"
@@ -80,8 +80,7 @@ TABLE: tuple[Row, ...] = (
     Row("metadata.namespace", IMPLEMENTED),
     Row("metadata.labels", IMPLEMENTED),
     Row("metadata.annotations", IMPLEMENTED),
-    Row("metadata.generateName", NOT_IMPLEMENTED, "names are not generated: set metadata.name",
-        fine=lambda _value, pod, _around: bool(pod.metadata.name)),
+    Row("metadata.generateName", IMPLEMENTED),
     Row("metadata.selfLink", NOT_APPLICABLE, _ASSIGNED),
     Row("metadata.uid", NOT_APPLICABLE, _ASSIGNED),
     Row("metadata.resourceVersion", NOT_APPLICABLE, _ASSIGNED),
@@ -175,10 +174,8 @@ TABLE: tuple[Row, ...] = (
     Row("container.stdin", IMPLEMENTED),
     Row("container.stdinOnce", IMPLEMENTED),
     Row("container.tty", IMPLEMENTED),
-    Row("container.terminationMessagePath", NOT_IMPLEMENTED, "termination messages are not implemented yet",
-        fine=_is(TERMINATION_MESSAGE_PATH)),
-    Row("container.terminationMessagePolicy", NOT_IMPLEMENTED, "termination messages are not implemented yet",
-        fine=_is("File")),
+    Row("container.terminationMessagePath", IMPLEMENTED),
+    Row("container.terminationMessagePolicy", IMPLEMENTED),
     Row("container.resources", NOT_IMPLEMENTED, "resource requests and limits are not implemented yet"),
     Row("container.resizePolicy", NOT_IMPLEMENTED, "resizing is not implemented yet"),
     Row("container.restartPolicy", NOT_IMPLEMENTED, "restart policies of single containers are not implemented yet",

@@ -289,28 +289,26 @@ class Server:
         self, name: str, *command: str, container: str | None = None, stdin: bytes = b"", again: bool = True
     ) -> tuple[int, bytes, bytes]:
         """pod.exec to its end: exit code, stdout, stderr."""
-        ours, theirs = exec_status.status_pair()
-        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
-        with theirs:
-            try:
-                self.call(
-                    "pod.exec",
-                    name=name,
-                    container=container,
-                    command=list(command),
-                    fds=(theirs.fileno(), pipes[0][0], pipes[1][1], pipes[2][1]),
-                    again=again,
-                )
-            finally:
-                for fd in (pipes[0][0], pipes[1][1], pipes[2][1]):
-                    os.close(fd)
-        os.write(pipes[0][1], stdin)
-        os.close(pipes[0][1])
-        outputs = []
-        for read, _write in pipes[1:]:
-            with os.fdopen(read, "rb") as file:
-                outputs.append(file.read())
-        with ours:
+        with contextlib.ExitStack() as stack:
+            ours, theirs = exec_status.status_pair()
+            stack.enter_context(ours)
+            pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+            ends = {
+                fd: stack.enter_context(os.fdopen(fd, "rb" if fd in (pipes[1][0], pipes[2][0]) else "wb", 0))
+                for fd in (pipes[0][1], pipes[1][0], pipes[2][0])
+            }
+            others = (pipes[0][0], pipes[1][1], pipes[2][1])
+            with theirs:
+                try:
+                    fds = (theirs.fileno(), *others)
+                    self.call("pod.exec", name=name, container=container, command=list(command), fds=fds, again=again)
+                finally:
+                    for fd in others:
+                        os.close(fd)
+            with contextlib.suppress(BrokenPipeError):
+                ends[pipes[0][1]].write(stdin)
+            ends[pipes[0][1]].close()
+            outputs = [ends[read].read() for read, _write in pipes[1:]]
             while True:
                 message = exec_status.read_status(ours)
                 assert message is not None, "the status socket ended without an exit"
@@ -330,7 +328,8 @@ def texts(log: bytes) -> list[str]:
         begun[stream] = begun.get(stream, b"") + text
         if tag == b"F":
             lines.append(begun.pop(stream).decode("utf-8", "replace"))
-    return lines
+    # What a container did not end with a newline.
+    return lines + [text.decode("utf-8", "replace") for text in begun.values()]
 
 
 def pod(name: str, *containers: dict[str, Any], inits: tuple[dict[str, Any], ...] = (), **spec: Any) -> dict[str, Any]:
