@@ -20,6 +20,9 @@ MAX_INPUT_BYTES = 64 * 1024 * 1024
 MAX_DOCUMENT_BYTES = 3 * 1024 * 1024
 """Of one document: what the API server accepts in a request body (apiserver pkg/server/config.go)."""
 
+MAX_DOCUMENTS = 10_000
+"""In one file."""
+
 _SEPARATOR = re.compile(r"^---(?=[ \t\r]|$).*$", re.MULTILINE)
 _BARE_SEPARATOR = re.compile(r"---[ \t\r]*(?:#.*)?")
 _JSON_SPACE = re.compile(r"[ \t\r\n]*")
@@ -171,6 +174,11 @@ def read_documents(data: bytes, *, name: str) -> list[Document]:
             index = document.index + 1
             if document.value is not None or document.error is not None:
                 documents.append(document)
+        if len(documents) > MAX_DOCUMENTS:
+            raise SpecError(
+                f"{name}: more than {MAX_DOCUMENTS} documents",
+                resolution="Is this the right file? Otherwise cut it into several.",
+            )
     if not documents:
         raise SpecError(
             f"{name}: there is no document in it" if text.strip() else f"{name}: empty",
@@ -265,9 +273,11 @@ def _read_json(chunk: str, line: int, name: str, index: int) -> list[Document] |
         object_pairs_hook=build, parse_float=JsonNumber.read, parse_constant=_refuse_constant, strict=True
     )
     documents: list[Document] = []
-    at = _space(chunk, 0)
-    while at < len(chunk):
-        begin = line + chunk.count("\n", 0, at)
+    at, counted = _space(chunk, 0), 0
+    begin = line
+    while at < len(chunk) and len(documents) <= MAX_DOCUMENTS:
+        begin += chunk.count("\n", counted, at)
+        counted = at
         document = Document(name, index + len(documents), begin, is_json=True)
         try:
             document.value, end = decoder.raw_decode(chunk, at)

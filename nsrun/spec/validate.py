@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
+
 from nsrun.spec import names, resources
 from nsrun.spec.field_errors import Errors, FieldError
 from nsrun.spec.model import (
@@ -110,10 +112,8 @@ def _annotations(pod: Pod, errors: Errors, path: str) -> None:
     text = annotations.get(_TOLERATIONS_ANNOTATION)
     if text:
         try:
-            items = [
-                Toleration(**{key: item.get(key) for key in Toleration.__struct_fields__}) for item in json.loads(text)
-            ]
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            items = msgspec.json.decode(text, type=list[Toleration])
+        except (msgspec.MsgspecError, RecursionError) as error:
             errors.invalid(path, _TOLERATIONS_ANNOTATION, str(error))
         else:
             tolerations(items, errors, f"{path}.{_TOLERATIONS_ANNOTATION}")

@@ -127,8 +127,9 @@ def _label_keys(
                 detail = "exists in both matchLabelKeys and labelSelector"
                 errors.invalid(f"{path}[{places[requirement.key]}]", requirement.key, detail)
             seen.add(requirement.key)
+    both = set(match) & set(mismatch)
     for index, key in enumerate(match):
-        if key in mismatch:
+        if key in both:
             detail = "exists in both matchLabelKeys and mismatchLabelKeys"
             errors.invalid(f"{path}.matchLabelKeys[{index}]", key, detail)
 
@@ -174,6 +175,7 @@ def scheduling_gates(gates: list[PodSchedulingGate], errors: Errors, path: str) 
 
 def topology_spread(constraints: list[TopologySpreadConstraint], errors: Errors, path: str) -> None:
     """How pods spread over zones and nodes."""
+    places = {(item.topologyKey, item.whenUnsatisfiable): index for index, item in enumerate(constraints)}
     for index, item in enumerate(constraints):
         here = f"{path}[{index}]"
         if item.maxSkew <= 0:
@@ -184,7 +186,7 @@ def topology_spread(constraints: list[TopologySpreadConstraint], errors: Errors,
             valid = ("DoNotSchedule", "ScheduleAnyway")
             errors.unsupported(f"{here}.whenUnsatisfiable", item.whenUnsatisfiable, valid)
         pair = (item.topologyKey, item.whenUnsatisfiable)
-        if any((other.topologyKey, other.whenUnsatisfiable) == pair for other in constraints[index + 1 :]):
+        if places[pair] != index:  # the last of its like is not the one objected to
             errors.duplicate(f"{here}.{{topologyKey, whenUnsatisfiable}}", f"{{{pair[0]}, {pair[1]}}}")
         if item.minDomains is not None:
             if item.minDomains <= 0:

@@ -95,8 +95,8 @@ def pod_security_context(spec: PodSpec, errors: Errors, path: str) -> None:
     if policy is not None and policy not in ("Merge", "Strict"):
         errors.unsupported(f"{here}.supplementalGroupsPolicy", policy, ("Merge", "Strict"))
     policy = context.seLinuxChangePolicy
-    if policy is not None and policy not in ("MountOption", "Recursive"):
-        errors.unsupported(f"{here}.seLinuxChangePolicy", policy, ("MountOption", "Recursive"))
+    if policy is not None and policy != "Recursive":  # MountOption is behind a feature gate, which is off
+        errors.unsupported(f"{here}.seLinuxChangePolicy", policy, ("Recursive",))
 
 
 def _sysctls(spec: PodSpec, context: PodSecurityContext, errors: Errors, path: str) -> None:

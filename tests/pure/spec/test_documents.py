@@ -238,6 +238,8 @@ def test_lines_count_from_the_start_of_the_file() -> None:
         (b"a: 1\nb: \xff\xfe", "m:2: not text in UTF-8"),
         (b"\x7fELF\x02\x01\x01\x00", "binary"),
         (b"x" * (MAX_INPUT_BYTES + 1), "64 MiB"),
+        (b"---\na\n" * 10_001, "more than 10000 documents"),
+        (b"{}" * 1_000_000, "more than 10000 documents"),
     ],
 )
 def test_no_manifest_at_all(data: bytes, words: str) -> None:

@@ -117,6 +117,10 @@ INVALID: list[tuple[dict[str, Any], list[str]]] = [
     (pod({"annotations": {"controller.kubernetes.io/pod-deletion-cost": "+1"}}), [
         'metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: "+1": must be a 32bit integer'
     ]),
+    (pod({"annotations": {"scheduler.alpha.kubernetes.io/tolerations": '[{"key": "a", "operator": "X"}]'}}), [
+        'metadata.annotations.scheduler.alpha.kubernetes.io/tolerations[0].operator: Unsupported value: "X": supported'
+        ' values: "Equal", "Exists"'
+    ]),
     # the pod
     (pod(containers=[]), ["spec.containers: Required value"]),
     (pod(restartPolicy="Sometimes"), [
@@ -414,6 +418,9 @@ INVALID: list[tuple[dict[str, Any], list[str]]] = [
         "spec.topologySpreadConstraints[0].minDomains: Invalid value: 0: can only use minDomains if"
         " whenUnsatisfiable=DoNotSchedule, not X",
     ]),
+    (pod(topologySpreadConstraints=[{"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}] * 2), [
+        'spec.topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}: Duplicate value: "{z, DoNotSchedule}"'
+    ]),
     # resources of the whole pod
     (pod(resources={"limits": {"x.y/z": "1"}, "requests": {"cpu": "1"}}, containers=[
         {"name": "c", "image": "i", "resources": {"requests": {"cpu": "2"}}}]), [
@@ -432,6 +439,14 @@ INVALID: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("value", "expected"), INVALID, ids=[expected[0][:70] for _, expected in INVALID])
 def test_invalid(value: dict[str, Any], expected: list[str]) -> None:
     assert messages(value) == expected
+
+
+@pytest.mark.parametrize("text", ["x", "[", "{}", "[1]", '[{"key": 5}]', "[" * 5000, '[{"tolerationSeconds": "x"}]'])
+def test_tolerations_in_an_annotation_that_is_none(text: str) -> None:
+    (message,) = messages(pod({"annotations": {"scheduler.alpha.kubernetes.io/tolerations": text}}))
+    start = 'metadata.annotations: Invalid value: "scheduler.alpha.kubernetes.io/tolerations": '
+    assert message.startswith(start)
+    assert len(message) > len(start)
 
 
 def test_companions() -> None:
