@@ -53,13 +53,13 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
         ops.PivotRoot(why="the host's file system is out of reach"),
         ops.Chdir(workdir),
         *_limits(inputs),
-        *_streams(tty=bool(container.tty), rows=0, columns=0, uid=who.uid, console=True),
+        *_streams(who, tty=bool(container.tty)),
         *_credentials(who),
         *_finish(environment(pod_env, inputs, tty=bool(container.tty)), argv),
     ]
     return Program(
         ops=tuple(program),
-        clone_flags="CLONE_NEWNS" if pod.spec.hostPID else "CLONE_NEWNS|CLONE_NEWPID",
+        clone_flags="CLONE_NEWNS|CLONE_NEWPID",
         slots=_slots(who),
     )
 
@@ -105,13 +105,13 @@ def exec_program(
         _oom_score_adj(who, inputs),
         ops.Chdir(workdir or working_directory(container, inputs.image_config)),
         *_limits(inputs),
-        *_streams(tty=tty, rows=rows, columns=columns, uid=who.uid, console=False),
+        # The streams are the caller's own: giving its terminal to the container's user would be felt outside.
+        *([ops.Setsid(), ops.Terminal(rows, columns, who.uid)] if tty else [ops.Setsid(), ops.Stdio(0, 1, 2)]),
         *_credentials(who),
         *_finish(variables, tuple(command)),
     ]
     # The network, IPC and UTS namespaces are the shim's own: its children are born into them.
-    join = "CLONE_NEWNS|CLONE_NEWCGROUP" + ("" if pod.spec.hostPID else "|CLONE_NEWPID")
-    return Program(ops=tuple(program), join_flags=join, slots=_slots(who))
+    return Program(ops=tuple(program), join_flags="CLONE_NEWNS|CLONE_NEWPID|CLONE_NEWCGROUP", slots=_slots(who))
 
 
 def _with_user(inputs: ContainerInputs, user: ImageUser) -> ContainerInputs:
@@ -133,12 +133,12 @@ def _limits(inputs: ContainerInputs) -> list[ops.Op]:
     return result
 
 
-def _streams(*, tty: bool, rows: int, columns: int, uid: int, console: bool) -> list[ops.Op]:
+def _streams(who: Identity, *, tty: bool) -> list[ops.Op]:
     if tty:
-        return [ops.Setsid(), ops.Terminal(rows, columns, uid, console)]
+        return [ops.Setsid(), ops.Terminal(uid=who.uid, console=True)]
     result: list[ops.Op] = [ops.Setsid(), ops.Stdio(0, 1, 2)]
-    if uid:
-        result.append(ops.StdioOwner(uid, why="/dev/stdout can be opened by name"))
+    if who.uid:
+        result.append(ops.StdioOwner(who.uid, why="/dev/stdout can be opened by name"))
     return result
 
 

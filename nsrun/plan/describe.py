@@ -23,8 +23,6 @@ def describe(program: Program) -> list[str]:
     if program.join_flags:
         result.append(_line(f"setns(pidfd of the container, {program.join_flags})", "its namespaces"))
     for number, slot in enumerate(program.slots, 3):
-        result.append(
-            _line(f"slot{number}={slot.kind}:{slot.profile}", f"made for {len(slot.capabilities)} capabilities")
-        )
+        result.append(_line(f"slot{number}={slot.kind}:{slot.profile}", "a filter, for this set of capabilities"))
     result += [_line(op.describe(), op.why) for op in program.ops]
     return result

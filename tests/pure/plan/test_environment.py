@@ -1,0 +1,213 @@
+"""S-ENV, command lines, working directories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nsrun.plan import ImageConfig, ImageUser, PlanError
+from nsrun.plan.environment import (
+    DEFAULT_PATH,
+    as_strings,
+    command_line,
+    environment,
+    field_value,
+    pod_environment,
+    resource_value,
+    working_directory,
+)
+from nsrun.spec.model import (
+    Container,
+    EnvVar,
+    EnvVarSource,
+    ObjectFieldSelector,
+    ResourceFieldSelector,
+    ResourceRequirements,
+    SecretKeySelector,
+)
+from tests.pure.plan.pods import NODE, env, inputs, pod
+
+
+def test_later_variables_see_earlier_ones_and_not_the_images() -> None:
+    container = Container(
+        name="app",
+        env=[
+            *env(A="1", B="$(A)2", C="$(D)", D="4", E="$(LANG)"),
+            EnvVar(name="A", value="$(A)$(A)"),
+            EnvVar(name="F", value="$(A)"),
+        ],
+    )
+    given = inputs(image_config=ImageConfig(env=("LANG=C",)))
+    assert pod_environment(pod(container), container, given) == {
+        "A": "11",
+        "B": "12",
+        "C": "$(D)",
+        "D": "4",
+        "E": "$(LANG)",
+        "F": "11",
+    }
+
+
+def test_the_pod_beats_the_image_beats_the_runtime() -> None:
+    given = inputs(image_config=ImageConfig(env=("PATH=/image", "HOSTNAME=fake", "LANG=C", "EMPTY=", "EQ=a=b")))
+    assert environment({"LANG": "de", "X": "1"}, given, tty=False) == {
+        "PATH": "/image",
+        "HOSTNAME": "fake",
+        "LANG": "de",
+        "EMPTY": "",
+        "EQ": "a=b",
+        "X": "1",
+        "HOME": "/root",
+    }
+
+
+def test_what_there_is_without_anything() -> None:
+    assert environment({}, inputs(user=ImageUser(7, 7, (), "")), tty=True) == {
+        "PATH": DEFAULT_PATH,
+        "HOSTNAME": "web",
+        "TERM": "xterm",
+        "HOME": "/",
+    }
+
+
+def test_home_is_the_users_unless_somebody_says_otherwise() -> None:
+    assert environment({"HOME": "/x"}, inputs(), tty=False)["HOME"] == "/x"
+    assert environment({}, inputs(image_config=ImageConfig(env=("HOME=/y",))), tty=False)["HOME"] == "/y"
+
+
+def test_no_environment_holds_a_nul() -> None:
+    with pytest.raises(PlanError, match="NUL") as caught:
+        as_strings({"A": "x\0y"})
+    assert caught.value.reason == "CreateContainerError"
+
+
+ENTRY, CMD = ("/entry",), ("cmd", "$(A)")
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "expected"),
+    [
+        ([], [], ("/entry", "cmd", "$(A)")),
+        (["c"], [], ("c",)),
+        ([], ["a"], ("/entry", "a")),
+        (["c"], ["a"], ("c", "a")),
+        (["$(A)"], ["$$(A)", "$(B)"], ("1", "$(A)", "$(B)")),
+    ],
+)
+def test_command_and_args_against_entrypoint_and_cmd(
+    command: list[str], args: list[str], expected: tuple[str, ...]
+) -> None:
+    container = Container(name="app", command=command, args=args)
+    assert command_line(container, ImageConfig(entrypoint=ENTRY, cmd=CMD), {"A": "1"}) == expected
+
+
+def test_an_image_with_cmd_only() -> None:
+    image = ImageConfig(cmd=("sh", "-c", "x"))
+    assert command_line(Container(name="app"), image, {}) == ("sh", "-c", "x")
+    assert command_line(Container(name="app", args=["ls"]), image, {}) == ("ls",)
+
+
+@pytest.mark.parametrize("container", [Container(name="app"), Container(name="app", command=["$(EMPTY)"])])
+def test_nothing_to_run_says_what_to_do(container: Container) -> None:
+    with pytest.raises(PlanError, match="no command specified") as caught:
+        command_line(container, ImageConfig(), {"EMPTY": ""})
+    assert caught.value.reason == "CreateContainerError"
+    assert "command" in (caught.value.resolution or "")
+
+
+def test_working_directory() -> None:
+    image = ImageConfig(workdir="/image")
+    assert working_directory(Container(name="app", workingDir="/pod"), image) == "/pod"
+    assert working_directory(Container(name="app"), image) == "/image"
+    assert working_directory(Container(name="app"), ImageConfig()) == "/"
+    with pytest.raises(PlanError, match="not absolute"):
+        working_directory(Container(name="app", workingDir="here"), image)
+
+
+def _fields(path: str, **spec: Any) -> str:
+    one = pod(**spec)
+    one.metadata.labels = {"app.kubernetes.io/name": "x"}
+    one.metadata.annotations = {"it's": "y"}
+    return field_value(one, path, NODE, () if one.spec.hostNetwork else ("10.200.0.5", "fd00::5"), ("10.200.0.1",))
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("metadata.name", "web"),
+        ("metadata.namespace", "default"),
+        ("metadata.uid", "0b6b7f3e-uid"),
+        ("metadata.labels['app.kubernetes.io/name']", "x"),
+        ("metadata.labels['none']", ""),
+        ("metadata.annotations['it's']", "y"),
+        ("spec.nodeName", "node-1"),
+        ("status.hostIP", "10.200.0.1"),
+        ("status.hostIPs", "10.200.0.1"),
+        ("status.podIP", "10.200.0.5"),
+        ("status.podIPs", "10.200.0.5,fd00::5"),
+        ("spec.serviceAccountName", ""),
+    ],
+)
+def test_field_references(path: str, expected: str) -> None:
+    assert _fields(path) == expected
+
+
+def test_with_the_hosts_network_the_pods_address_is_the_hosts() -> None:
+    assert _fields("status.podIP", hostNetwork=True) == "10.200.0.1"
+
+
+def test_an_unknown_field_path_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"unsupported fieldPath: spec\.x") as caught:
+        _fields("spec.x")
+    assert caught.value.reason == "CreateContainerConfigError"
+
+
+@pytest.mark.parametrize(
+    ("resource", "divisor", "expected"),
+    [
+        ("limits.cpu", "0", "2"),
+        ("limits.cpu", "1m", "1500"),
+        ("requests.cpu", "1", "1"),
+        ("limits.memory", "0", "134217729"),
+        ("limits.memory", "1Mi", "129"),
+        ("requests.memory", "1", "0"),
+        ("limits.ephemeral-storage", "1Gi", "100"),
+        ("limits.hugepages-2Mi", "1", "0"),
+    ],
+)
+def test_resource_references_are_rounded_up(resource: str, divisor: str, expected: str) -> None:
+    container = Container(
+        name="app",
+        resources=ResourceRequirements(limits={"cpu": "1500m", "memory": "134217729"}, requests={"cpu": "250m"}),
+    )
+    selector = ResourceFieldSelector(resource=resource, divisor=divisor)
+    assert resource_value(pod(container), container, selector, NODE) == expected
+
+
+def test_a_limit_that_is_not_set_is_what_the_node_has() -> None:
+    container = Container(name="app")
+    one = pod(container)
+    assert resource_value(one, container, ResourceFieldSelector(resource="limits.cpu"), NODE) == "4"
+    assert resource_value(one, container, ResourceFieldSelector(resource="limits.memory", divisor="1Gi"), NODE) == "8"
+
+
+def test_resources_of_another_container() -> None:
+    app, other = Container(name="app"), Container(name="other", resources=ResourceRequirements(limits={"cpu": "3"}))
+    one = pod(app)
+    one.spec.initContainers.append(other)
+    assert resource_value(one, app, ResourceFieldSelector(containerName="other", resource="limits.cpu"), NODE) == "3"
+    with pytest.raises(PlanError, match="container gone not found"):
+        resource_value(one, app, ResourceFieldSelector(containerName="gone", resource="limits.cpu"), NODE)
+
+
+def test_what_the_user_chose_to_ignore_sets_no_variable() -> None:
+    container = Container(
+        name="app",
+        env=[
+            EnvVar(name="NAME", valueFrom=EnvVarSource(fieldRef=ObjectFieldSelector(fieldPath="metadata.name"))),
+            EnvVar(name="SECRET", valueFrom=EnvVarSource(secretKeyRef=SecretKeySelector(name="s", key="k"))),
+            EnvVar(name="BOTH", value="$(NAME)$(SECRET)"),
+        ],
+    )
+    assert pod_environment(pod(container), container, inputs()) == {"NAME": "web", "BOTH": "web$(SECRET)"}
