@@ -182,25 +182,33 @@ class Cgroups:
         return [name.removeprefix(POD_PREFIX) for name in names if name.startswith(POD_PREFIX)]
 
     def collect(self, alive: Collection[str]) -> list[str]:
-        """Remove the cgroups, and kill what lives in them, of pods that are not in `alive` (uids); the uids that went."""
+        """Remove the cgroups, and kill what lives in them, of pods that are not in `alive` (uids); the uids that went.
+
+        Without any pod the base goes, too; the next pod makes it again.
+        """
         gone = [uid for uid in self.pods() if uid not in alive]
         for uid in gone:
             self.kill_pod(uid)
         for uid in gone:
             self.remove_pod(uid)
+        if self.base is not None and not self.pods():
+            self._remove_base(self.base)
         return gone
 
     def close(self, *, remove: bool = False) -> None:
-        """With `remove` the base goes too, and with it every pod's cgroup."""
-        if remove and self.base is not None:
+        """With `remove` every pod's cgroup goes, and the base."""
+        if remove:
             self.collect(())
-            try:
-                os.rmdir(self.base)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
-                    raise StepError("remove cgroup", str(self.base), error.errno or 0) from error
+
+    def _remove_base(self, base: Path) -> None:
+        try:
+            os.rmdir(base)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            # A pod was made meanwhile, or the base is a mount point.
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                raise StepError("remove cgroup", str(base), error.errno or 0) from error
 
     def _pod(self, pod_uid: str) -> Path:
         assert self.base is not None

@@ -12,11 +12,11 @@ from ipaddress import IPv4Network
 
 from nsrun.errors import NsrunError, UnsupportedError
 from nsrun.network.netlink import Firewall
+from nsrun.network.refusals import WAY_OUT
 
 CHAIN = "postrouting"
 _COMMENT = "nsrun"
 _TIMEOUT = 20.0
-WAY_OUT = "Pods with `hostNetwork: true` need none of this and still work."
 
 
 def ruleset(table: str, network: IPv4Network) -> str:

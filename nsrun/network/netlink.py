@@ -10,7 +10,9 @@ plain import gets the whole library.
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
 import functools
 import importlib
 import importlib.util
@@ -49,6 +51,8 @@ _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NLMSGERR_ATTR_MSG = 1
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GLINK = 0x0A
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _PATIENCE = 10.0
@@ -264,6 +268,16 @@ class NetlinkSocket:
         """The link of that name, or None."""
         answer = self.one(link(RTM_GETLINK, 0, [("IFLA_IFNAME", name)]), errno.ENODEV)
         return parse_link(answer.payloads[0]) if answer.payloads else None
+
+    def settle(self, name: str) -> None:
+        """Let a link's coming up take effect now.
+
+        The kernel's link watch does that a little later by itself, and until then a port of a bridge forwards nothing: a first ARP
+        request would be lost and repeated after a second. Asking for the carrier by ETHTOOL_GLINK makes the link watch catch
+        up on that link (net/ethtool/ioctl.c, ethtool_op_get_link).
+        """
+        value = array.array("I", [_ETHTOOL_GLINK, 0])
+        fcntl.ioctl(self._sock, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), value.buffer_info()[0]))
 
     def links(self) -> list[Link]:
         """Every link of the socket's network namespace."""

@@ -14,22 +14,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
-import json
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nsrun.errors import ConflictError, NsrunError, PermissionDeniedError, StepError, UnsupportedError, errno_text
+from nsrun.errors import ConflictError, UnsupportedError, errno_text
 from nsrun.network import masquerade, netlink
 from nsrun.network.addressing import NetworkConfig, PodAddress, choose_range, gateway_of, mac_of, networks
 from nsrun.network.leases import Leases
 from nsrun.network.netlink import Firewall, NetlinkSocket
+from nsrun.network.record import NetworkRecord
+from nsrun.network.refusals import WAY_OUT, namespace_lock, refusals
 
 POD_LINK = "eth0"
 IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
@@ -47,7 +47,7 @@ class Network:
     def __init__(self, config: NetworkConfig, lib_dir: str | os.PathLike[str]) -> None:
         self.config = config
         self.leases = Leases(Path(lib_dir, "leases"))
-        self._state_file = Path(lib_dir, "network.json")
+        self._record = NetworkRecord(Path(lib_dir, "network.json"))
         self._thread: ThreadPoolExecutor | None = None
         self._socket: NetlinkSocket | None = None
         self._firewall: Firewall | None = None
@@ -120,6 +120,7 @@ class Network:
     async def collect(self, alive: Collection[str]) -> list[str]:
         """Remove the links and leases of pods that are not in `alive` (uids): what a killed server left.
 
+        When no pod has an address any more, bridge and rules go, too; the next attach makes them again (20 ms).
         An attach that is called later than this is safe from it, whatever `alive` holds.
 
         Returns:
@@ -133,7 +134,10 @@ class Network:
             names = [name for _, name in socket.if_nameindex()]
             gone = [name for name in names if name.startswith(self.config.link_prefix) and name not in wanted]
             self._mark(gone)
-            return gone, self.leases.collect(spared)
+            freed = self.leases.collect(spared)
+            if not self.leases.count():
+                self._remove()
+            return gone, freed
 
         gone, freed = await self._call(part)
         if gone:
@@ -148,7 +152,6 @@ class Network:
         try:
             if remove:
                 await self.collect(())
-                await self._call(self._remove)
             for task in (self._sweep_running, self._sweep_next):
                 if task is not None:
                     await asyncio.wait([task])
@@ -161,7 +164,7 @@ class Network:
 
     def status(self) -> dict[str, Any]:
         """What `nsrun server status` shows: bridge, range, gateway, MTU, number of leases, warnings."""
-        network = self._network or self._recorded_range()
+        network = self._network or self._record.range()
         return {
             "bridge": self.config.bridge,
             "open": self._network is not None,
@@ -223,7 +226,7 @@ class Network:
     def _ensure_open(self) -> IPv4Network:
         if self._network is not None and self._healthy(self._network):
             return self._network
-        with refusals("set up the pod network"), _namespace_lock():
+        with refusals("set up the pod network"), namespace_lock():
             self._network = None
             self._network = self._set_up()
         return self._network
@@ -239,8 +242,10 @@ class Network:
             return False
         generation = self._rules().generation()
         if generation != self._generation:
-            # Somebody changed some rule; most likely not ours.
-            if self._rules().rules_in(self.config.table, masquerade.CHAIN) < 1:
+            # Somebody changed some rule, most likely not ours. Docker may have begun to drop what is forwarded, or taken
+            # our exceptions away.
+            rules = self._rules()
+            if rules.rules_in(self.config.table, masquerade.CHAIN) < 1 or masquerade.forward_policy_drops(rules):
                 return False
             self._generation = generation
         return network is self._network
@@ -251,7 +256,7 @@ class Network:
         if bridge is not None and bridge.kind != "bridge":
             raise ConflictError(
                 f"cannot make the bridge {self.config.bridge}: a link of that name is no bridge ({bridge.kind or 'a device'})",
-                details=masquerade.WAY_OUT,
+                details=WAY_OUT,
                 resolution='Choose another name in config.toml, as in: [network] bridge = "pods0".',
             )
         network = self._pick_range(bridge.index if bridge else 0)
@@ -276,21 +281,15 @@ class Network:
         for answer in answers:
             answer.check()
         self._adopt_links(bridge.index)
+        firewall = self._rules()
         before = _read(IP_FORWARD)
-        self._record(network, before)
+        drops = masquerade.forward_policy_drops(firewall)
+        # Written down first: who is killed in here must find what to take back.
+        self._record.write(network, before, excepted=drops)
         if before != "1":
             _write(IP_FORWARD, "1")
         masquerade.install(self.config.table, network)
-        firewall = self._rules()
-        self._warnings = []
-        if masquerade.forward_policy_drops(firewall):
-            drops = "iptables drops forwarded packets by default (docker arranges that)"
-            name = self.config.bridge
-            self._warnings.append(
-                f"{drops}; nsrun put rules that accept those of {name} at the head of its FORWARD chain"
-                if masquerade.accept_forwarding(name)
-                else f"{drops} and there is no iptables command to except {name}: pods do not reach the world. Install iptables."
-            )
+        self._warnings = [self._except_from_drop()] if drops else []
         self._generation = firewall.generation()
         self._probe = (
             netlink.link(netlink.RTM_GETLINK, 0, [("IFLA_IFNAME", self.config.bridge)]),
@@ -298,8 +297,18 @@ class Network:
         )
         return network
 
+    def _except_from_drop(self) -> str:
+        """Let forwarded packets of the bridge pass iptables; the words for the status."""
+        drops = "iptables drops forwarded packets by default (docker arranges that)"
+        name = self.config.bridge
+        if masquerade.accept_forwarding(name):
+            return f"{drops}; nsrun put rules that accept those of {name} at the head of its FORWARD chain"
+        return (
+            f"{drops} and there is no iptables command to except {name}: pods do not reach the world. Install iptables."
+        )
+
     def _pick_range(self, bridge: int) -> IPv4Network:
-        recorded = self._recorded_range()
+        recorded = self._record.range()
         route = self._route()
         addresses = route.addresses()
         if recorded is not None and (
@@ -332,7 +341,7 @@ class Network:
             if error.errno == errno.EOPNOTSUPP:
                 raise UnsupportedError(
                     f"cannot make the bridge {self.config.bridge}: {errno_text(error.errno)}",
-                    details=f"The kernel has no bridge devices (module `bridge`). {masquerade.WAY_OUT}",
+                    details=f"The kernel has no bridge devices (module `bridge`). {WAY_OUT}",
                     resolution="Load the module: modprobe bridge. `nsrun doctor` shows what else is missing.",
                 ) from error
             raise
@@ -358,6 +367,8 @@ class Network:
                 if not (known and self._is_connected(name, pod, place)):
                     self._connect(name, namespace, place)
                 self._configure(pod, place)
+                self._route().settle(name)
+                pod.settle(POD_LINK)
         except BaseException:
             # A new lease goes with its link; an old one belongs to a pod that may live on.
             if not known:
@@ -450,91 +461,21 @@ class Network:
                 bridge = self._route().find_link(self.config.bridge)
                 if bridge is not None and bridge.kind == "bridge":
                     self._route().one(_delete(self.config.bridge), errno.ENODEV)
-        if self._state_file.exists():
+        if self._record.exists():
             with refusals("look for rules"):
                 if self._rules().has_table(self.config.table):
                     masquerade.remove(self.config.table)
-            masquerade.stop_accepting(self.config.bridge)
-        with suppress(FileNotFoundError):
+            if self._record.excepted():
+                masquerade.stop_accepting(self.config.bridge)
+        with suppress(OSError):
+            # What is no lease is not ours; the directory stays with it.
             os.rmdir(self.leases.directory)
-
-    def _state(self) -> dict[str, Any]:
-        try:
-            state = json.loads(self._state_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return state if isinstance(state, dict) else {}
-
-    def _recorded_range(self) -> IPv4Network | None:
-        try:
-            return IPv4Network(self._state().get("range", ""))
-        except ValueError:
-            return None
-
-    def _record(self, network: IPv4Network, ip_forward: str) -> None:
-        """Write down the range, and what ip_forward was before the first time nsrun set it."""
-        state = self._state()
-        wanted = {"range": str(network), "ip_forward_before": state.get("ip_forward_before", ip_forward)}
-        if state == wanted:
-            return
-        temporary = self._state_file.with_name(f".{self._state_file.name}.new")
-        try:
-            self._state_file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
-            os.replace(temporary, self._state_file)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            path = str(self._state_file)
-            raise StepError("write", path, error.errno or 0, what="the pod network is not set up") from error
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
     """Look at the outcome, lest asyncio complains that an abandoned future's error was never seen."""
     if not future.cancelled():
         future.exception()
-
-
-@contextmanager
-def refusals(what: str) -> Iterator[None]:
-    """Turn the kernel's refusal of a request into an error that says what was attempted and what to do."""
-    try:
-        yield
-    except OSError as error:
-        number = error.errno or 0
-        words = error.strerror or ""
-        answer = errno_text(number) + (f": {words}" if words and words != os.strerror(number) else "")
-        if number in (errno.EPERM, errno.EACCES):
-            raise PermissionDeniedError(
-                f"cannot {what}: {answer}",
-                details=f"That needs CAP_NET_ADMIN in this network namespace. {masquerade.WAY_OUT}",
-                resolution="Run nsrun as root on the machine itself; `nsrun doctor` says what is missing.",
-            ) from error
-        if number in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-            raise UnsupportedError(
-                f"cannot {what}: {answer}",
-                details=f"The kernel lacks one of bridge, veth, nf_tables. {masquerade.WAY_OUT}",
-                resolution="Load the modules: modprobe -a bridge veth nf_tables. `nsrun doctor` shows which one is missing.",
-            ) from error
-        raise NsrunError(
-            f"cannot {what}: {answer}",
-            details=masquerade.WAY_OUT,
-            resolution="`nsrun doctor` looks at the network; `ip link` and `nft list ruleset` show its parts.",
-            code="step",
-        ) from error
-
-
-@contextmanager
-def _namespace_lock() -> Iterator[None]:
-    """One nsrun at a time sets up in this network namespace: two roots must not choose the same range.
-
-    The lock is on the namespace's own file, so it needs no place on disk and ends with its holder.
-    """
-    fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _linkinfo(kind: str, data: list[tuple[str, Any]]) -> tuple[str, Any]:

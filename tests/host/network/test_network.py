@@ -57,6 +57,19 @@ def test_the_way_out_is_masqueraded(lab: Lab) -> None:
     assert ask_outside(udp, machine.beyond, machine.port) == machine.address
 
 
+def test_the_first_packet_is_not_lost(lab: Lab) -> None:
+    other, other_at = lab.attached()
+    server = other.listen(other_at.ip)
+    for _ in range(20):
+        pod = lab.pod()
+        client = pod.tcp()
+        lab.attach(pod)
+        started = time.monotonic()
+        reach(client, server)
+        # A lost ARP request is repeated after a second.
+        assert time.monotonic() - started < 0.9
+
+
 def test_a_pod_sees_its_own_links_and_routes_and_nothing_else(lab: Lab) -> None:
     lab.attached()
     pod, at = lab.attached()
@@ -422,6 +435,26 @@ def test_a_forward_policy_of_drop_is_overcome_and_told(lab: Lab) -> None:
         lab.host.run("nft", "flush", "ruleset")
 
 
+@pytest.mark.requires("iptables")
+def test_docker_may_come_later(lab: Lab) -> None:
+    machine = lab.host.machine
+    lab.attached()
+    assert lab.network.status()["warnings"] == []
+    lab.host.run("iptables", "-P", "FORWARD", "DROP")
+    try:
+        pod, _ = lab.attached()
+        assert ask_outside(pod.tcp(), machine.beyond, machine.port) == machine.address
+        lab.host.run("iptables", "-F", "FORWARD")
+        other, _ = lab.attached()
+        assert ask_outside(other.tcp(), machine.beyond, machine.port) == machine.address
+        for gone in lab.pods:
+            gone.close()
+        lab.run(lab.network.close(remove=True))
+        assert lab.bridge not in lab.host.run("iptables", "-S").stdout
+    finally:
+        lab.host.run("nft", "flush", "ruleset")
+
+
 def test_close_with_remove_leaves_nothing(lab: Lab, names: Callable[[], set[str]]) -> None:
     pod, _ = lab.attached()
     lab.run(lab.network.close(remove=True))
@@ -430,6 +463,20 @@ def test_close_with_remove_leaves_nothing(lab: Lab, names: Callable[[], set[str]
     assert not (lab.lib / "leases").exists()
     # And it can begin again.
     assert lab.attach(pod).ip
+
+
+def test_collect_removes_what_is_shared_when_no_pod_uses_it(lab: Lab, names: Callable[[], set[str]]) -> None:
+    pod, _ = lab.attached()
+    lab.run(lab.network.collect({pod.uid}))
+    assert lab.bridge in names()
+    lab.run(lab.network.detach(pod.uid))
+    assert lab.bridge in names()
+    lab.run(lab.network.collect(set()))
+    assert lab.bridge not in names()
+    assert lab.network.config.table not in lab.host.run("nft", "list", "tables").stdout
+    other, _ = lab.attached()
+    machine = lab.host.machine
+    assert ask_outside(other.tcp(), machine.beyond, machine.port) == machine.address
 
 
 def test_status_before_and_after(lab: Lab) -> None:
