@@ -7,6 +7,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# A cache of compiled modules is part of a fast start, whatever the caller thinks of .pyc files.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTEST := $(BIN)/python -m pytest
 
 C_SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.py)
@@ -84,7 +87,7 @@ check: build ## ruff, mypy --strict, C warnings as errors with gcc and clang, Va
 
 .PHONY: bench
 bench: build ## figures, side by side with podman, crun, runc and bubblewrap where installed (root)
-	$(BIN)/python -m tests.host.testhost -- $(BIN)/python -m tests.bench $(BENCH_OPTIONS)
+	$(BIN)/python -m tests.host.testhost -- unshare --mount $(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
 .PHONY: wheel
 wheel: build ## a wheel and an sdist in dist/

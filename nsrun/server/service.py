@@ -22,6 +22,7 @@ from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout
 
 if TYPE_CHECKING:
+    from nsrun.reconcile.model import Instance
     from nsrun.server.control import Method, Request
     from nsrun.server.engine import PodEngine
 
@@ -211,7 +212,6 @@ class Service:
 
     async def _get(self, request: Request) -> object:
         engine = self._find(request)
-        observed = engine.observed
         return {
             "pod": engine.object(),
             "columns": engine.columns(),
@@ -235,7 +235,7 @@ class Service:
                         "log": str(log_path(engine, one.name, one.attempt)),
                         "log_error": one.log_error,
                     }
-                    for one in (*observed.current.values(), *observed.older)
+                    for one in known_instances(engine)
                 ],
                 "directory": str(engine.paths.directory),
                 "log_directory": str(engine.log_directory),
@@ -391,6 +391,14 @@ class Service:
             },
             "used_by": self._pods.images_in_use().get(image.id, []),
         }
+
+
+def known_instances(engine: PodEngine) -> list[Instance]:
+    """Every instance whose record is there, and the last dead one that the ledger keeps of each container (S-KEEP)."""
+    observed = engine.observed
+    kept = [known.last for known in observed.ledgers.values() if known.last is not None]
+    by_id = {one.id: one for one in (*kept, *observed.older, *observed.current.values())}
+    return sorted(by_id.values(), key=lambda one: (one.name, one.attempt))
 
 
 def _memory() -> int:

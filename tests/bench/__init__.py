@@ -1,0 +1,1 @@
+"""What nsrun costs, side by side with its peers in one run: `make bench`."""

@@ -1,0 +1,249 @@
+"""`make bench`: the table and its JSON. Runs inside the test host (network, mounts and cgroup of its own). Root.
+
+make bench BENCH_OPTIONS='--runs 20 --json bench-results/figures.json'
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench.measure import Figure, in_turn, run, timed
+from tests.bench.nsrun_side import NSRUN, POD, Nsrun
+from tests.bench.peers import Bundle, Podman, bubblewrap
+from tests.rootfs import build
+
+BARE = Path(__file__).parent / "bare" / "bare.c"
+
+
+def pure_cgroup2() -> None:
+    """Shows this process and its children a plain cgroup2 tree where the machine's is a hybrid one: crun refuses those.
+
+    Only in the mount namespace that `make bench` gives this process.
+    """
+    here = Path("/sys/fs/cgroup")
+    if not (here / "unified").is_dir():
+        return
+    run(["umount", "--recursive", str(here)])
+    run(["mount", "-t", "cgroup2", "cgroup2", str(here)])
+    base = os.environ.get("NSRUN_CGROUP_BASE")
+    if base:
+        os.environ["NSRUN_CGROUP_BASE"] = str(here / Path(base).relative_to(here / "unified"))
+
+
+@contextmanager
+def podman_or_none(work: Path, rootfs: Path) -> Iterator[Podman | None]:
+    """podman where it is installed and can start a pod here; else None, and why is said once."""
+    if not shutil.which("podman") or not shutil.which("crun"):
+        print("podman or crun is not installed: no figures beside theirs", file=sys.stderr)
+        yield None
+        return
+    podman = Podman(work / "podman", rootfs)
+    try:
+        try:
+            podman.up_and_down()
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            print(f"podman cannot start a pod here: {error}", file=sys.stderr)
+            yield None
+            return
+        yield podman
+    finally:
+        podman.close()
+
+
+def starts(runs: int, side: Nsrun, podman: Podman | None, bare: Path, rootfs: Path) -> list[Figure]:
+    """`pod up`: warm, cold, and the engine's part."""
+    contenders = {"nsrun": side.up_and_down, "bare": lambda: timed(lambda: run([str(bare), str(rootfs)]))}
+    if podman:
+        contenders["podman"] = podman.up_and_down
+    warm = in_turn(runs, **contenders)
+    nsrun = warm["nsrun"].median
+    theirs = warm["podman"].median if podman else None
+    figures = [
+        Figure(
+            "pod up, 2 containers, warm", "ms", nsrun, "at most 1/3 of podman's",
+            None if theirs is None else nsrun <= theirs / 3, "podman kube play", theirs, list(warm.values()),
+        ),
+        Figure("the same as bare system calls", "ms", warm["bare"].median, "the floor", None),
+    ]  # fmt: skip
+    with side.connect() as client:
+        text = side.manifest.read_text()
+
+        def engine_up() -> float:
+            spent = timed(lambda: client.up(text))
+            client.down("bench", grace_period=0, force=True)
+            return spent
+
+        sample = in_turn(runs, engine=engine_up)["engine"]
+    figures.append(
+        Figure("request to both running (library)", "ms", sample.median, "engine: at most 10 ms", sample.median <= 10)
+    )
+    figures[-1].samples.append(sample)
+    cold = in_turn(max(3, runs // 3), cold=side.cold_up)["cold"]
+    figures.append(Figure("pod up, server not running", "ms", cold.median, "at most 400 ms", cold.median <= 400))
+    return figures
+
+
+def inside(runs: int, side: Nsrun, podman: Podman | None) -> list[Figure]:
+    """exec, ls and --version, with a pod running on either side."""
+    side.up()
+    contenders = {"nsrun": lambda: timed(lambda: side("pod", "exec", "bench", "-c", "a", "--", "/bin/testbox", "true"))}
+    if podman:
+        podman.up()
+        contenders["podman"] = podman.exec
+    execs = in_turn(runs, **contenders)
+    nsrun = execs["nsrun"].median
+    theirs = execs["podman"].median if podman else None
+    figures = [
+        Figure(
+            "pod exec -- true", "ms", nsrun, "at most 1/2 of podman's",
+            None if theirs is None else nsrun <= theirs / 2, "podman exec", theirs, list(execs.values()),
+        )
+    ]  # fmt: skip
+    with side.connect() as client:
+        pod = client.pod("bench")
+        library = in_turn(runs * 3, library=lambda: timed(lambda: pod.exec(["/bin/true"], container="a")))
+        sample = library["library"]
+    figures.append(Figure("exec through the library", "ms", sample.median, "at most 3 ms", sample.median <= 3))
+    plain = in_turn(
+        runs,
+        ls=lambda: timed(lambda: side("pod", "ls")),
+        version=lambda: timed(lambda: run([NSRUN, "--version"])),
+        python=lambda: timed(lambda: run([sys.executable, "-c", "pass"])),
+    )
+    ls, version = plain["ls"].median, plain["version"].median
+    figures += [
+        Figure("pod ls", "ms", ls, "at most 60 ms", ls <= 60, "python -c pass", plain["python"].median),
+        Figure(
+            "nsrun --version", "ms", version, "at most 35 ms", version <= 35, "python -c pass", plain["python"].median
+        ),
+    ]
+    if podman:
+        podman.down()
+    side.down()
+    return figures
+
+
+def runtimes(runs: int, work: Path, rootfs: Path) -> list[Figure]:
+    """What one container costs the runtimes that have no pods, for scale."""
+    contenders = {}
+    for runtime in ("crun", "runc"):
+        if shutil.which(runtime):
+            bundle = Bundle(work / runtime, rootfs, runtime)
+            try:
+                bundle.run()
+            except RuntimeError as error:
+                print(f"{runtime} cannot run here: {str(error).splitlines()[-1]}", file=sys.stderr)
+                continue
+            contenders[runtime] = bundle.run
+    if shutil.which("bwrap"):
+        contenders["bwrap"] = lambda: bubblewrap(rootfs)
+    return [
+        Figure(f"one container under {name}", "ms", sample.median, "for scale", None)
+        for name, sample in in_turn(runs, **contenders).items()
+    ]
+
+
+def upkeep(runs: int, side: Nsrun) -> list[Figure]:
+    """Restart, logs and memory."""
+    restarts = sorted(side.restart_ms() for _ in range(max(3, runs // 2)))
+    restart = restarts[len(restarts) // 2]
+    rate, cpu = side.log_pump(400)
+    side.up()
+    shim = side.shim_private_kb("bench")
+    side.down()
+    return [
+        Figure("first restart, exit to exec", "ms", restart, "at most 5 ms", restart <= 5),
+        Figure("log pump, 100-byte lines", "MB/s", rate, "twice conmon's 150", rate >= 300),
+        Figure("log pump, shim's CPU", "s/GB", cpu, "half of conmon's", None),
+        Figure("shim, private memory", "KiB", shim, "at most 400", shim <= 400),
+    ]
+
+
+def scale(side: Nsrun, many: int) -> list[Figure]:
+    """Cost per pod with few and with many pods, and the server's memory."""
+    base = side.server_kb()
+    spent: dict[int, float] = {}
+    made: list[str] = []
+    with side.connect() as client:
+
+        def up(number: int) -> None:
+            name = f"scale-{number}"
+            client.up(POD.format(name=name))
+            made.append(name)
+
+        for number in range(many):
+            spent[number] = timed(lambda number=number: up(number))  # type: ignore[misc]
+        full = side.server_kb()
+        shims = sum(side.shim_private_kb(name) for name in made[:20]) / min(20, len(made))
+        client.down(*made, grace_period=0, force=True)
+    few = sorted(spent[n] for n in range(5, 15))[5]
+    late = sorted(spent[n] for n in range(many - 10, many))[5]
+    per_pod = (full - base) / many
+    return [
+        Figure(f"up of pod {many} beside pod 10", "ratio", late / few, "at most 1.5", late / few <= 1.5),
+        Figure("server, resident, no pods", "KiB", base, "at most 60 MB", base <= 60_000),
+        Figure(f"server, per pod at {many}", "KiB", per_pod, "at most 50", per_pod <= 50),
+        Figure(f"shim, private, mean at {many}", "KiB", shims, "at most 400", shims <= 400),
+    ]
+
+
+def table(figures: list[Figure]) -> str:
+    """The figures as a Markdown table."""
+    lines = ["| what | nsrun | beside it | ratio | wanted | holds |", "| --- | --- | --- | --- | --- | --- |"]
+    for figure in figures:
+        peer = "" if figure.peer_value is None else f"{figure.peer} {figure.peer_value:.1f} {figure.unit}"
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+        holds = "" if figure.holds is None else ("yes" if figure.holds else "NO")
+        lines.append(
+            f"| {figure.name} | {figure.value:.1f} {figure.unit} | {peer} | {ratio} | {figure.wanted} | {holds} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures, prints the table, writes the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--runs", type=int, default=10, help="counted runs of each figure (10)")
+    parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
+    parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
+    options = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="nsrun-bench-"))
+    figures: list[Figure] = []
+    pure_cgroup2()
+    try:
+        rootfs = build(work / "rootfs")
+        bare = work / "bare"
+        run(["cc", "-O2", "-static", "-D_GNU_SOURCE", "-o", str(bare), str(BARE)])
+        side = Nsrun(work / "root", rootfs)
+        try:
+            with podman_or_none(work, rootfs) as podman:
+                figures += starts(options.runs, side, podman, bare, rootfs)
+                figures += inside(options.runs, side, podman)
+            figures += runtimes(options.runs, work, rootfs)
+            figures += upkeep(options.runs, side)
+            figures += scale(side, options.pods)
+        finally:
+            side("pod", "down", "--all", "--force", "--grace-period", "0")
+            side("server", "stop")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    print(
+        f"{platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}, {options.runs} runs\n"
+    )
+    print(table(figures))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps([figure.as_data() for figure in figures], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
