@@ -32,6 +32,7 @@ from nsrun.native.calls import (
     setns,
     umount2,
     unshare,
+    unwritable,
 )
 from nsrun.native.program import Child, ProgramError, RawOp, apply, clone3, decode, encode, flags, run
 from nsrun.native.record import Record, Report, record_of, report_of, unpack_record
@@ -82,4 +83,5 @@ __all__ = [
     "umount2",
     "unpack_record",
     "unshare",
+    "unwritable",
 ]

@@ -169,5 +169,24 @@ def memfd(data: bytes, name: str) -> int:
     return fd
 
 
+def unwritable(path: StrPath) -> int:
+    """Open a program so that whoever runs it cannot be used to overwrite it.
+
+    A process that enters a container can be made to execute /proc/self/exe, and root in there could then open that file for writing,
+    which is the machine's own (CVE-2019-5736). Executed as /proc/self/fd/N of this descriptor, the program lies on a read-only mount
+    that no mount namespace holds, so that nobody can make it writable.
+
+    Raises:
+        OSError: EPERM without CAP_SYS_ADMIN.
+    """
+    fd = open_tree(path, lib.OPEN_TREE_CLONE)
+    try:
+        mount_setattr("", attr_set=lib.MOUNT_ATTR_RDONLY, dir_fd=fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def _at(dir_fd: int | None) -> int:
     return lib.AT_FDCWD if dir_fd is None else dir_fd

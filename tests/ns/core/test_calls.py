@@ -157,6 +157,29 @@ def test_born_in_a_cgroup(lower: Path) -> None:
         group.rmdir()
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_running_program_is_not_a_way_to_write_it(lower: Path, tmp_path: Path, kept: bool) -> None:
+    """The second half shows that the first one tells something."""
+    program = tmp_path / "sleep"
+    program.write_bytes((lower / "bin/testbox").read_bytes())
+    program.chmod(0o755)
+    tree = native.unwritable(program)
+    pid = os.posix_spawn(f"/proc/self/fd/{tree}" if kept else program, ["sleep", "60"], {})
+    os.close(tree)
+    exe = os.open(f"/proc/{pid}/exe", os.O_PATH)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    try:
+        if kept:
+            with pytest.raises(OSError, match="Read-only") as caught:
+                os.open(f"/proc/self/fd/{exe}", os.O_WRONLY)
+            assert caught.value.errno == errno.EROFS
+        else:
+            os.close(os.open(f"/proc/self/fd/{exe}", os.O_WRONLY))
+    finally:
+        os.close(exe)
+
+
 def test_nothing_leaks(lower: Path) -> None:
     """Descriptors of this process, over good and failing starts."""
 

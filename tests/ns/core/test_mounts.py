@@ -264,6 +264,39 @@ def test_bind_of_a_detached_tree_from_outside(box: Box, source: Path) -> None:
     assert "/mnt/file: EROFS" in out.text
 
 
+def test_a_detached_tree_keeps_its_peers(box: Box, source: Path) -> None:
+    """Of a shared mount outside: what the container mounts in it is seen outside, although everything else is cut off."""
+    ops = box.program([op("BIND", "", "/mnt", 0, L.NSR_BIND_MAKE_TARGET), op("MKDIR", "/mnt/sub", 0o755)], stdio=False)
+    ops.insert(-2, op("MOUNT", "tmpfs", "/mnt/sub", "source=from-inside"))
+    script = f"""
+import os, pathlib, sys
+from nsrun import native
+L = native.lib
+native.unshare(L.CLONE_NEWNS)
+native.mount_setattr("/", propagation=L.MS_PRIVATE, recursive=True)
+native.mount("outside", sys.argv[1], "tmpfs")
+native.mount_setattr(sys.argv[1], propagation=L.MS_SHARED)
+tree = native.open_tree(sys.argv[1], L.OPEN_TREE_CLONE)
+before = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+child = native.run(bytes.fromhex(sys.stdin.read()), [tree], clone_flags={ALONE})
+pidfd = child.pidfd
+for line in set(pathlib.Path("/proc/self/mountinfo").read_text().splitlines()) - set(before):
+    print(line.split()[4], line.split()[-2])
+native.pidfd_send_signal(pidfd, 9)
+child.wait()
+"""
+    ops[-1] = op("EXEC", "pause", "pause")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(source)],
+        input=native.encode(ops).hex(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"{source}/sub from-inside\n", "")
+
+
 # --- propagation, attributes ---
 
 
