@@ -238,6 +238,8 @@ class NetlinkSocket:
             packet += bytes(-len(packet) % 4)
             _HEADER.pack_into(packet, start, size, code, flags if dump else flags | NLM_F_ACK, self._seq, 0)
         answers = [Answer(0, "", []) for _ in requests]
+        if not requests:
+            return answers
         # A killed exchange may have left answers behind: their sequence numbers are not pending.
         self._sock.sendto(packet, (0, 0))
         while pending:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from nsrun.errors import ConflictError, StepError, UnsupportedError
-from nsrun.network import Network, NetworkConfig, masquerade
+from nsrun.network import Network, NetworkConfig, masquerade, netlink
 from nsrun.network.network import IP_FORWARD
 from tests.host.network.conftest import Lab
 from tests.host.network.pods import Pod, ask_outside, reach
@@ -414,6 +414,36 @@ def test_without_nft_the_error_names_it_and_the_way_out(lab: Lab, monkeypatch: p
         lab.run(lab.network.open())
     assert "hostNetwork: true" in (caught.value.details or "")
     assert "apt install nftables" in (caught.value.resolution or "")
+
+
+def test_without_bridge_devices_the_error_names_them_and_the_way_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = netlink.NetlinkSocket.ask
+
+    def refusing(self: netlink.NetlinkSocket, *requests: bytes) -> list[netlink.Answer]:
+        # What a kernel without the module answers to `ip link add type bridge`.
+        answers = ask(self, *(request for request in requests if b"bridge\0" not in request))
+        return answers or [netlink.Answer(errno.EOPNOTSUPP, "Unknown device type", [])]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(netlink.NetlinkSocket, "ask", refusing)
+        with pytest.raises(UnsupportedError, match=lab.bridge) as caught:
+            lab.attached()
+    assert "EOPNOTSUPP" in caught.value.brief
+    assert "hostNetwork: true" in (caught.value.details or "")
+    assert "modprobe bridge" in (caught.value.resolution or "")
+    assert lab.attach(lab.pods[0]).ip
+
+
+def test_without_the_capability_the_error_says_so(lab: Lab) -> None:
+    script = (
+        "import asyncio, sys; from nsrun.errors import NsrunError; from nsrun.network import Network, NetworkConfig\n"
+        "try: asyncio.run(Network(NetworkConfig.for_root(sys.argv[1]), sys.argv[1] + '/lib').open())\n"
+        "except NsrunError as error: print(error.code, error.brief, error.details, error.resolution)"
+    )
+    told = lab.host.run("setpriv", "--bounding-set", "-net_admin", sys.executable, "-c", script, lab.host.root).stdout
+    assert told.startswith("permission cannot set up the pod network: Operation not permitted (EPERM)")
+    assert "CAP_NET_ADMIN" in told
+    assert "hostNetwork: true" in told
 
 
 @pytest.mark.requires("iptables")
