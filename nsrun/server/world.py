@@ -201,9 +201,10 @@ class World:
             _LOG.warning("%s %s: %s", what, subject, error)
 
     async def close(self) -> None:
-        """Give descriptors and threads back; nothing in the kernel changes."""
+        """Give descriptors and threads back. Pods and what they need stay; what the last one left goes now, not in a while."""
         if self._collecting is not None:
             self._collecting.cancel()
+            await self.collect()
         for task in self._tasks:
             task.cancel()
         for fd in self._filters.values():
