@@ -33,7 +33,7 @@ class Instance:
     """One instance (one run of the root process) of a container.
 
     `exit_code` is 0..255 as Kubernetes counts it (128+n for signal n; 128 for a command that could not start; 137 for LOST).
-    `stop_signal` and `stop_at` tell the first stop signal that was sent to it, if any; `killed_at` when SIGKILL was last
+    `stop_signal` and `stop_at` tell the stop signal that was sent to it, if any; `killed_at` when SIGKILL was last
     sent to all of it. Whoever carries out SignalContainer and KillContainer fills them in at once, before the shim's record
     tells them: `decide` must not be asked again without knowing.
     `attempt` grows by one from instance to instance of a container and never repeats within a pod.

@@ -6,10 +6,11 @@ kuberuntime_manager.go minimumGracePeriodInSeconds. All times are seconds.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, replace
 
 from nsrun.reconcile.backoff import due
-from nsrun.reconcile.model import Action, Deletion, KillContainer, SignalContainer, WakeAt
+from nsrun.reconcile.model import Action, Deletion, Instance, KillContainer, SignalContainer, WakeAt
 from nsrun.reconcile.order import View, Views
 from nsrun.spec.model import Pod
 
@@ -90,8 +91,7 @@ def _stop(view: View, stops: list[Stop], now: float) -> list[Action]:
         return []
     first = min(stops, key=lambda stop: stop.since)
     hurried = next((stop for stop in stops if stop.grace_s <= 0), None)
-    if hurried is None and (instance.stop_at is None or instance.stop_at < first.since):
-        # An earlier signal of another's making (pod kill) was not the stop signal.
+    if hurried is None and not _signalled(instance, view.ledger.stop_signal, first.since):
         reason = f"container {view.name}: {first.reason}"
         return [SignalContainer(reason, view.name, instance.id, view.ledger.stop_signal)]
     deadline, reason = now, ""
@@ -109,6 +109,13 @@ def _stop(view: View, stops: list[Stop], now: float) -> list[Action]:
     if hurried is None:
         reason += ", grace period is over"
     return [KillContainer(f"container {view.name}: {reason}", view.name, instance.id)]
+
+
+def _signalled(instance: Instance, stop_signal: int, since: float) -> bool:
+    """Whether it got its stop signal. What it got earlier, or another signal, was somebody else's wish (`pod kill`)."""
+    if instance.stop_at is None or instance.stop_at < since:
+        return False
+    return instance.stop_signal in (stop_signal, signal.SIGKILL)
 
 
 def _deadline(stop: Stop, stop_at: float, now: float) -> float:

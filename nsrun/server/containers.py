@@ -237,10 +237,10 @@ async def stop(engine: PodEngine, action: SignalContainer) -> None:
     except ShimError as error:
         if error.number != errno.ESRCH:
             raise
-    if record.stop_signal == 0:
+    # Whatever signal somebody sent before: the mirror tells that the stop signal is out, or decide asks for it for ever.
+    if engine.records[action.id].alive:
         sent = replace(record, stop_signal=action.signal, stop_ns=int(engine.world.clock.now() * 1e9))
-        if engine.records[action.id].alive:
-            engine.records[action.id] = sent
+        engine.records[action.id] = sent
 
 
 async def kill(engine: PodEngine, action: KillContainer) -> None:

@@ -80,7 +80,7 @@ def _states(pod: Pod, view: View, views: Views, going_on: bool, now: float) -> t
     if instance is not None and instance.alive:
         return _waiting(CONTAINER_CREATING if view.role is Role.MAIN else not_yet), ledger.last
     last = ledger.last
-    again = going_on and _runs_again(pod, view, views)
+    again = going_on and _runs_again(pod, view)
     if again and ledger.waiting is not None:
         return _waiting(ledger.waiting.reason, ledger.waiting.message), last
     if last is None:
@@ -94,11 +94,10 @@ def _states(pod: Pod, view: View, views: Views, going_on: bool, now: float) -> t
     return ContainerState(terminated=terminated(last)), ledger.previous
 
 
-def _runs_again(pod: Pod, view: View, views: Views) -> bool:
+def _runs_again(pod: Pod, view: View) -> bool:
     """Whether a container without a process gets another instance in this pod, which is going on."""
     if view.role is Role.INIT:
-        done = view.instance is not None and view.instance.exit_code == 0
-        return not views.initialized and not done
+        return view.instance is None or view.instance.exit_code != 0
     return view.wants_instance(pod)
 
 

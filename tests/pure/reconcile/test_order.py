@@ -329,3 +329,9 @@ def test_S_KEEP_the_records_of_older_instances_go() -> None:
     assert last is not None
     assert previous is not None
     assert (last.attempt, previous.attempt) == (2, 1)
+
+
+def test_S_KEEP_nothing_that_lives_is_forgotten() -> None:
+    """Two living instances cannot be; if they are, the older is not simply dropped from sight."""
+    observed = seen(instance("app"), instance("app", attempt=1))
+    assert decide(make_pod(), observed, T0) == []

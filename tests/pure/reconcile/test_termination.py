@@ -75,9 +75,11 @@ def test_S_TERM_sigkill_is_repeated_when_it_did_not_help() -> None:
     assert deciding(pod, observed, T0 + 131) == [("kill", "app")]
 
 
-def test_S_TERM_a_signal_of_somebody_else_before_is_not_the_stop_signal() -> None:
-    observed = seen(instance("app", stop_signal=1, stop_at=T0 + 50), deletion=DOWN)
-    assert deciding(make_pod(), observed, T0 + 100) == [("signal 15", "app")]
+@pytest.mark.parametrize(("signo", "at", "again"), [(15, 50, True), (1, 50, True), (1, 101, True), (15, 101, False)])
+def test_S_TERM_a_signal_of_somebody_else_is_not_the_stop_signal(signo: int, at: float, again: bool) -> None:
+    observed = seen(instance("app", stop_signal=signo, stop_at=T0 + at), deletion=DOWN)
+    actions = deciding(make_pod(), observed, T0 + 102)
+    assert actions == ([("signal 15", "app")] if again else [("wake", 130)])
 
 
 def test_S_TERM_grace_0_is_sigkill_at_once_for_all() -> None:
@@ -288,3 +290,11 @@ def test_S_TERM_everything_is_dead_before_the_sandbox_is_stopped() -> None:
     world.exit("b-0", 0)
     world.run()
     assert isinstance(world.log[-1][1], StopSandbox)
+
+
+def test_the_earliest_of_several_due_times_counts() -> None:
+    dead = instance("b", "exited", attempt=2, code=1, finished=T0 + 95)
+    ledgers = {"b": ContainerLedger(starts=3, backoff_s=20.0, last_start_at=T0)}
+    ledgers["a"] = ContainerLedger(starts=1, stop_requested_at=T0 + 100)
+    observed = seen(stopped_at("a", T0 + 100), dead, ledgers=ledgers)
+    assert deciding(make_pod(mains=("a", "b")), observed, T0 + 100) == [("wake", 115)]

@@ -150,6 +150,9 @@ class World:
         }
         self.roles |= {c.name: Role.MAIN for c in pod.spec.containers}
         self.facts = {name: Container() for name in self.roles}
+        self.notes_any_signal = False
+        """Whether the shim's record tells the first signal that anybody sent to a container, or stop signals only."""
+        self.stop_sent_at: dict[str, float] = {}
         self.crash_before: int | None = None
         """Carry out that many actions (a store counts) of the next round, then kill the server."""
         self.ran: set[str] = set()
@@ -386,7 +389,8 @@ class World:
         assert action.signal == signal.SIGTERM
         sent = self.memory.signalled.get(action.id)
         assert sent is None, "one stop signal"
-        assert record.stop_signal != signal.SIGTERM, "one stop signal, also after the server was killed"
+        if record.stop_signal != signal.SIGHUP:
+            assert action.id not in self.stop_sent_at, "one stop signal, also after the server was killed"
         facts = self.facts[action.name]
         if self.roles[action.name] is Role.SIDECAR and not facts.asked:
             alive = [one.name for one in self.records.values() if one.alive]
@@ -396,8 +400,9 @@ class World:
             if mains or later:
                 assert self._grace_over(), "sidecars outlive mains and later sidecars"
         self.memory.signalled[action.id] = (action.signal, self.now)
+        self.stop_sent_at[action.id] = self.now
         if record.stop_at is None:
-            self.records[action.id] = replace(record, stop_signal=action.signal, stop_at=self.now)
+            self.records[record.id] = replace(record, stop_signal=action.signal, stop_at=self.now)
 
     def _grace_over(self) -> bool:
         if self.deletion is not None:
@@ -411,10 +416,8 @@ class World:
         assert record.alive
         deleted_now = self.deletion is not None and self.deletion.grace_s == 0
         if not deleted_now and self.pod.spec.terminationGracePeriodSeconds != 0:
-            stop = self.memory.signalled.get(action.id)
-            stop_at = stop[1] if stop is not None else record.stop_at
-            assert stop_at is not None, "the stop signal comes first"
-            assert self.now - stop_at >= 2.0 - 1e-6, "and leaves at least two seconds"
+            assert action.id in self.stop_sent_at, "the stop signal comes first"
+            assert self.now - self.stop_sent_at[action.id] >= 2.0 - 1e-6, "and leaves at least two seconds"
         self.memory.killed_at[action.id] = self.now
         self.exit(action.id, 137)
 
@@ -465,9 +468,9 @@ class World:
         self.facts[name].asked = True
 
     def user_signal(self, id_: str) -> None:
-        """`pod kill -s HUP`: the shim records the first signal that was sent."""
+        """`pod kill -s HUP`."""
         record = self.records[id_]
-        if record.stop_at is None:
+        if self.notes_any_signal and record.stop_at is None:
             self.records[id_] = replace(record, stop_signal=signal.SIGHUP, stop_at=self.now)
 
     def sandbox_fails(self) -> None:
