@@ -16,13 +16,12 @@ from typing import Any
 import msgspec
 
 from nsrun.errors import ConflictError, NsrunError, StepError, errno_text
-from nsrun.reconcile import decide
+from nsrun.reconcile import decide, request_deletion
 from nsrun.reconcile.ledger import request_restart, settle
 from nsrun.reconcile.model import (
     Action,
     CleanSandbox,
     CreateSandbox,
-    Deletion,
     ForgetInstance,
     Instance,
     KillContainer,
@@ -91,6 +90,8 @@ class PodEngine:
         self.observed = Observed(deletion=wish.deletion)
         """What was seen last; for those who only want to tell of it."""
         self.changed = Changed()
+        self.looked = asyncio.Event()
+        """Set once the pod was looked at (or could not be): before that, only what is on disk is known of it."""
         self.gone = False
         self.version = world.hub.next_version()
         self._status = msgspec.convert(ledger.status, PodStatus)
@@ -162,10 +163,10 @@ class PodEngine:
             StepError: it could not be written down; then nothing happens to the pod.
         """
         now = self.world.clock.now()
-        before = self.wish.deletion
-        if before is not None and before.requested_at + before.grace_s <= now + grace_s:
+        deletion = request_deletion(self.wish.deletion, now, grace_s)
+        if deletion == self.wish.deletion:
             return
-        wish = Wish(object=copy.copy(self.wish.object), options=self.wish.options, deletion=Deletion(now, grace_s))
+        wish = Wish(object=copy.copy(self.wish.object), options=self.wish.options, deletion=deletion)
         wish.object["metadata"] = {
             **wish.object["metadata"],
             "deletionTimestamp": rfc3339(now + grace_s),
@@ -386,6 +387,7 @@ class PodEngine:
             except Exception as error:
                 _LOG.exception("pod %s: a bug", self.label)
                 self._put_off(error, f"{type(error).__name__}: {error}")
+            self.looked.set()
             if not busy and not self.gone:
                 await self._sleep()
 

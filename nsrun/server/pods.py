@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import logging
 import os
@@ -13,6 +14,9 @@ from nsrun.server.world import World
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import PRIVATE
 from nsrun.state.ledger import Ledger, Wish, read_ledger, read_wish, write_wish
+
+LOOK_S = 3.0
+"""How long requests wait for pods that could not be looked at yet."""
 
 _LOG = logging.getLogger("nsrun.pods")
 
@@ -102,8 +106,12 @@ class Registry:
             del self._by_name[engine.namespace, engine.name]
         self._world.collect_soon()
 
-    def adopt(self) -> None:
-        """Take over what earlier servers left: every directory with a wish is a pod."""
+    async def adopt(self) -> None:
+        """Take over what earlier servers left: every directory with a wish is a pod.
+
+        Returns once all were looked at, so that whoever asks is told what is; a shim that does not answer holds this up
+        for LOOK_S at most.
+        """
         for uid in sorted(os.listdir(self._world.layout.pods)):
             paths = self._world.layout.pod(uid)
             try:
@@ -123,6 +131,11 @@ class Registry:
                 self._world.broken.add(uid)
                 continue
             _LOG.info("adopted pod %s/%s (%s)", engine.namespace, engine.name, uid)
+        looks = [asyncio.ensure_future(engine.looked.wait()) for engine in self._by_uid.values()]
+        if looks:
+            _done, late = await asyncio.wait(looks, timeout=LOOK_S)
+            for look in late:
+                look.cancel()
 
     async def close(self) -> None:
         """Stop working on the pods; they run on."""

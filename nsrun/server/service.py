@@ -54,7 +54,7 @@ class Service:
 
     async def open(self) -> None:
         """Adopt what is there, and look for leftovers."""
-        self._pods.adopt()
+        await self._pods.adopt()
         self._world.collect_soon()
 
     async def close(self) -> None:

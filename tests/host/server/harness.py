@@ -9,6 +9,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -119,10 +120,15 @@ class Server:
 
     # the process
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start a server and return once it greets."""
+    def start(self, *words: str, may_lose: bool = False) -> subprocess.Popen[bytes]:
+        """Start a server and return once it greets.
+
+        Args:
+            words: more of its command line.
+            may_lose: it is fine when it is killed, or finds another one there already.
+        """
         with self._output.open("ab") as output:
-            self.process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "nsrun.server", "--root", str(self.root), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -130,14 +136,17 @@ class Server:
                 env=self.environment,
                 start_new_session=True,
             )
+        self.process = process
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, LostError):
                 wire = Wire(self.socket)
                 wire.close()
-                if wire.greeting["pid"] == self.process.pid:
-                    return self.process
-            if self.process.poll() is not None:
+                if wire.greeting["pid"] == process.pid or may_lose:
+                    return process
+            if process.poll() is not None:
+                if may_lose:
+                    return process
                 break
             time.sleep(0.005)
         raise AssertionError(f"the server did not start: {self.said()}")
@@ -150,12 +159,25 @@ class Server:
                 text += path.read_text(encoding="utf-8", errors="replace")[-20000:]
         return text
 
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+    def kill(self) -> bool:
+        """SIGKILL to the server that holds the lock, whoever started it; whether there was one."""
+        try:
+            pid = int((self.root / "run" / "lock").read_text(encoding="ascii") or "0")
+            pidfd = os.pidfd_open(pid)
+        except (OSError, ValueError):
+            return False
+        try:
+            if str(self.root).encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return False
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [], 10)
+        except (ProcessLookupError, FileNotFoundError):
+            return False
+        finally:
+            os.close(pidfd)
+            if self.process is not None:
+                self.process.poll()
+        return True
 
     def stop(self) -> None:
         """SIGTERM; the pods run on."""
@@ -203,8 +225,7 @@ class Server:
             try:
                 wire = Wire(self.socket)
             except (OSError, LostError):
-                self.process = None
-                self.start()
+                self.start(may_lose=True)
                 continue
             try:
                 number = wire.send(method, params, fds)
@@ -286,37 +307,44 @@ class Server:
         return texts(self.log(name, container, previous=previous))
 
     def run(
-        self, name: str, *command: str, container: str | None = None, stdin: bytes = b"", again: bool = True
+        self, name: str, *command: str, container: str | None = None, stdin: bytes = b""
     ) -> tuple[int, bytes, bytes]:
-        """pod.exec to its end: exit code, stdout, stderr."""
-        with contextlib.ExitStack() as stack:
-            ours, theirs = exec_status.status_pair()
-            stack.enter_context(ours)
-            pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
-            ends = {
-                fd: stack.enter_context(os.fdopen(fd, "rb" if fd in (pipes[1][0], pipes[2][0]) else "wb", 0))
-                for fd in (pipes[0][1], pipes[1][0], pipes[2][0])
-            }
-            others = (pipes[0][0], pipes[1][1], pipes[2][1])
-            with theirs:
+        """pod.exec to its end: exit code, stdout, stderr (little enough for a pipe).
+
+        When the server dies over it, the status socket tells whether the shim has it: if not, it is asked for again.
+        """
+        while True:
+            with contextlib.ExitStack() as stack:
+                ours, theirs = exec_status.status_pair()
+                stack.enter_context(ours)
+                (far_in, near_in), (near_out, far_out), (near_err, far_err) = (os.pipe2(os.O_CLOEXEC) for _ in range(3))
+                feed = stack.enter_context(os.fdopen(near_in, "wb", 0))
+                outputs = [stack.enter_context(os.fdopen(fd, "rb")) for fd in (near_out, near_err)]
+                others = (far_in, far_out, far_err)
+                lost = False
                 try:
                     fds = (theirs.fileno(), *others)
-                    self.call("pod.exec", name=name, container=container, command=list(command), fds=fds, again=again)
+                    self.call("pod.exec", name=name, container=container, command=list(command), fds=fds, again=False)
+                except LostError:
+                    lost = True
                 finally:
+                    theirs.close()
                     for fd in others:
                         os.close(fd)
-            with contextlib.suppress(BrokenPipeError):
-                ends[pipes[0][1]].write(stdin)
-            ends[pipes[0][1]].close()
-            outputs = [ends[read].read() for read, _write in pipes[1:]]
-            while True:
-                message = exec_status.read_status(ours)
-                assert message is not None, "the status socket ended without an exit"
-                if message.kind == "failed":
-                    raise AssertionError(f"exec failed: {message.op} {message.error} {message.subject}")
-                if message.kind == "exited":
-                    assert message.exit_code is not None
-                    return message.exit_code, outputs[0], outputs[1]
+                if lost and ours.recv(1, socket.MSG_PEEK) == b"":
+                    continue
+                with contextlib.suppress(BrokenPipeError):
+                    feed.write(stdin)
+                feed.close()
+                said = [output.read() for output in outputs]
+                while True:
+                    message = exec_status.read_status(ours)
+                    assert message is not None, "the status socket ended without an exit"
+                    if message.kind == "failed":
+                        raise AssertionError(f"exec failed: {message.op} {message.error} {message.subject}")
+                    if message.kind == "exited":
+                        assert message.exit_code is not None
+                        return message.exit_code, said[0], said[1]
 
 
 def texts(log: bytes) -> list[str]:
