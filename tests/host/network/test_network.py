@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Network
@@ -163,6 +164,21 @@ def test_fifty_at_once(lab: Lab, names: Callable[[], set[str]]) -> None:
     assert time.monotonic() - started < 0.6
     assert not any(name.startswith(lab.network.config.link_prefix) for name in names())
     assert list((lab.lib / "leases").iterdir()) == []
+
+
+def test_coming_and_going_costs_no_descriptors_and_no_threads(lab: Lab) -> None:
+    lab.run(lab.network.detach(lab.attached()[0].uid))
+    pods = [lab.pod() for _ in range(10)]
+    before = sorted(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(10):
+        for pod in pods:
+            lab.attach(pod)
+
+        async def leave() -> None:
+            await asyncio.gather(*(lab.network.detach(pod.uid) for pod in pods))
+
+        lab.run(leave())
+    assert (sorted(os.listdir("/proc/self/fd")), threading.active_count()) == before
 
 
 def test_a_cancelled_attach_followed_by_detach_leaves_nothing(lab: Lab, names: Callable[[], set[str]]) -> None:
@@ -428,7 +444,7 @@ def test_without_bridge_devices_the_error_names_them_and_the_way_out(lab: Lab, m
         patch.setattr(netlink.NetlinkSocket, "ask", refusing)
         with pytest.raises(UnsupportedError, match=lab.bridge) as caught:
             lab.attached()
-    assert "EOPNOTSUPP" in caught.value.brief
+    assert "Operation not supported" in caught.value.brief
     assert "hostNetwork: true" in (caught.value.details or "")
     assert "modprobe bridge" in (caught.value.resolution or "")
     assert lab.attach(lab.pods[0]).ip
