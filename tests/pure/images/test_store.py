@@ -1,0 +1,272 @@
+"""The store: names, policies, crashes, and what may be removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nsrun.errors import ConflictError, NotFoundError, SpecError, StepError
+from nsrun.images import Image, ImageConfig, ImageError, ImageStore, Reference
+
+HOST = "nsrun.local/host:latest"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(tmp_path / "lib", durable=False)
+
+
+def root(path: Path, text: str = "x") -> Path:
+    (path / "etc").mkdir(parents=True, exist_ok=True)
+    (path / "bin").mkdir(exist_ok=True)
+    (path / "bin/app").write_text(text)
+    return path
+
+
+def names(store: ImageStore) -> list[str]:
+    return [image.name for image in store.list()]
+
+
+def left(tmp_path: Path) -> list[str]:
+    """What is in the store besides complete images."""
+    return [name for name in os.listdir(tmp_path / "lib/images") if len(name) != 64 and name != "names"]
+
+
+def test_an_import_is_a_copy_with_a_config(store: ImageStore, tmp_path: Path) -> None:
+    config = ImageConfig(("/bin/app",), ("serve",), ("A=b=c",), "app", "/srv", "SIGINT")
+    image = store.import_("box:1", root(tmp_path / "root"), config)
+    (tmp_path / "root/bin/app").write_text("changed later")
+    found = store.resolve("docker.io/library/box:1")
+    assert found == image
+    assert found.config == config
+    assert found.size == 1
+    assert found.id.startswith("sha256:")
+    assert abs(found.created - time.time()) < 100
+    assert found.stop_signal_number() == signal.SIGINT
+    (lower,) = found.rootfs.lowers
+    assert Path(lower, "bin/app").read_text() == "x"
+    assert names(store) == [HOST, "docker.io/library/box:1"]
+    assert left(tmp_path) == []
+
+
+def test_mount_points_are_there(store: ImageStore, tmp_path: Path) -> None:
+    image = store.import_("box", root(tmp_path / "root"))
+    assert sorted(os.listdir(image.rootfs.lowers[0])) == ["bin", "dev", "etc", "proc", "sys"]
+    assert sorted(os.listdir(f"{image.rootfs.lowers[0]}/etc")) == ["hostname", "hosts", "resolv.conf"]
+
+
+def test_mount_points_are_not_made_behind_a_link(store: ImageStore, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/etc").symlink_to(tmp_path / "elsewhere")
+    store.import_("box", tmp_path / "root")
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("policy", ["", "Always", "IfNotPresent", "Never"])
+def test_an_image_that_is_here_satisfies_every_policy(store: ImageStore, tmp_path: Path, policy: str) -> None:
+    store.import_("box", root(tmp_path / "root"))
+    assert store.resolve("box", policy).name == "docker.io/library/box:latest"
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "reason", "text"),
+    [
+        ("gone", "Never", "ErrImageNeverPull", 'Container image "gone" is not present with pull policy of Never'),
+        ("gone", "Always", "ErrImagePull", 'image "gone" is not here, and nsrun cannot pull from registries yet'),
+        ("gone:1", "IfNotPresent", "ErrImagePull", 'image "gone:1" is not here'),
+        ("nsrun.local/other", "Always", "ErrImagePull", 'image "nsrun.local/other" is not here'),
+        ("UPPER", "Always", "InvalidImageName", 'couldn\'t parse image name "UPPER": invalid reference format'),
+        ("", "Always", "InvalidImageName", "invalid reference format"),
+        ("box@sha256:" + "0" * 64, "Never", "ErrImageNeverPull", "is not present"),
+    ],
+)
+def test_an_image_that_is_not_here(store: ImageStore, name: str, policy: str, reason: str, text: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        store.resolve(name, policy)
+    assert caught.value.reason == reason
+    assert text in caught.value.brief
+    if reason != "InvalidImageName":
+        assert f"nsrun image import {name}" in (caught.value.resolution or "")
+
+
+def test_a_registry_is_asked_for_what_is_not_here(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Shelf:
+        """A registry with everything."""
+
+        def pull(self, wanted: Reference, store: ImageStore) -> Image:
+            asked.append(str(wanted))
+            return store.import_(str(wanted), root(tmp_path / "root"))
+
+    store = ImageStore(tmp_path / "lib", durable=False, puller=Shelf())
+    assert store.resolve("box", "Always").name == "docker.io/library/box:latest"
+    store.resolve("box", "IfNotPresent")
+    with pytest.raises(ImageError):
+        store.resolve("other", "Never")
+    assert asked == ["docker.io/library/box:latest"]
+
+
+def test_by_digest(store: ImageStore, tmp_path: Path) -> None:
+    image = store.import_("box:1", root(tmp_path / "root"))
+    assert store.resolve(f"box@{image.id}", "Never").id == image.id
+    with pytest.raises(ImageError):
+        store.resolve(f"other@{image.id}", "Never")
+
+
+def test_a_name_goes_over_to_a_new_image(store: ImageStore, tmp_path: Path) -> None:
+    old = store.import_("box", root(tmp_path / "root"))
+    new = store.import_("box", root(tmp_path / "root", "changed"))
+    assert old.id != new.id
+    assert store.resolve("box").id == new.id
+    assert os.path.isdir(old.rootfs.lowers[0]), "a container may still run on it"
+    assert store.collect({old.id: ["web"]}) == ()
+    assert store.collect({}) == (old.id,)
+    assert not os.path.exists(old.rootfs.lowers[0])
+    assert store.resolve("box").id == new.id
+
+
+def test_the_same_content_is_kept_once(store: ImageStore, tmp_path: Path) -> None:
+    first = store.import_("a", root(tmp_path / "root"))
+    second = store.import_("b", root(tmp_path / "root"))
+    other = store.import_("c", root(tmp_path / "root"), ImageConfig(cmd=("x",)))
+    assert first.id == second.id != other.id
+    store.remove("a", {first.id: ["web"]})
+    assert store.resolve("b").id == first.id
+    with pytest.raises(ConflictError, match='cannot remove image "b": it is in use by p1, p2'):
+        store.remove("b", {first.id: ["p2", "p1"]})
+    store.remove("b")
+    assert not os.path.exists(first.rootfs.lowers[0])
+    assert names(store) == [HOST, "docker.io/library/c:latest"]
+    assert left(tmp_path) == []
+
+
+def test_what_cannot_be_removed(store: ImageStore) -> None:
+    with pytest.raises(NotFoundError, match='there is no image "gone"'):
+        store.remove("gone")
+    with pytest.raises(ConflictError, match="built in"):
+        store.remove("nsrun.local/host")
+    with pytest.raises(ImageError, match="invalid reference"):
+        store.remove("NO")
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "error", "text"),
+    [
+        ("nsrun.local/mine", ImageConfig(), ConflictError, "nsrun's own"),
+        ("box@sha256:" + "0" * 64, ImageConfig(), SpecError, "a digest cannot be chosen"),
+        ("a b", ImageConfig(), ImageError, "invalid reference format"),
+        ("box", ImageConfig(env=("A",)), SpecError, "NAME=VALUE"),
+        ("box", ImageConfig(env=("=x",)), SpecError, "NAME=VALUE"),
+        ("box", ImageConfig(workdir="srv"), SpecError, "not absolute"),
+        ("box", ImageConfig(cmd=("a\0b",)), SpecError, "NUL"),
+    ],
+)
+def test_what_cannot_be_imported(
+    store: ImageStore, tmp_path: Path, name: str, config: ImageConfig, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        store.import_(name, root(tmp_path / "root"), config)
+    assert names(store) == [HOST]
+
+
+def test_an_empty_root_is_refused(store: ImageStore, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    with pytest.raises(SpecError, match="there is nothing in it"):
+        store.import_("box", tmp_path / "root")
+    assert left(tmp_path) == []
+
+
+def test_the_store_does_not_import_itself(store: ImageStore, tmp_path: Path) -> None:
+    store.resolve(HOST)
+    with pytest.raises(SpecError, match="nsrun's own images lie in it"):
+        store.import_("box", tmp_path)
+
+
+def test_a_place_where_no_images_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "lib").write_text("a file")
+    with pytest.raises(StepError, match=r"make an image in .*: Not a directory \(ENOTDIR\)"):
+        ImageStore(tmp_path / "lib").import_("box", root(tmp_path / "root"))
+
+
+def test_instances(store: ImageStore, tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir(mode=0o751)
+    (tmp_path / "root").chmod(0o751)
+    image = store.import_("box", root(tmp_path / "root"))
+    instance = tmp_path / "instance"
+    instance.mkdir()
+    image.prepare_instance(instance)
+    assert sorted(os.listdir(instance)) == ["merged", "upper", "work"]
+    assert (instance / "upper").stat().st_mode & 0o7777 == 0o751
+    (instance / "upper/d/e").mkdir(parents=True)
+    image.release_instance(instance)
+    image.release_instance(instance)
+    assert os.listdir(instance) == []
+
+
+def test_an_import_that_is_killed_leaves_nothing_for_long(store: ImageStore, tmp_path: Path) -> None:
+    big = root(tmp_path / "root")
+    for number in range(60):
+        (big / f"file{number}").write_bytes(os.urandom(1 << 20))
+    code = (
+        "import sys; from pathlib import Path; from nsrun.images import ImageStore;"
+        f"s = ImageStore(Path({str(tmp_path / 'lib')!r}), durable=False); s.resolve({HOST!r}); print('go', flush=True);"
+        f"s.import_('box', {str(big)!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "go\n"
+        deadline = time.monotonic() + 20
+        while not left(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        store.sweep()
+        alive = left(tmp_path)
+        child.kill()
+    assert len(alive) == 1, "a living import is left alone"
+    assert names(store) == [HOST]
+    store.sweep()
+    assert left(tmp_path) == []
+    assert store.import_("box", big).size == (60 << 20) + 1
+
+
+def test_many_at_once(store: ImageStore, tmp_path: Path) -> None:
+    source = root(tmp_path / "root")
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            mine = ImageStore(tmp_path / "lib", durable=False)
+            for _ in range(5):
+                mine.import_(f"box:{number}", source)
+                assert mine.resolve(f"box:{number}")
+                mine.list()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(names(store)) == 7
+    assert left(tmp_path) == []
+
+
+def test_a_name_without_its_image_is_no_image(store: ImageStore, tmp_path: Path) -> None:
+    image = store.import_("box", root(tmp_path / "root"))
+    facts = Path(image.rootfs.lowers[0]).parent / "image.json"
+    assert json.loads(facts.read_text())["size"] == 1
+    facts.unlink()
+    assert names(store) == [HOST]
+    with pytest.raises(ImageError):
+        store.resolve("box")
