@@ -87,13 +87,15 @@ def size(count: float | None) -> str:
     return f"{amount:.1f}TB"
 
 
-def seconds_since(moment: str | None) -> float | None:
-    """Seconds since an RFC 3339 time, or None when there is none."""
+def seconds_since(moment: str | float | None) -> float | None:
+    """Seconds since an RFC 3339 time or a time of the epoch, or None when there is none."""
     if not moment:
         return None
     import calendar
     import time
 
+    if isinstance(moment, int | float):
+        return time.time() - moment
     try:
         at = calendar.timegm(time.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S"))
     except ValueError:

@@ -199,18 +199,16 @@ def container_status(pod: dict[str, Any], container: str) -> dict[str, Any]:
 
 
 def ending(settings: Settings, pod: str, namespace: str | None, container: str, before: dict[str, Any]) -> int:
-    """The exit code of the instance that has just ended."""
-    from nsrun.errors import NotFoundError
-
-    try:
-        found = settings.session().request("pod.get", {"name": pod, "namespace": namespace}).result["pod"]
-    except NotFoundError:
-        return 0
-    now = container_status(found, container)
-    states: list[dict[str, Any]] = [now.get("state") or {}, now.get("lastState") or {}]
+    """The exit code of the instance whose output has just ended; waits for its end, which comes a moment later."""
     instance = before.get("containerID")
-    for state in states:
-        ended = state.get("terminated")
-        if ended and (instance is None or ended.get("containerID") in (None, instance)):
-            return int(ended.get("exitCode", EXIT_CODES["internal"]))
+    for change in settings.client().watch(namespace or "default", pod):
+        if change.object["metadata"]["name"] != pod:
+            continue
+        now = container_status(change.object, container)
+        for state in (now.get("state") or {}, now.get("lastState") or {}):
+            ended = state.get("terminated")
+            if ended and ended.get("containerID") in (None, instance):
+                return int(ended.get("exitCode", EXIT_CODES["internal"]))
+        if change.type == "DELETED" or now.get("containerID") != instance:
+            return 0
     return 0

@@ -243,10 +243,16 @@ def exec_hint(number: int) -> tuple[str | None, str | None]:
             "names is not there.",
             "No shell reads the command line: for shell words use  -- sh -c '...'",
         )
-    if number == errno.EACCES:
-        return "It is a directory, has no permission to execute, or lies on a noexec mount.", None
+    if number in (errno.EACCES, errno.EISDIR):
+        return (
+            "It is a directory, has no permission to execute, or lies on a noexec mount.",
+            "Name a program: -- ls -l PATH",
+        )
     if number == errno.ENOEXEC:
-        return "It is no program of this machine's architecture, and its first line names no interpreter (#!).", None
+        return (
+            "It is no program of this machine's architecture, and its first line names no interpreter (#!).",
+            "For a script without one: -- sh SCRIPT",
+        )
     return None, None
 
 
