@@ -137,6 +137,10 @@ class World:
         for name in _listed(self.layout.pod_logs):
             if name.rpartition("_")[2] not in alive:
                 self._try("remove the logs", name, lambda name=name: remove_tree(self.layout.pod_logs / name))
+        # After a reboot there are such directories of pods of which run/ knows nothing any more.
+        for uid in _listed(self.layout.roots):
+            if uid not in alive:
+                self._try("remove the root file systems", uid, lambda uid=uid: remove_tree(self.layout.roots / uid))
         self._try("collect cgroups", "", lambda: self.cgroups.collect(self._alive()))
         try:
             await asyncio.to_thread(self.images.collect, self.images_in_use())

@@ -15,9 +15,15 @@ PRIVATE = 0o700
 
 @dataclass(frozen=True, slots=True)
 class PodPaths:
-    """The directory of one pod, `run/pods/<uid>`, and what lies in it."""
+    """The directory of one pod, `run/pods/<uid>`, and what lies in it.
+
+    Args:
+        directory: gone with a reboot, as the pod's namespaces are.
+        roots: the containers' root file systems, one directory per instance; on disk, for what they write must not eat memory.
+    """
 
     directory: Path
+    roots: Path
 
     @property
     def wish(self) -> Path:
@@ -53,11 +59,6 @@ class PodPaths:
     def shm(self) -> Path:
         """What the containers of the pod share as /dev/shm."""
         return self.directory / "shm"
-
-    @property
-    def roots(self) -> Path:
-        """Directory of the containers' root file systems, one per instance."""
-        return self.directory / "root"
 
     def root(self, instance_id: str) -> Path:
         """The overlay directories of one instance."""
@@ -120,9 +121,14 @@ class Layout:
         """The configuration file; it need not exist."""
         return self.etc / "config.toml"
 
+    @property
+    def roots(self) -> Path:
+        """One directory per pod, with what its containers write into their root file systems."""
+        return self.lib / "roots"
+
     def pod(self, uid: str) -> PodPaths:
-        """The directory of the pod with this uid."""
-        return PodPaths(self.pods / uid)
+        """The directories of the pod with this uid."""
+        return PodPaths(self.pods / uid, self.roots / uid)
 
     def logs_of(self, namespace: str, name: str, uid: str) -> Path:
         """Log directory of a pod (S-LOG)."""
@@ -137,7 +143,7 @@ class Layout:
         """
         if self.base is not None:
             _make(self.base, PRIVATE, check=False)
-        for directory in (self.run, self.pods, self.lib):
+        for directory in (self.run, self.pods, self.lib, self.roots):
             _make(directory, PRIVATE)
         if self.base is not None:
             _make(self.log, PRIVATE)

@@ -120,7 +120,7 @@ def test_the_layout_below_a_root(tmp_path: Path) -> None:
         assert directory.stat().st_mode & 0o777 == 0o700
     pod = layout.pod("1234")
     assert pod.directory == tmp_path / "root/run/pods/1234"
-    assert pod.root("ab") == pod.directory / "root/ab"
+    assert pod.root("ab") == tmp_path / "root/lib/roots/1234/ab"
     assert layout.logs_of("default", "web", "1234").name == "default_web_1234"
 
 

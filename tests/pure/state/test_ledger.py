@@ -28,7 +28,7 @@ POD = {"metadata": {"name": "web", "namespace": "default", "uid": "1"}, "spec": 
 
 @pytest.fixture
 def paths(tmp_path: Path) -> PodPaths:
-    return PodPaths(tmp_path)
+    return PodPaths(tmp_path, tmp_path / "roots")
 
 
 def test_a_wish_comes_back(paths: PodPaths) -> None:
