@@ -4,7 +4,8 @@
     names/<quoted reference>          a file with the 64 digits of the image that has this name
     .new-…/                           being made; its maker holds a flock on it. Free = the maker is dead, and it is removed
 
-All changes are renames, so whoever is killed in the middle leaves either nothing or something that the next one clears away.
+All changes are renames, so whoever is killed in the middle leaves either nothing or something that the next one clears away. A flock
+on the directory itself is held only for moments: while a .new- directory is made and locked, and while names and images change.
 """
 
 from __future__ import annotations
@@ -146,16 +147,24 @@ class ImageStore:
         return self._directory / _NAMES / urllib.parse.quote(name, safe="")
 
     def _read(self, name: str, digits: str) -> Image:
+        """The image with these digits.
+
+        Raises:
+            FileNotFoundError: there is none, or it is not whole, as after a power cut.
+        """
         directory = self._directory / digits
-        facts = json.loads((directory / "image.json").read_text(encoding="utf-8"))
-        return Image(
-            name=name,
-            id=f"sha256:{digits}",
-            rootfs=RootFs((str(directory / "rootfs"),)),
-            config=_config(facts["config"]),
-            size=facts["size"],
-            created=facts["created"],
-        )
+        try:
+            facts = json.loads((directory / "image.json").read_text(encoding="utf-8"))
+            return Image(
+                name=name,
+                id=f"sha256:{digits}",
+                rootfs=RootFs((str(directory / "rootfs"),)),
+                config=_config(facts["config"]),
+                size=facts["size"],
+                created=facts["created"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileNotFoundError(str(directory)) from error
 
     # --- making ----------------------------------------------------------------------------------------------------------
 
@@ -191,23 +200,29 @@ class ImageStore:
             work.run()
             _check_root(source, root)
             _mount_points(root)
-            digits = self._keep(temporary, work.digest, work.size, config)
-        self._give_name(str(wanted), digits)
-        return self._read(str(wanted), digits)
+            digits = self._keep(temporary, work.digest, work.size, config, str(wanted))
+            return self._read(str(wanted), digits)
 
-    def _keep(self, temporary: Path, digest: str, size: int, config: ImageConfig) -> str:
-        """Gives a finished directory its place; one that is there already with the same content stays."""
+    def _keep(self, temporary: Path, digest: str, size: int, config: ImageConfig, name: str) -> str:
+        """Gives a finished directory its place and its name; one that is there already with the same content stays."""
         facts = {"config": asdict(config), "size": size, "created": time.time()}
         digits = hashlib.sha256(json.dumps([digest, asdict(config)], sort_keys=True).encode()).hexdigest()
         (temporary / "image.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         if self._durable:
             os.sync()  # there is no syncfs here; and a name must not outlive what it names
-        try:
-            os.rename(temporary, self._directory / digits)
-        except OSError:
-            if not (self._directory / digits / "image.json").exists():
-                raise
+        with self._guard():
+            self._place(temporary, digits)
+            self._give_name(name, digits)
         return digits
+
+    def _place(self, temporary: Path, digits: str) -> None:
+        """Under the guard: a finished directory becomes the image, unless it is there. A broken one makes way."""
+        try:
+            self._read("", digits)
+        except FileNotFoundError:
+            if (self._directory / digits).exists():
+                _discard(self._set_aside(digits))
+            os.rename(temporary, self._directory / digits)
 
     def _give_name(self, name: str, digits: str) -> None:
         names = self._directory / _NAMES
@@ -218,17 +233,33 @@ class ImageStore:
         os.rename(temporary, self._name_file(name))
 
     @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Alone with the names and the entries of the directory, among threads and processes."""
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _reserve(self) -> tuple[Path, int]:
+        """A new empty directory and the descriptor that holds its lock. Made under the guard: until it is locked it looks abandoned."""
+        directory = Path(tempfile.mkdtemp(dir=self._directory, prefix=_NEW))
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return directory, lock
+
+    @contextlib.contextmanager
     def _fresh(self) -> Iterator[Path]:
         """A directory to make an image in; what is still there at the end is removed."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.sweep()
-            directory = Path(tempfile.mkdtemp(dir=self._directory, prefix=_NEW))
+            with self._guard():
+                directory, lock = self._reserve()
         except OSError as error:
             raise StepError("make an image in", str(self._directory), error.errno or 0) from error
-        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield directory
         except OSError as error:
             raise StepError("make an image in", error.filename or str(self._directory), error.errno or 0) from error
@@ -239,27 +270,26 @@ class ImageStore:
                 os.close(lock)
 
     def sweep(self) -> None:
-        """Removes what imports left that were killed. Done before each import; the server may do it when it starts."""
+        """Removes what imports left that were killed. Done before each import; the server may do it when it starts.
+
+        Raises:
+            OSError: something cannot be removed.
+        """
+        doomed: list[tuple[Path, int]] = []
         try:
-            entries = os.listdir(self._directory)
+            with self._guard():
+                doomed.extend(
+                    (self._directory / entry, lock)
+                    for entry in os.listdir(self._directory)
+                    if entry.startswith(_NEW) and (lock := _lock_if_free(self._directory / entry)) is not None
+                )
+            for path, _ in doomed:
+                remove_tree(path)
         except FileNotFoundError:
             return
-        for entry in entries:
-            if not entry.startswith(_NEW):
-                continue
-            path = self._directory / entry
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            else:
-                remove_tree(path)
-            finally:
-                os.close(fd)
+        finally:
+            for _, lock in doomed:
+                os.close(lock)
 
     # --- removing --------------------------------------------------------------------------------------------------------
 
@@ -283,18 +313,22 @@ class ImageStore:
         if image is None:
             raise NotFoundError(f'there is no image "{name}"', resolution="nsrun image ls shows those that are there.")
         digits = image.id.removeprefix("sha256:")
-        others = [other for other, has in self._names() if has == digits and other != image.name]
-        if image.id in in_use and not others:
-            users = in_use[image.id] if isinstance(in_use, Mapping) else ()
-            by = f" by {', '.join(sorted(map(str, users)))}" if users else ""
-            raise ConflictError(
-                f'cannot remove image "{name}": it is in use{by}',
-                resolution="Take those pods down first: nsrun pod down NAME",
-            )
+        doomed = None
         try:
-            self._name_file(image.name).unlink(missing_ok=True)
-            if not others:
-                self._discard(digits)
+            with self._guard():
+                others = [other for other, has in self._names() if has == digits and other != image.name]
+                if image.id in in_use and not others:
+                    users = in_use[image.id] if isinstance(in_use, Mapping) else ()
+                    by = f" by {', '.join(sorted(map(str, users)))}" if users else ""
+                    raise ConflictError(
+                        f'cannot remove image "{name}": it is in use{by}',
+                        resolution="Take those pods down first: nsrun pod down NAME",
+                    )
+                self._name_file(image.name).unlink(missing_ok=True)
+                if not others:
+                    doomed = self._set_aside(digits)
+            if doomed is not None:
+                _discard(doomed)
         except OSError as error:
             raise StepError("remove image", error.filename or name, error.errno or 0) from error
 
@@ -304,28 +338,32 @@ class ImageStore:
         Raises:
             StepError: one cannot be removed.
         """
-        named = {digits for _, digits in self._names()}
-        if self._host is not None:
-            named.add(self._host[1].id.removeprefix("sha256:"))
+        doomed: list[tuple[Path, int]] = []
         gone = []
         try:
             self.sweep()
-            for entry in os.listdir(self._directory):
-                if len(entry) == 64 and entry not in named and f"sha256:{entry}" not in in_use:
-                    self._discard(entry)
-                    gone.append(f"sha256:{entry}")
+            with self._guard():
+                named = {digits for _, digits in self._names()}
+                if self._host is not None:
+                    named.add(self._host[1].id.removeprefix("sha256:"))
+                for entry in os.listdir(self._directory):
+                    if len(entry) == 64 and entry not in named and f"sha256:{entry}" not in in_use:
+                        doomed.append(self._set_aside(entry))
+                        gone.append(f"sha256:{entry}")
+            for one in doomed:
+                _discard(one)
         except FileNotFoundError:
             return tuple(gone)
         except OSError as error:
             raise StepError("remove image", error.filename or str(self._directory), error.errno or 0) from error
         return tuple(gone)
 
-    def _discard(self, digits: str) -> None:
-        """Renamed first: half an image must never have an image's name."""
-        doomed = Path(tempfile.mkdtemp(dir=self._directory, prefix=_NEW))
+    def _set_aside(self, digits: str) -> tuple[Path, int]:
+        """Under the guard. Renamed first, removed later: half an image must never have an image's name."""
+        directory, lock = self._reserve()
         with contextlib.suppress(FileNotFoundError):
-            os.rename(self._directory / digits, doomed / "rootfs")
-        remove_tree(doomed)
+            os.rename(self._directory / digits, directory / "doomed")
+        return directory, lock
 
     # --- the built-in one ------------------------------------------------------------------------------------------------
 
@@ -345,12 +383,34 @@ class ImageStore:
                 fresh.write(str(root))
                 facts = {"config": asdict(config), "size": fresh.size, "created": time.time()}
                 (temporary / "image.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-                with contextlib.suppress(OSError):  # somebody else was faster: the content is the same
-                    os.rename(temporary, directory)
+                with self._guard():
+                    self._place(temporary, digits)
         made = self._read(host.NAME, digits)
         image = Image(host.NAME, made.id, fresh.rootfs(made.rootfs.lowers[0]), config, made.size, made.created)
         self._host = (now, image)
         return image
+
+
+def _lock_if_free(path: Path) -> int | None:
+    """The descriptor of a directory that nobody else holds, locked; None where somebody does or it is gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _discard(doomed: tuple[Path, int]) -> None:
+    path, lock = doomed
+    try:
+        remove_tree(path)
+    finally:
+        os.close(lock)
 
 
 def _config(data: Mapping[str, Any]) -> ImageConfig:

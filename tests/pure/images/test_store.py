@@ -262,11 +262,18 @@ def test_many_at_once(store: ImageStore, tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-def test_a_name_without_its_image_is_no_image(store: ImageStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["missing", "empty", "other"])
+def test_a_damaged_image_is_no_image(store: ImageStore, tmp_path: Path, damage: str) -> None:
     image = store.import_("box", root(tmp_path / "root"))
     facts = Path(image.rootfs.lowers[0]).parent / "image.json"
     assert json.loads(facts.read_text())["size"] == 1
-    facts.unlink()
+    if damage == "missing":
+        facts.unlink()
+    else:
+        facts.write_text("" if damage == "empty" else "{}")
     assert names(store) == [HOST]
     with pytest.raises(ImageError):
         store.resolve("box")
+    assert store.import_("box", tmp_path / "root").id == image.id
+    assert store.resolve("box") is not None
+    assert left(tmp_path) == []
