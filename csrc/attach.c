@@ -30,7 +30,7 @@ struct attach {
 static struct attach attaches[MAX_ATTACHES];
 static int n_attaches;
 
-static void detach(int index)
+void attach_remove(int index)
 {
 	struct attach *attach = &attaches[index];
 
@@ -94,7 +94,7 @@ int attach_add(int instance, int fd, unsigned int streams)
 	attaches[index] = (struct attach){.used = 1, .fd = own, .is_socket = S_ISSOCK(stat.st_mode), .instance = instance, .streams = streams};
 	if (index >= n_attaches)
 		n_attaches = index + 1;
-	return 0;
+	return index;
 }
 
 /* Bytes written, 0 when it is full, or -errno. */
@@ -143,7 +143,7 @@ void attach_copy(int instance, int stream, const char *data, size_t n)
 		if (attaches[i].backlog == NULL)
 			written = put(&attaches[i], data, n);
 		if (written < 0 || ((size_t)written < n && keep(i, data + written, n - (size_t)written) < 0))
-			detach(i);
+			attach_remove(i);
 	}
 }
 
@@ -155,7 +155,7 @@ void attach_end(int instance)
 		attaches[i].instance = -1;
 		attaches[i].until = shim_now() + LINGER_NS;
 		if (attaches[i].backlog == NULL)
-			detach(i);
+			attach_remove(i);
 	}
 }
 
@@ -167,14 +167,14 @@ void attach_event(int index, uint32_t events)
 	if (!attach->used)
 		return;
 	if (events & (EPOLLHUP | EPOLLERR)) {
-		detach(index);
+		attach_remove(index);
 		return;
 	}
 	if (attach->backlog == NULL)
 		return;
 	written = put(attach, attach->backlog + attach->from, attach->to - attach->from);
 	if (written < 0) {
-		detach(index);
+		attach_remove(index);
 		return;
 	}
 	attach->from += (size_t)written;
@@ -184,7 +184,7 @@ void attach_event(int index, uint32_t events)
 	attach->backlog = NULL;
 	shim_rewatch(attach->fd, 0, SOURCE_ATTACH, index);
 	if (attach->instance < 0)
-		detach(index);
+		attach_remove(index);
 }
 
 int64_t attach_timers(int64_t now)
@@ -195,7 +195,7 @@ int64_t attach_timers(int64_t now)
 		if (!attaches[i].used || attaches[i].instance >= 0)
 			continue;
 		if (attaches[i].until <= now)
-			detach(i);
+			attach_remove(i);
 		else if (attaches[i].until < next)
 			next = attaches[i].until;
 	}

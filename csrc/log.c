@@ -170,6 +170,8 @@ static void blocked(int index, int error)
 	for (int s = 0; s < 2; s++)
 		if (log->streams[s].state != STREAM_CLOSED)
 			log->streams[s].state = STREAM_BLOCKED;
+	if (instance->phase == PHASE_FORGOTTEN)
+		return;			/* its id may be another's by now */
 	instance->record.log_error = error;
 	instance->record.log_bytes = log->bytes;
 	record_write(instance, 0);

@@ -146,7 +146,8 @@ void exec_reaped(int index, int status);
 void exec_kill_of(int target);
 
 /* attach.c: copies of the output */
-int attach_add(int instance, int fd, unsigned int streams);
+int attach_add(int instance, int fd, unsigned int streams);	/* its number, or -errno; takes fd over when it succeeds */
+void attach_remove(int index);
 void attach_copy(int instance, int stream, const char *data, size_t n);
 void attach_end(int instance);
 void attach_event(int index, uint32_t events);

@@ -180,6 +180,7 @@ static void attach(struct asker from, const struct nsr_attach *attach, int *fds,
 	struct nsr_message message = {.type = NSR_MSG_OK};
 	int index = table_find(attach->id);
 	struct instance *instance = &shim.instances[index < 0 ? 0 : index];
+	int added[2];
 	int in = -1;
 	int error = index < 0 ? index : 0;
 
@@ -190,11 +191,13 @@ static void attach(struct asker from, const struct nsr_attach *attach, int *fds,
 		if (in < 0)
 			error = -EPIPE;
 	}
-	for (int i = 0; i < n_fds && error == 0; i++) {
+	for (int i = 0; i < n_fds && error >= 0; i++) {
 		/* One output gets both streams, the first of two stdout, the second stderr. */
-		error = attach_add(index, fds[i], n_fds == 1 ? 3 : 1U << i);
-		if (error == 0)
+		error = added[i] = attach_add(index, fds[i], n_fds == 1 ? 3 : 1U << i);
+		if (error >= 0)
 			take(&fds[i]);
+		else if (i > 0)
+			attach_remove(added[0]);
 	}
 	if (error < 0) {
 		client_fail(from, error);

@@ -138,6 +138,7 @@ enum nsr_message_type {
 	NSR_MSG_SUBSCRIBE = 2,		/* -> OK; from then on events come on this connection */
 	NSR_MSG_SANDBOX = 3,		/* fd0 program, then its slots; run by the shim in itself, once -> OK or FAILED */
 	NSR_MSG_NETWORK = 4,		/* -> OK with fd0 the network namespace, fd1 a NETLINK_ROUTE SOCK_DGRAM socket opened in it */
+	/* A cgroup that cgroup.kill was ever written to is used up: Linux 6.18 kills who is born into it (CLONE_INTO_CGROUP) at once. */
 	NSR_MSG_START = 5,		/* u.start; fd0 program, fd1 log file, fd2 cgroup directory or absent (flag), then the program's slots -> STARTED or FAILED */
 	NSR_MSG_EXEC = 6,		/* u.start with target; fd0 program, fd1 status socket, fd2 cgroup directory or absent (flag: the target's own is taken), then stdin, stdout, stderr (absent with TERMINAL), then slots -> OK (accepted) or FAILED; everything else goes to the status socket */
 	NSR_MSG_SIGNAL = 7,		/* u.signal: to the root process; ESRCH when it is gone -> OK or FAILED */
@@ -148,7 +149,7 @@ enum nsr_message_type {
 	NSR_MSG_RESIZE = 12,		/* u.signal.id, signal = rows << 16 | columns -> OK */
 	NSR_MSG_LIST = 13,		/* -> one RECORD for each instance known, then OK */
 	NSR_MSG_FORGET = 14,		/* u.signal.id: an exited instance's record goes -> OK; EBUSY while it runs */
-	NSR_MSG_QUIT = 15,		/* -> OK and the shim ends; EBUSY while anything runs */
+	NSR_MSG_QUIT = 15,		/* -> OK and the shim ends; EBUSY while anything runs. What a blocked log still waits to write is lost then */
 	/* answers */
 	NSR_MSG_OK = 32,
 	NSR_MSG_FAILED = 33,		/* u.report */

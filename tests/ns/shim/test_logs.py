@@ -490,6 +490,14 @@ def test_output_goes_to_sockets_and_pipes_only(pod_dir: Path) -> None:
                 with pytest.raises(shim.ShimError) as caught:
                     await pod.client.attach(new_id(1), output_fd=fd)
                 assert caught.value.number == errno.EINVAL
+            # Of two outputs both are taken or none.
+            reader, writer = os.pipe()
+            with pytest.raises(shim.ShimError) as caught:
+                await pod.client.attach(new_id(1), output_fd=writer, error_fd=file)
+            assert caught.value.number == errno.EINVAL
+            os.close(writer)
+            assert await asyncio.to_thread(os.read, reader, 1) == b""
+            os.close(reader)
         finally:
             os.close(file)
             packets.close()
