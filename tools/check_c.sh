@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 warnings=(-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wmissing-declarations -Wpointer-arith
-	-Wcast-align -Wwrite-strings -Wundef -Wformat=2 -Wvla -Wimplicit-fallthrough)
+	-Wcast-align -Wundef -Wformat=2 -Wvla -Wimplicit-fallthrough)
 for cc in gcc clang; do
 	for file in csrc/*.c tests/rootfs/*.c tests/bench/bare/*.c; do
 		[ -e "$file" ] || continue

@@ -35,6 +35,7 @@ for group in "$@"; do
 		need iproute2 command -v ip
 		need util-linux command -v unshare
 		need procps command -v ps
+		need iptables command -v iptables
 		;;
 	check)
 		need gcc command -v gcc

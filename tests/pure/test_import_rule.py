@@ -24,7 +24,7 @@ OFFLINE = "client/offline.py"
 DECIDE_MAY_IMPORT = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions",
     "functools", "hashlib", "ipaddress", "itertools", "json", "math", "msgspec", "operator", "posixpath", "re", "signal", "string",
-    "struct", "textwrap", "types", "typing", "urllib", "yaml", "zoneinfo", "errno", "unicodedata", "stat", "binascii", "shlex",
+    "struct", "textwrap", "types", "typing", "urllib", "yaml", "zoneinfo", "errno", "difflib", "unicodedata", "stat", "binascii", "shlex",
 }  # fmt: skip
 """What a pure layer needs of the standard library: nothing in here reads a clock or the world."""
 

@@ -6,7 +6,9 @@
  * one fact a line, no addresses, no times. Unless said otherwise a sub-command exits with 0, with 1 when a system call failed
  * (`NAME: SUBJECT: ERRNO` on stderr) and with 2 for wrong words.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -494,7 +496,8 @@ static int cmd_mounts(int argc, char **argv)
 	if (!file)
 		return failed("/proc/self/mountinfo");
 	while (fgets(line, sizeof(line), file)) {
-		char *save, *field[64], *type = "?", *super = "?", *shared = "private";
+		const char *type = "?", *super = "?", *shared = "private";
+		char *save, *field[64];
 		int n = 0;
 
 		for (char *word = strtok_r(line, " \n", &save); word && n < 64; word = strtok_r(NULL, " \n", &save))
@@ -506,8 +509,8 @@ static int cmd_mounts(int argc, char **argv)
 				shared = "slave";
 			if (!strcmp(field[i], "-") && i + 3 < n) {
 				type = field[i + 1];
+				field[i + 3][strcspn(field[i + 3], ",")] = 0;
 				super = field[i + 3];
-				super[strcspn(super, ",")] = 0;
 			}
 		}
 		if (n > 6)
@@ -531,7 +534,7 @@ static int cmd_ids(int argc, char **argv)
 }
 
 /* Lines of /proc/self/status whose names are given (all without): "NAME VALUE". */
-static int cmd_status(int argc, char **argv)
+static int print_status(int argc, const char *const *argv)
 {
 	FILE *file = fopen("/proc/self/status", "re");
 	char line[4096];
@@ -556,12 +559,17 @@ static int cmd_status(int argc, char **argv)
 	return flushed();
 }
 
+static int cmd_status(int argc, char **argv)
+{
+	return print_status(argc, (const char *const *)argv);
+}
+
 static int cmd_caps(int argc, char **argv)
 {
-	char *fields[] = {"status", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"};
+	static const char *const fields[] = {"status", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"};
 
 	(void)argc, (void)argv;
-	return cmd_status(8, fields);
+	return print_status(8, fields);
 }
 
 static int cmd_ns(int argc, char **argv)
@@ -1130,11 +1138,8 @@ static int cmd_seq(int argc, char **argv)
 			if (child < 0)
 				return failed("fork");
 			if (child == 0) {
-				char *own[count + 1];
-
-				memcpy(own, argv + first, (size_t)count * sizeof(char *));
-				own[count] = NULL;
-				exit(run(count, own));
+				argv[first + count] = NULL;
+				exit(run(count, argv + first));
 			}
 			while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 				;
