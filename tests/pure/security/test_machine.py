@@ -1,0 +1,36 @@
+"""The facts of this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+
+from nsrun.plan.capabilities import ALL_CAPABILITIES
+from nsrun.security import default_capabilities, host_devices, machine
+
+
+def test_machine() -> None:
+    facts = machine(name="node-1", cgroup2=True, storage="/tmp")
+    assert (facts.name, facts.cgroup2, facts.cpus) == ("node-1", True, os.cpu_count())
+    assert 64 << 20 < facts.memory < 1 << 50
+    assert facts.ephemeral_storage > 1 << 20
+    assert facts.nofile == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert machine().name == platform.node()
+
+
+def test_capabilities_are_those_of_this_process() -> None:
+    with open("/proc/self/status", encoding="utf-8") as status:
+        masks = {line.partition(":")[0]: int(line.split()[1], 16) for line in status if line.startswith("Cap")}
+    have = machine().capabilities
+    assert have == {
+        name for number, name in enumerate(ALL_CAPABILITIES) if masks["CapPrm"] & masks["CapBnd"] & 1 << number
+    }
+    assert default_capabilities() <= set(ALL_CAPABILITIES)
+
+
+def test_host_devices() -> None:
+    found = {device.path: device for device in host_devices()}
+    null = found["/dev/null"]
+    assert (null.kind, null.major, null.minor) == ("c", 1, 3)
+    assert not [path for path in found if path.startswith(("/dev/pts/", "/dev/shm/")) or path == "/dev/ptmx"]
