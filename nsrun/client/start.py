@@ -95,12 +95,18 @@ def connect_patiently(root: Root, patience_s: float = START_TIMEOUT_S) -> Connec
 
     Only a server that lost the race for `run/lock` against one that is not listening yet makes this wait; nobody
     announces that one's readiness to us.
+
+    Raises:
+        ServerKilledError: it is gone again.
+        ServerError: it is there and does not listen.
     """
     deadline = time.monotonic() + patience_s
     while True:
         try:
             return connect(root)
         except (ServerAway, ConnectionLost) as error:
+            if not lock_is_held(root):
+                raise ServerKilledError("the server ended as soon as it listened") from error
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"a server holds {root.run}/lock but does not listen on {root.socket_path}",
@@ -201,7 +207,11 @@ def wait_ready(root: Root, ready: int, log_offset: int, timeout_s: float = START
 
 
 def lock_is_held(root: Root) -> bool:
-    """Whether a server of this root is alive: it holds a flock on `run/lock` for its life."""
+    """Whether a server of this root is alive: it holds a flock on `run/lock` for its life.
+
+    Asking takes the lock for a moment, which a server that starts then would take for another server: ask only with
+    `run/start.lock` held, under which clients start servers.
+    """
     try:
         fd = os.open(f"{root.run}/lock", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -257,10 +267,25 @@ def stop_and_wait(root: Root, connection: Connection, timeout_s: float = 10.0) -
                 raise NsrunError.from_data(answer["error"])
     except ConnectionLost:
         pass
-    while lock_is_held(root):
-        if time.monotonic() > deadline:
-            raise ServerError(
-                f"the server (pid {connection.server_pid}) still runs {timeout_s:.0f} s after it was asked to stop",
-                resolution=f"kill -KILL {connection.server_pid}; pods run on and the next command starts a new server.",
-            )
-        time.sleep(0.005)
+    lock = open_start_lock(root)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        while lock_is_held(root) and not replaced(root, connection):
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"the server (pid {connection.server_pid}) still runs {timeout_s:.0f} s after it was asked to stop",
+                    resolution=f"kill -KILL {connection.server_pid}; pods run on, the next command starts a new server.",
+                )
+            time.sleep(0.005)
+    finally:
+        os.close(lock)
+
+
+def replaced(root: Root, connection: Connection) -> bool:
+    """Whether another server than the one of `connection` is at work: somebody started it meanwhile."""
+    try:
+        other = connect(root)
+    except (ServerAway, ConnectionLost):
+        return False
+    other.close()
+    return other.server_pid != connection.server_pid
