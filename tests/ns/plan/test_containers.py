@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -492,6 +494,18 @@ def test_nodes_facts_are_not_needed_to_run(image: Image, tmp_path: Path, cache: 
 # --- exec ----------------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def born_into_pid_namespace(pidfd: int) -> Iterator[None]:
+    """Children of this process are born into that process's PID namespace."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        native.setns(pidfd, native.lib.CLONE_NEWPID)
+        yield
+    finally:
+        native.setns(own, native.lib.CLONE_NEWPID)
+        os.close(own)
+
+
 def test_an_exec_is_as_confined_as_its_container(box: Box) -> None:
     """Joined here by an operation in front, in place of the shim that does it before the program."""
     context = SecurityContext(runAsUser=1000, allowPrivilegeEscalation=False, capabilities=Capabilities(drop=["ALL"]))
@@ -504,7 +518,8 @@ def test_an_exec_is_as_confined_as_its_container(box: Box) -> None:
         command = seq("await /tmp/here", "ls /tmp", "cwd", "ids", "caps", "hostname", "env", "fds", "try mount clone3")
         program = exec_program(one, container, inputs, command, env=["MORE=1"])
         joined = ops.Setns(4, "CLONE_NEWNS|CLONE_NEWCGROUP|CLONE_NEWNET|CLONE_NEWIPC|CLONE_NEWUTS")
-        result = box.run_program(replace(program, ops=(joined, *program.ops)), running.child.pidfd)
+        with born_into_pid_namespace(running.child.pidfd):
+            result = box.run_program(replace(program, ops=(joined, *program.ops)), running.child.pidfd)
     assert result.code == 0
     assert result.section("ls") == ["here"]
     assert result.section("cwd") == ["/tmp"]
