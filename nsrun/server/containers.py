@@ -269,9 +269,8 @@ async def forget(engine: PodEngine, action: ForgetInstance) -> None:
         unlink_if_there(engine.paths.containers / action.id)
     engine.drop(action.id)
     await _release(engine, action.id)
-    last = engine.ledger.containers[action.name].last
-    if last is not None:
-        _drop_logs_before(engine, action.name, last.attempt)
+    # The newest instance's log stays, and the one before it for `pod logs --previous`.
+    _drop_logs_before(engine, action.name, engine.ledger.containers[action.name].starts - 2)
 
 
 def _drop_logs_before(engine: PodEngine, name: str, attempt: int) -> None:

@@ -431,8 +431,13 @@ class PodEngine:
             acted = True
             if isinstance(action, StartContainer):
                 starts.append(action)
-            else:
+                continue
+            try:
                 await self._do(action)
+            except (NsrunError, OSError):
+                # What was seen is told even when nothing can be done about it now.
+                self._publish(observed, now)
+                raise
         if starts:
             await containers.start_all(self, starts)
         if self.gone:

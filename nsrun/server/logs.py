@@ -46,8 +46,16 @@ def _files(engine: PodEngine, name: str, attempt: int) -> list[int]:
     return []
 
 
-def _alive(engine: PodEngine, name: str, attempt: int) -> bool:
-    return any(one.alive for one in engine.instances() if one.name == name and one.attempt == attempt)
+def _ended(engine: PodEngine, name: str, attempt: int) -> bool:
+    """Whether nothing will be written to this instance's log any more.
+
+    The file is made before the instance: while nothing is known of that, it is still to come.
+    """
+    for one in engine.instances():
+        if one.name == name and one.attempt == attempt:
+            return not one.alive
+    ledger = engine.ledger.containers.get(name)
+    return ledger is not None and ledger.last is not None and ledger.last.attempt >= attempt
 
 
 async def logs(engine: PodEngine, request: Request) -> object:
@@ -71,7 +79,7 @@ async def logs(engine: PodEngine, request: Request) -> object:
     else:
         return {"container": name, "files": []}
     fds = _files(engine, name, attempt)
-    ended = not _alive(engine, name, attempt)
+    ended = _ended(engine, name, attempt)
     return Answer({"container": name, "files": [{"attempt": attempt, "ended": ended}] * len(fds)}, fds)
 
 
@@ -84,7 +92,7 @@ async def _follow(engine: PodEngine, name: str, request: Request) -> object:
     known = attempts(engine, name)
     sent = known[-1] if known else -1
     fds = _files(engine, name, sent) if known else []
-    ended = known != [] and not _alive(engine, name, sent)
+    ended = known != [] and _ended(engine, name, sent)
     request.event({"container": name, "files": [{"attempt": sent, "ended": ended}] * len(fds)}, fds)
     while True:
         # The end must be looked at before the files: what ends now has all its files already.
@@ -92,7 +100,7 @@ async def _follow(engine: PodEngine, name: str, request: Request) -> object:
         for attempt in attempts(engine, name):
             if attempt > sent:
                 for fd in _files(engine, name, attempt):
-                    request.event({"file": {"attempt": attempt, "ended": not _alive(engine, name, attempt)}}, [fd])
+                    request.event({"file": {"attempt": attempt, "ended": _ended(engine, name, attempt)}}, [fd])
                 sent = attempt
         if over:
             request.event({"ended": True})

@@ -113,15 +113,13 @@ async def _attach(engine: PodEngine, client: ShimClient) -> str:
 async def clean(engine: PodEngine, reason: str) -> None:
     """Remove what a dead shim, or a server killed while making a sandbox, left."""
     _LOG.info("pod %s: cleaning up the sandbox: %s", engine.label, reason)
-    engine.save()
+    _keep_exits(engine)
     await _take_away(engine)
-    engine.touch()
-    engine.save()
 
 
 async def stop(engine: PodEngine) -> None:
     """End an empty sandbox."""
-    engine.save()
+    _keep_exits(engine)
     patience_s = 0.0
     if engine.shim is not None:
         # EBUSY: a command that was executed in a container outlived it (hostPID). It goes with the shim.
@@ -129,8 +127,16 @@ async def stop(engine: PodEngine) -> None:
             await asyncio.wait_for(engine.shim.quit(), QUIT_S)
             patience_s = QUIT_S
     await _take_away(engine, patience_s)
-    engine.touch()
-    engine.save()
+
+
+def _keep_exits(engine: PodEngine) -> None:
+    """Store how the instances ended before their records go; of a pod that is deleted nobody will ask any more.
+
+    Raises:
+        StepError: the disk is full; the records stay until there is room.
+    """
+    if not engine.deleting:
+        engine.save()
 
 
 async def release(engine: PodEngine) -> None:
@@ -158,6 +164,7 @@ async def _take_away(engine: PodEngine, patience_s: float = 0.0) -> None:
     engine.drop_all()
     engine.ledger.sandbox_ready = False
     engine.ledger.ips = ()
+    engine.touch()
     unlink_if_there(paths.shim_lock)
 
 

@@ -25,7 +25,7 @@ from nsrun.state.layout import Layout, PodPaths
 
 PATIENCE_S = 10.0
 """How long killed processes have to go before a cgroup that they keep busy is an error."""
-COLLECT_AFTER_S = 0.5
+COLLECT_AFTER_S = 2.0
 """After the last pod that went, leftovers are looked for once."""
 
 _LOG = logging.getLogger("nsrun.world")

@@ -115,6 +115,7 @@ class Server:
         self.root = host.root
         self.socket = host.root / "run" / "nsrun.sock"
         self.process: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
         self.environment = dict(host.environment)
         self._output = host.scratch / "server.out"
 
@@ -137,6 +138,7 @@ class Server:
                 start_new_session=True,
             )
         self.process = process
+        self._started = [one for one in self._started if one.poll() is None] + [process]
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError, LostError):
@@ -189,6 +191,9 @@ class Server:
     def wipe(self) -> None:
         """Everything away, by a server whose owner is gone already."""
         self.kill()
+        for process in self._started:
+            process.kill()
+            process.wait()
         if not self.root.exists():
             return
         read, write = os.pipe()
