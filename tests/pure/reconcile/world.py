@@ -424,8 +424,11 @@ class World:
     # what others do
 
     def exit(self, id_: str, code: int) -> None:
-        """A container's root process ends."""
-        self._ended(replace(self.records[id_], state=InstanceState.EXITED, finished_at=self.now, exit_code=code))
+        """A container's root process ends, maybe before anybody saw it run."""
+        record = self.records[id_]
+        if self.roles[record.name] is Role.INIT:
+            self.ran.add(record.name)
+        self._ended(replace(record, state=InstanceState.EXITED, finished_at=self.now, exit_code=code))
 
     def started_up(self, id_: str) -> None:
         """The process of a container that was slow to start is there."""
