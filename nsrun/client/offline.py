@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from nsrun.plan import ContainerInputs, ImageConfig, Program
     from nsrun.spec import Pod
 
-HOST_IMAGE = "nsrun.local/host"
-
 
 class DocumentVerdict(NamedTuple):
     """What Kubernetes would say of one object of a manifest.
@@ -129,9 +127,12 @@ def programs(pod: Pod, root: Root, images: Mapping[str, Mapping[str, Any]]) -> I
     yield described(name, "", lambda: plan.sandbox_program(pod, sandbox))
     for container in [*pod.spec.initContainers, *pod.spec.containers]:
         config = image_config(str(container.image), images)
-        inputs = container_inputs(pod, container, root, config)
         yield described(
-            name, container.name, lambda one=container, given=inputs: plan.container_program(pod, one, given)
+            name,
+            container.name,
+            lambda one=container, known=config: plan.container_program(
+                pod, one, container_inputs(pod, one, root, known)
+            ),
         )
 
 
@@ -152,15 +153,15 @@ def container_inputs(pod: Pod, container: Any, root: Root, config: ImageConfig) 
 
     directory = f"{root.run}/pods/<uid>"
     image = str(container.image)
-    if image.split(":", maxsplit=1)[0] == HOST_IMAGE:
+    if image.split(":", maxsplit=1)[0] == plan.HOST_IMAGE:
         rootfs = plan.RootFs(lowers=("<skeleton of nsrun.local/host>",), binds=(plan.RootBind("/usr", "/usr"),))
     else:
         rootfs = plan.RootFs(lowers=(f"<root file system of {image}>",))
     return plan.ContainerInputs(
         rootfs=rootfs,
         image_config=config,
-        user=plan.ImageUser(),
-        hostname=plan.pod_hostname(pod),
+        user=plan.assumed_user(plan.user_spec(pod, container, config)),
+        hostname=plan.pod_hostname(pod, os.uname().nodename),
         files_dir=f"{directory}/files",
         shm_dir=f"{directory}/shm",
         instance_dir=f"{directory}/root/<{container.name}>",
@@ -174,6 +175,8 @@ def image_config(image: str, images: Mapping[str, Mapping[str, Any]]) -> ImageCo
     """The configuration of an image that is known, else an empty one."""
     from nsrun import plan
 
+    if image.split(":", maxsplit=1)[0] == plan.HOST_IMAGE:
+        return plan.HOST_IMAGE_CONFIG
     known = images.get(image) or images.get(f"{image}:latest") or {}
     return plan.ImageConfig(
         entrypoint=tuple(known.get("entrypoint") or ()),

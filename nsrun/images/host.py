@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsrun.plan.inputs import RootBind, RootFs
+from nsrun.plan.inputs import HOST_IMAGE, RootBind, RootFs
 
-NAME = "nsrun.local/host:latest"
+NAME = f"{HOST_IMAGE}:latest"
 
 DIRECTORIES: tuple[tuple[str, int], ...] = (
     ("dev", 0o755),

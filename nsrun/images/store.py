@@ -29,7 +29,7 @@ from nsrun.images.archives import Unpack
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
 from nsrun.images.trees import TreeCopy, remove_tree
-from nsrun.plan.inputs import ImageConfig, RootFs
+from nsrun.plan.inputs import HOST_IMAGE, HOST_IMAGE_CONFIG, ImageConfig, RootFs
 
 _NEW = ".new-"
 _NAMES = "names"
@@ -90,7 +90,7 @@ class ImageStore:
                 "ErrImagePull",
                 f'image "{name}" is not here, and nsrun cannot pull from registries yet',
                 resolution=f"Import it: nsrun image import {name} PATH (a root directory or a tar archive of one), "
-                f"or use the built-in image {host.NAME.removesuffix(':latest')}.",
+                f"or use the built-in image {HOST_IMAGE}.",
             )
         return self._puller.pull(wanted, self)
 
@@ -373,7 +373,7 @@ class ImageStore:
         if self._host is not None and self._host[0] == now and os.path.isdir(self._host[1].rootfs.lowers[0]):
             return self._host[1]
         fresh = host.skeleton()
-        config = ImageConfig(cmd=("/bin/sh",), env=("LANG=C.UTF-8",))
+        config = HOST_IMAGE_CONFIG
         digits = hashlib.sha256(json.dumps([fresh.digest, asdict(config)], sort_keys=True).encode()).hexdigest()
         directory = self._directory / digits
         if not (directory / "image.json").exists():

@@ -8,8 +8,10 @@ from __future__ import annotations
 from nsrun.plan.container import container_program, exec_program
 from nsrun.plan.describe import describe
 from nsrun.plan.files import pod_files, pod_hostname
-from nsrun.plan.identity import oom_score_adj, user_spec
+from nsrun.plan.identity import assumed_user, oom_score_adj, user_spec
 from nsrun.plan.inputs import (
+    HOST_IMAGE,
+    HOST_IMAGE_CONFIG,
     ContainerInputs,
     Device,
     ImageConfig,
@@ -25,6 +27,8 @@ from nsrun.plan.inputs import (
 from nsrun.plan.sandbox import sandbox_program
 
 __all__ = [
+    "HOST_IMAGE",
+    "HOST_IMAGE_CONFIG",
     "ContainerInputs",
     "Device",
     "ImageConfig",
@@ -36,6 +40,7 @@ __all__ = [
     "RootFs",
     "SandboxInputs",
     "Slot",
+    "assumed_user",
     "container_program",
     "describe",
     "exec_program",

@@ -55,7 +55,7 @@ def user_spec(pod: Pod, container: Container, image: ImageConfig) -> str:
     from_image = image.user.partition(":")[0]
     if _first(own.runAsNonRoot, of_pod.runAsNonRoot):
         meta = pod.metadata
-        who = f'(pod: "{meta.name}_{meta.namespace}({meta.uid})", container: {container.name})'
+        who = f'(pod: "{meta.name}_{meta.namespace}({meta.uid or ""})", container: {container.name})'
         if uid == 0:
             raise PlanError("CreateContainerConfigError", f"container's runAsUser breaks non-root policy {who}")
         if uid is None and from_image in ("", "0"):
@@ -73,6 +73,17 @@ def user_spec(pod: Pod, container: Container, image: ImageConfig) -> str:
             )
     user = str(uid) if uid is not None else from_image or "0"
     return user if gid is None else f"{user}:{gid}"
+
+
+def assumed_user(spec: str) -> ImageUser:
+    """What can be said of a user (see `user_spec`) without the image: numbers are taken as they are, a name is the uid -1.
+
+    For printing a plan only.
+    """
+    user, _, group = spec.partition(":")
+    uid = int(user) if user.isdigit() else -1
+    gid = int(group) if group.isdigit() else min(0, uid)
+    return ImageUser(uid, gid, (), "/root" if uid == 0 else "/")
 
 
 def _seccomp(profile: SeccompProfile | None) -> str | None:

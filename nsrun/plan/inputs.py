@@ -57,9 +57,17 @@ class ImageUser:
     """A user as the image's /etc/passwd and /etc/group know it; `groups` are the groups that list it as a member."""
 
     uid: int = 0
+    """-1: a name that only the image knows (see `assumed_user`)."""
     gid: int = 0
     groups: tuple[int, ...] = ()
     home: str = "/"
+
+
+HOST_IMAGE = "nsrun.local/host"
+"""The built-in image: this machine's /usr and a fresh small root."""
+
+HOST_IMAGE_CONFIG = ImageConfig(cmd=("/bin/sh",), env=("LANG=C.UTF-8",))
+"""What the built-in image says about its processes."""
 
 
 @dataclass(frozen=True, slots=True)

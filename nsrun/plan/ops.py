@@ -571,8 +571,13 @@ class User(Op, frozen=True):
         return (struct.pack(f"={len(self.groups)}I", *self.groups),)
 
     def describe(self) -> str:
-        groups = f"--groups {','.join(map(str, self.groups))}" if self.groups else "--clear-groups"
-        return f"setpriv --reuid {self.uid} --regid {self.gid} {groups}"
+        groups = f"--groups {','.join(map(_id, self.groups))}" if self.groups else "--clear-groups"
+        return f"setpriv --reuid {_id(self.uid)} --regid {_id(self.gid)} {groups}"
+
+
+def _id(number: int) -> str:
+    """A uid or gid; of a plan that was made without the image it may not be known."""
+    return str(number) if number >= 0 else "<as in the image>"
 
 
 class Keepcaps(Op, frozen=True):

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from nsrun.plan import ImageConfig, ImageUser, PlanError, oom_score_adj, user_spec
+from nsrun.plan import ImageConfig, ImageUser, PlanError, assumed_user, oom_score_adj, user_spec
 from nsrun.plan.capabilities import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, flags, resolve
 from nsrun.plan.identity import identity
 from nsrun.spec.model import (
@@ -181,3 +181,17 @@ def test_a_sidecar_is_no_more_killable_than_what_it_serves() -> None:
 def test_a_critical_pod_is_the_last_to_go() -> None:
     one = pod(priorityClassName="system-node-critical")
     assert oom_score_adj(one, one.spec.containers[0], 8 << 30) == -997
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("0", ImageUser(0, 0, (), "/root")),
+        ("1000", ImageUser(1000, 0, (), "/")),
+        ("1000:5", ImageUser(1000, 5, (), "/")),
+        ("app", ImageUser(-1, -1, (), "/")),
+        ("app:5", ImageUser(-1, 5, (), "/")),
+    ],
+)
+def test_what_can_be_said_without_the_image(spec: str, expected: ImageUser) -> None:
+    assert assumed_user(spec) == expected

@@ -71,6 +71,10 @@ EXAMPLES: list[tuple[ops.Op, str]] = [
     (ops.CloseRest(), "close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)"),
     (ops.User(1, 2), "setpriv --reuid 1 --regid 2 --clear-groups"),
     (ops.User(1, 2, (2, 3)), "setpriv --reuid 1 --regid 2 --groups 2,3"),
+    (
+        ops.User(-1, -1, (-1, 5)),
+        "setpriv --reuid <as in the image> --regid <as in the image> --groups <as in the image>,5",
+    ),
     (ops.Keepcaps(on=True), "prctl(PR_SET_KEEPCAPS, 1)"),
     (ops.Bounding("CAP_CHOWN|CAP_KILL"), "setpriv --bounding-set -all,+chown,+kill"),
     (
@@ -100,6 +104,8 @@ def test_every_class_has_an_example() -> None:
 @pytest.mark.parametrize(("op", "words"), EXAMPLES, ids=[words for _, words in EXAMPLES])
 def test_an_op_in_words_and_on_the_wire(op: ops.Op, words: str) -> None:
     assert op.describe() == words
+    if isinstance(op, ops.User) and op.uid < 0:
+        return  # only ever printed
     (raw,) = native.decode(native.encode([op]))
     assert raw.code == op.code
     assert raw.strings() == op.strings()
