@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,7 +125,6 @@ def _namespaces(_lib: Path) -> Check:
 
 
 def _overlay(lib: Path) -> Check:
-    directory = next((one for one in (lib, *lib.parents) if one.is_dir()), Path("/"))
     if not _filesystem("overlay"):
         return Check(
             "overlay",
@@ -132,15 +132,23 @@ def _overlay(lib: Path) -> Check:
             "the kernel does not know overlay",
             "Load the module: modprobe overlay (CONFIG_OVERLAY_FS).",
         )
-    with contextlib.suppress(OSError):
-        kind = _type_of(directory)
-        if kind == "overlay":
-            return Check(
-                "overlay",
-                True,
-                f"known to the kernel; {directory} is itself on an overlay, so upper layers lie in the run directory",
-            )
-    return Check("overlay", True, f"known to the kernel; images lie below {directory}")
+    directory = next((one for one in (lib, *lib.parents) if one.is_dir()), Path("/"))
+    if os.geteuid() != 0 or not os.access(directory, os.W_OK):
+        return Check("overlay", True, f"known to the kernel; images lie below {directory}")
+    with tempfile.TemporaryDirectory(prefix=".nsrun-doctor-", dir=directory) as scratch:
+        merged, lower, upper, work = (os.path.join(scratch, name) for name in ("merged", "lower", "upper", "work"))
+        for path in (merged, lower, upper, work):
+            os.mkdir(path)
+        number = _in_child("CLONE_NEWNS", ops.Private(), ops.Overlay(merged, (lower,), upper, work))
+    if number:
+        kind = _type_of(directory) or "unknown"
+        return Check(
+            "overlay",
+            False,
+            f"cannot be mounted with its layers on {directory} (file system {kind}): {errno_text(number)}",
+            "Containers' layers need a file system like ext4, xfs, btrfs or tmpfs: choose another place with --root DIR.",
+        )
+    return Check("overlay", True, f"works with its layers on {directory}")
 
 
 def _filesystem(name: str) -> bool:
@@ -274,8 +282,14 @@ def _nftables(_lib: Path) -> Check:
             "Pods reach one another and the host, but not the world; hostNetwork: true works (CONFIG_NF_TABLES).",
         )
     tool = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    text = f"netfilter netlink is there; nft is {tool or 'not installed (only needed to look at the rules)'}"
-    return Check("nftables", True, text)
+    if tool is None:
+        return Check(
+            "nftables",
+            False,
+            "netfilter netlink is there, but the command nft is not",
+            "Rules are put in place with it: apt-get install nftables. Without: hostNetwork: true works.",
+        )
+    return Check("nftables", True, f"netfilter netlink is there, and {tool}")
 
 
 def _forwarding(_lib: Path) -> Check:
@@ -327,14 +341,14 @@ def _systemd(_lib: Path) -> Check:
     return Check("systemd", True, "does not run here; servers and shims are left to init by themselves")
 
 
-def _in_child(clone_flags: str) -> int:
-    """errno of making a child in new namespaces that ends at once; 0 when all went well."""
+def _in_child(clone_flags: str, *program: ops.Op) -> int:
+    """errno of making a child in new namespaces that runs the program and ends; 0 when all went well."""
     true = next((path for path in ("/bin/true", "/usr/bin/true") if os.access(path, os.X_OK)), None)
     if true is None:
         return errno.ENOENT
-    program = native.encode([ops.Exec((true,))])
+    encoded = native.encode([*program, ops.Exec((true,))])
     try:
-        with native.run(program, clone_flags=native.flags(clone_flags)) as child:
+        with native.run(encoded, clone_flags=native.flags(clone_flags)) as child:
             child.wait()
     except native.ProgramError as error:
         return error.errno or errno.EIO
