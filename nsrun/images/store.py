@@ -25,7 +25,6 @@ from typing import Any, Protocol
 
 from nsrun.errors import ConflictError, NotFoundError, SpecError, StepError
 from nsrun.images import host, reference
-from nsrun.images.archives import Unpack
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
 from nsrun.images.trees import TreeCopy, remove_tree
@@ -186,6 +185,9 @@ class ImageStore:
         if wanted.digest:
             raise SpecError(f"cannot import {name}: a digest cannot be chosen", resolution="Give a name and a tag.")
         _check(config)
+        # Here and not above: tarfile brings every decompressor along, and a server that imports nothing starts without them.
+        from nsrun.images.archives import Unpack
+
         source = os.fspath(path)
         with self._fresh() as temporary:
             root = temporary / "rootfs"
