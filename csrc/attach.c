@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -159,6 +160,13 @@ void attach_end(int instance)
 	}
 }
 
+static int is_gone(int fd)
+{
+	struct pollfd ask = {.fd = fd};
+
+	return poll(&ask, 1, 0) == 1 && ask.revents & (POLLHUP | POLLERR);
+}
+
 void attach_event(int index, uint32_t events)
 {
 	struct attach *attach = &attaches[index];
@@ -166,7 +174,8 @@ void attach_event(int index, uint32_t events)
 
 	if (!attach->used)
 		return;
-	if (events & (EPOLLHUP | EPOLLERR)) {
+	/* Asked again: the event may be from before somebody else got this place. */
+	if (events & (EPOLLHUP | EPOLLERR) && is_gone(attach->fd)) {
 		attach_remove(index);
 		return;
 	}

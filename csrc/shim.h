@@ -70,7 +70,8 @@ struct client {
 	uint32_t generation;
 };
 
-/* What an epoll event is about: kind << 32 | index. A stale one is harmless, since nothing here reads or writes in blocking mode. */
+/* What an epoll event is about: kind << 32 | index. An event may be stale, its place taken by another: nothing is concluded from it but that
+ * it is worth trying, and nothing here reads or writes in blocking mode. */
 enum source { SOURCE_SIGNAL, SOURCE_LISTENER, SOURCE_CLIENT, SOURCE_REPORT, SOURCE_EXEC_REPORT, SOURCE_STREAM, SOURCE_ATTACH };
 
 struct shim {

@@ -151,6 +151,15 @@ static int forget(int index)
 	return 0;
 }
 
+static int reopen(int index, int *fd)
+{
+	/* Nothing will be written any more. */
+	if (shim.instances[index].phase == PHASE_ENDED && log_done(&shim.instances[index].log))
+		return -ESRCH;
+	log_reopen(index, take(fd));
+	return 0;
+}
+
 static int close_stdin(int index)
 {
 	struct instance *instance = &shim.instances[index];
@@ -263,8 +272,7 @@ void request(struct asker from, const struct nsr_message *message, int *fds, int
 		answer(from, kill_all(index));
 		break;
 	case NSR_MSG_REOPEN:
-		log_reopen(index, take(&fds[0]));
-		ok(from);
+		answer(from, reopen(index, fds));
 		break;
 	case NSR_MSG_CLOSE_STDIN:
 		answer(from, close_stdin(index));

@@ -199,22 +199,22 @@ static int receive(int index)
 	int error;
 	ssize_t n = recvmsg(client->fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 
-	if (n < 0 && errno == EAGAIN)
-		return 0;
-	if (n > 0) {
-		for (struct cmsghdr *part_of = CMSG_FIRSTHDR(&header); part_of != NULL; part_of = CMSG_NXTHDR(&header, part_of)) {
-			if (part_of->cmsg_level != SOL_SOCKET || part_of->cmsg_type != SCM_RIGHTS)
-				continue;
-			n_fds = (int)((part_of->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-			memcpy(fds, CMSG_DATA(part_of), sizeof(int) * (size_t)n_fds);
-		}
-		error = header.msg_flags & MSG_CTRUNC ? -EMFILE : message_check(&packet, (size_t)n, n_fds);
-		if (n != sizeof(packet.message))
-			error = -EPROTO;
-		from.seq = packet.message.seq;
-	} else {
-		error = -EPROTO;
+	/* ECONNRESET: it hung up with an answer unread. That is said once, and what it sent before is still there. */
+	if (n < 0 && (errno == EAGAIN || errno == ECONNRESET))
+		return errno == ECONNRESET;
+	if (n < 0)
+		header.msg_controllen = 0;
+	for (struct cmsghdr *part_of = CMSG_FIRSTHDR(&header); part_of != NULL; part_of = CMSG_NXTHDR(&header, part_of)) {
+		if (part_of->cmsg_level != SOL_SOCKET || part_of->cmsg_type != SCM_RIGHTS)
+			continue;
+		n_fds = (int)((part_of->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds, CMSG_DATA(part_of), sizeof(int) * (size_t)n_fds);
 	}
+	error = n < 0 ? -EPROTO : message_check(&packet, (size_t)n, n_fds);
+	if (error != -EPROTO && header.msg_flags & MSG_CTRUNC)
+		error = -EMFILE;
+	from.seq = error == -EPROTO ? 0 : packet.message.seq;
+	/* The end of the connection too. */
 	if (error == -EPROTO)
 		drop(index);
 	else if (error < 0)

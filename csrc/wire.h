@@ -143,7 +143,7 @@ enum nsr_message_type {
 	NSR_MSG_EXEC = 6,		/* u.start with target; fd0 program, fd1 status socket, fd2 cgroup directory or absent (flag: the target's own is taken), then stdin, stdout, stderr (absent with TERMINAL), then slots -> OK (accepted) or FAILED; everything else goes to the status socket */
 	NSR_MSG_SIGNAL = 7,		/* u.signal: to the root process; ESRCH when it is gone -> OK or FAILED */
 	NSR_MSG_KILL = 8,		/* u.signal.id: SIGKILL to all of the container (cgroup.kill, and the root process) -> OK or FAILED */
-	NSR_MSG_REOPEN = 9,		/* u.signal.id; fd0 the new log file -> OK */
+	NSR_MSG_REOPEN = 9,		/* u.signal.id; fd0 the new log file -> OK; ESRCH when it has ended and all is written */
 	NSR_MSG_ATTACH = 10,		/* u.attach; fd0 socket or pipe that output is copied to, fd1 another for stderr alone (as many as has_output says) -> OK with fd0 = write end of stdin or the pty's master when asked for */
 	NSR_MSG_CLOSE_STDIN = 11,	/* u.signal.id -> OK */
 	NSR_MSG_RESIZE = 12,		/* u.signal.id, signal = rows << 16 | columns -> OK */
