@@ -10,6 +10,7 @@ import resource
 import signal
 from typing import TYPE_CHECKING
 
+from nsrun.server.config import read_config
 from nsrun.server.control import ControlSocket
 from nsrun.state.layout import Layout
 from nsrun.state.lock import RootLock
@@ -37,6 +38,7 @@ def run(arguments: Arguments) -> int:
     layout = Layout.at(arguments.root)
     layout.prepare()
     lock = RootLock(layout.lock)
+    read_config(layout)
     _open_log(layout, foreground=arguments.foreground)
     _name_process()
     _raise_descriptor_limit()
@@ -58,12 +60,13 @@ async def _serve(layout: Layout, arguments: Arguments) -> None:
         with contextlib.suppress(OSError):
             os.write(arguments.ready, b"1")
         os.close(arguments.ready)
-    # One turn of the loop: a client that is waiting already gets its greeting before the long imports.
-    await asyncio.sleep(0)
-    from nsrun.server.service import Service
-
-    service = Service(layout, stop, temporary=arguments.temporary)
+    service: Service | None = None
     try:
+        # One turn of the loop: a client that is waiting already gets its greeting before the long imports.
+        await asyncio.sleep(0)
+        from nsrun.server.service import Service
+
+        service = Service(layout, stop, temporary=arguments.temporary)
         await service.open()
         control.methods.update(service.methods())
         control.ready.set()
@@ -78,7 +81,8 @@ async def _serve(layout: Layout, arguments: Arguments) -> None:
         # Answers that are under way (to server.stop among them) get out before the sockets close.
         await asyncio.sleep(0)
         control.close()
-        await service.close()
+        if service is not None:
+            await service.close()
     _LOG.info("stopped; the pods run on")
 
 

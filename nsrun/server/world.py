@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 
 from nsrun import native
 from nsrun.cgroups import Cgroups, choose_base, detect
-from nsrun.errors import NsrunError, SpecError
+from nsrun.errors import NsrunError
 from nsrun.images import ImageStore
 from nsrun.network import Network, NetworkConfig
 from nsrun.plan import NodeFacts, SandboxInputs, Slot
 from nsrun.security import host_devices, machine, seccomp_filter
 from nsrun.server.clock import Clock
+from nsrun.server.config import read_config
 from nsrun.server.watch import Hub
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout, PodPaths
@@ -46,7 +46,7 @@ class World:
         self.layout = layout
         self.clock = clock
         self.hub = Hub()
-        settings = read_config(layout.config)
+        settings = read_config(layout)
         self.images = ImageStore(layout.lib)
         tree = detect()
         self.cgroups = Cgroups(choose_base(tree, layout.base, layout.run), tree)
@@ -229,20 +229,3 @@ def _text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """etc/config.toml; an empty table when there is none.
-
-    Raises:
-        SpecError: it is not TOML, or cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
-        return {}
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(
-            f"the configuration {path} cannot be read: {error}", resolution="Correct the file, or move it away."
-        ) from error
