@@ -2,6 +2,7 @@
 
     <64 digits>/image.json, rootfs/   an image: complete from the moment it has this name
     names/<quoted reference>          a file with the 64 digits of the image that has this name
+    host                              a file with the 64 digits of the built-in image's newest skeleton
     .new-…/                           being made; its maker holds a flock on it. Free = the maker is dead, and it is removed
 
 All changes are renames, so whoever is killed in the middle leaves either nothing or something that the next one clears away. A flock
@@ -31,7 +32,9 @@ from nsrun.images.trees import TreeCopy, remove_tree
 from nsrun.plan.inputs import HOST_IMAGE, HOST_IMAGE_CONFIG, ImageConfig, RootFs
 
 _NEW = ".new-"
+_NEW_FILE = ".new-name-"
 _NAMES = "names"
+_HOST = "host"
 _RESERVED = "nsrun.local"
 
 
@@ -227,12 +230,9 @@ class ImageStore:
             os.rename(temporary, self._directory / digits)
 
     def _give_name(self, name: str, digits: str) -> None:
-        names = self._directory / _NAMES
-        names.mkdir(mode=0o700, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=names, prefix=_NEW)
-        with open(fd, "w", encoding="ascii") as file:
-            file.write(f"{digits}\n")
-        os.rename(temporary, self._name_file(name))
+        file = self._name_file(name)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        _write(file, digits)
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -280,6 +280,10 @@ class ImageStore:
         doomed: list[tuple[Path, int]] = []
         try:
             with self._guard():
+                # Files are only written under the guard, so one that is there now was left behind.
+                for directory in (self._directory, self._directory / _NAMES):
+                    for path in directory.glob(f"{_NEW_FILE}*"):
+                        path.unlink(missing_ok=True)
                 doomed.extend(
                     (self._directory / entry, lock)
                     for entry in os.listdir(self._directory)
@@ -346,8 +350,8 @@ class ImageStore:
             self.sweep()
             with self._guard():
                 named = {digits for _, digits in self._names()}
-                if self._host is not None:
-                    named.add(self._host[1].id.removeprefix("sha256:"))
+                with contextlib.suppress(FileNotFoundError):
+                    named.add((self._directory / _HOST).read_text(encoding="ascii").strip())
                 for entry in os.listdir(self._directory):
                     if len(entry) == 64 and entry not in named and f"sha256:{entry}" not in in_use:
                         doomed.append(self._set_aside(entry))
@@ -387,10 +391,30 @@ class ImageStore:
                 (temporary / "image.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
                 with self._guard():
                     self._place(temporary, digits)
+        self._mark_host(digits)
         made = self._read(host.NAME, digits)
         image = Image(host.NAME, made.id, fresh.rootfs(made.rootfs.lowers[0]), config, made.size, made.created)
         self._host = (now, image)
         return image
+
+    def _mark_host(self, digits: str) -> None:
+        """Notes which skeleton is the newest, so that the others can be collected."""
+        mark = self._directory / _HOST
+        try:
+            if mark.read_text(encoding="ascii").strip() == digits:
+                return
+        except FileNotFoundError:
+            pass
+        with self._guard():
+            _write(mark, digits)
+
+
+def _write(path: Path, digits: str) -> None:
+    """Replaces a file that holds the digits of an image; under the guard."""
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW_FILE)
+    with open(fd, "w", encoding="ascii") as file:
+        file.write(f"{digits}\n")
+    os.rename(temporary, path)
 
 
 def _lock_if_free(path: Path) -> int | None:

@@ -37,7 +37,7 @@ def names(store: ImageStore) -> list[str]:
 
 def left(tmp_path: Path) -> list[str]:
     """What is in the store besides complete images."""
-    return [name for name in os.listdir(tmp_path / "lib/images") if len(name) != 64 and name != "names"]
+    return [name for name in os.listdir(tmp_path / "lib/images") if len(name) != 64 and name not in ("names", "host")]
 
 
 def test_an_import_is_a_copy_with_a_config(store: ImageStore, tmp_path: Path) -> None:
@@ -150,6 +150,16 @@ def test_the_same_content_is_kept_once(store: ImageStore, tmp_path: Path) -> Non
     assert left(tmp_path) == []
 
 
+def test_the_built_in_image_stays_for_the_next_server(store: ImageStore, tmp_path: Path) -> None:
+    (lower,) = store.resolve(HOST).rootfs.lowers
+    assert ImageStore(tmp_path / "lib").collect({}) == ()
+    assert os.path.isdir(lower)
+    (tmp_path / "lib/images/host").write_text("the skeleton of another state of this machine")
+    assert len(ImageStore(tmp_path / "lib").collect({})) == 1
+    assert not os.path.exists(lower)
+    assert os.path.isdir(store.resolve(HOST).rootfs.lowers[0]), "made again"
+
+
 def test_what_cannot_be_removed(store: ImageStore) -> None:
     with pytest.raises(NotFoundError, match='there is no image "gone"'):
         store.remove("gone")
@@ -233,8 +243,11 @@ def test_an_import_that_is_killed_leaves_nothing_for_long(store: ImageStore, tmp
         child.kill()
     assert len(alive) == 1, "a living import is left alone"
     assert names(store) == [HOST]
+    (tmp_path / "lib/images/names").mkdir()
+    for place in ("lib/images", "lib/images/names"):
+        (tmp_path / place / ".new-name-x").write_text("cut o")
     store.sweep()
-    assert left(tmp_path) == []
+    assert left(tmp_path) == os.listdir(tmp_path / "lib/images/names") == []
     assert store.import_("box", big).size == (60 << 20) + 1
 
 
