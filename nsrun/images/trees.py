@@ -42,7 +42,7 @@ def remove_tree(path: Path) -> None:
     recursion grows with the depth that a container chose. Symbolic links are removed, never followed.
 
     Raises:
-        OSError: with the name of what cannot be removed.
+        OSError: with the name of what cannot be removed; EBUSY where something is mounted in it.
     """
     try:
         top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -57,7 +57,7 @@ def remove_tree(path: Path) -> None:
         path.unlink()
         return
     try:
-        # A mount (ours are in other namespaces) must not be emptied: a rename out of it fails with EXDEV, which is an answer.
+        # A mount (ours are in other namespaces) must not be emptied.
         fresh = (f".{number}" for number in itertools.count())
         while names := os.listdir(top):
             for name in names:
@@ -76,6 +76,8 @@ def _empty(top: int, name: str, fresh: Iterator[str]) -> None:
         pass
     inside = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
     try:
+        if os.fstat(inside).st_dev != os.fstat(top).st_dev:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
         for entry in os.listdir(inside):
             try:
                 os.unlink(entry, dir_fd=inside)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import shutil
-import stat
 from pathlib import Path
+
+from nsrun.images import remove_tree
+
+__all__ = ["TEMPORARY", "read_or_none", "remove_tree", "unlink_if_there", "write_atomic"]
 
 TEMPORARY = ".tmp"
 """Suffix of a file that is being written; one writer per directory, so the name is fixed and a leftover is overwritten."""
@@ -75,39 +76,3 @@ def unlink_if_there(path: str | os.PathLike[str]) -> None:
     """Unlink; a file that is not there is fine."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory with all that is in it, staying on its file system; not there is fine.
-
-    Raises:
-        OSError: EBUSY when something is mounted in it; what could be removed is gone.
-    """
-    try:
-        facts = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISDIR(facts.st_mode):
-        unlink_if_there(path)
-        return
-    _refuse_foreign(path, facts.st_dev)
-    failures: list[OSError] = []
-
-    def note(_function: object, _path: str, info: tuple[type[BaseException], BaseException, object]) -> None:
-        error = info[1]
-        if isinstance(error, OSError) and error.errno != errno.ENOENT:
-            failures.append(error)
-
-    shutil.rmtree(path, onerror=note)
-    if failures:
-        raise failures[0]
-
-
-def _refuse_foreign(path: Path, device: int) -> None:
-    """EBUSY if a directory right below `path` is a mount: rmtree would empty the mounted file system."""
-    for directory, names, _files in os.walk(path):
-        for name in names:
-            full = os.path.join(directory, name)
-            facts = os.lstat(full)
-            if stat.S_ISDIR(facts.st_mode) and facts.st_dev != device:
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), full)
