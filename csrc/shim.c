@@ -6,7 +6,7 @@
  *
  * Inherits: 3 a listening SOCK_SEQPACKET socket, 4 the pod's directory, 5 a locked lock file whose lock lives as long as we do.
  * Runs as root in the host's mount and PID namespace; in network, IPC and UTS namespaces of its own after SANDBOX. Its parent is init.
- * It sleeps in one place, the epoll_wait() below, and ends in one: QUIT. What may fail fails before it says that it is ready.
+ * It sleeps in one place, wait_until() below, and ends in one: QUIT. What may fail fails before it says that it is ready.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -105,14 +105,15 @@ static void dispatch(const struct epoll_event *event)
 	}
 }
 
-static int milliseconds_until(int64_t when, int64_t now)
+/* epoll_wait() counts in milliseconds, which is too coarse for the pump. */
+static int wait_until(int64_t when, struct epoll_event *events, int n)
 {
-	if (when == NEVER)
-		return -1;
-	if (when <= now)
-		return 0;
-	when = (when - now + MILLISECOND - 1) / MILLISECOND;
-	return when < 3600000 ? (int)when : 3600000;
+	int64_t left = when == NEVER ? 0 : when - shim_now();
+	struct timespec timeout = {0};
+
+	if (left > 0)
+		timeout = (struct timespec){.tv_sec = left / INT64_C(1000000000), .tv_nsec = left % INT64_C(1000000000)};
+	return (int)syscall(SYS_epoll_pwait2, shim.epoll, events, n, when == NEVER ? NULL : &timeout, NULL, 0);
 }
 
 static void loop(void)
@@ -128,7 +129,7 @@ static void loop(void)
 		next = other < next ? other : next;
 		other = attach_timers(now);
 		next = other < next ? other : next;
-		n = epoll_wait(shim.epoll, events, sizeof(events) / sizeof(events[0]), milliseconds_until(next, shim_now()));
+		n = wait_until(next, events, sizeof(events) / sizeof(events[0]));
 		for (int i = 0; i < n && !shim.quit; i++)
 			dispatch(&events[i]);
 	}
