@@ -57,6 +57,7 @@ class Network:
         self._generation = -1
         self._probe: tuple[bytes, bytes] = (b"", b"")
         self._warnings: list[str] = []
+        self._reserved: set[str] = set()
         self._sweep_thread: ThreadPoolExecutor | None = None
         self._sweep_running: asyncio.Task[None] | None = None
         self._sweep_next: asyncio.Task[None] | None = None
@@ -70,6 +71,23 @@ class Network:
             PermissionDeniedError: not allowed to (CAP_NET_ADMIN).
         """
         await self._call(self._ensure_open)
+
+    async def reserve(self, pod_uid: str) -> str:
+        """Take the pod's lease before there is a namespace to attach; everything that pods share is opened as well.
+
+        For whoever wants to know the address while the namespace is still being made. `detach` gives it back.
+
+        Raises:
+            NsrunError: as `attach`; then there is no lease but one that was there before.
+        """
+
+        def reserve() -> str:
+            address, known = self.leases.take(pod_uid, self._ensure_open())
+            if not known:
+                self._reserved.add(pod_uid)
+            return str(address)
+
+        return await self._call(reserve)
 
     async def attach(self, pod_uid: str, netns_fd: int, netlink_socket: socket.socket | int) -> PodAddress:
         """Give a pod its eth0, address and default route. Idempotent: a pod that has them gets the same answer.
@@ -111,6 +129,7 @@ class Network:
 
         def part() -> bool:
             marked = self._mark([name])
+            self._reserved.discard(pod_uid)
             self.leases.release(pod_uid)
             return marked
 
@@ -358,8 +377,12 @@ class Network:
                 answer.check(errno.ENODEV)
 
     def _attach(self, pod_uid: str, namespace: int, pod: NetlinkSocket) -> PodAddress:
-        network = self._ensure_open()
+        # Reserved a moment ago: everything was looked at then, and there can be no link yet.
+        fresh = pod_uid in self._reserved
+        self._reserved.discard(pod_uid)
+        network = self._network if fresh and self._network is not None else self._ensure_open()
         address, known = self.leases.take(pod_uid, network)
+        known = known and not fresh
         place = PodAddress(str(address), network.prefixlen, str(gateway_of(network)), mac_of(address))
         name = self.config.link_name(pod_uid)
         try:

@@ -9,7 +9,8 @@ from nsrun import native
 from nsrun.errors import ConflictError, UsageError
 from nsrun.plan import exec_program
 from nsrun.server.choose import running_instance
-from nsrun.server.containers import container_of, inputs_for, resolve
+from nsrun.server.containers import container_of, resolve
+from nsrun.server.prepared import inputs_for
 from nsrun.shim import ExecRequest
 
 if TYPE_CHECKING:

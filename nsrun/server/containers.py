@@ -13,20 +13,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nsrun import native
 from nsrun.errors import NsrunError, StepError, errno_text
 from nsrun.images import Image, ImageError
-from nsrun.plan import ContainerInputs, PlanError, container_program, pod_hostname, user_spec
-from nsrun.reconcile import waiting_after
+from nsrun.plan import PlanError
+from nsrun.reconcile import decide, waiting_after
 from nsrun.reconcile.model import (
     ContainerLedger,
     ForgetInstance,
     KillContainer,
+    SandboxState,
     SignalContainer,
     StartContainer,
 )
-from nsrun.server import termination
 from nsrun.server.instances import start_error
+from nsrun.server.prepared import Prepared, prepare
 from nsrun.server.sandbox import clear
 from nsrun.server.trace import mark
 from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest
@@ -35,8 +35,6 @@ from nsrun.state.files import unlink_if_there
 from nsrun.status.events import CREATED, ERR_IMAGE_NEVER_PULL, FAILED, KILLING, NORMAL, PULLED, STARTED, WARNING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nsrun.server.engine import PodEngine
 
 _LOG = logging.getLogger("nsrun.containers")
@@ -48,11 +46,6 @@ def container_of(engine: PodEngine, name: str) -> Container:
         if container.name == name:
             return container
     raise KeyError(name)
-
-
-def log_path(engine: PodEngine, name: str, attempt: int) -> Path:
-    """Log file of an instance (S-LOG)."""
-    return engine.log_directory / name / f"{attempt}.log"
 
 
 async def start_all(engine: PodEngine, actions: Sequence[StartContainer]) -> None:
@@ -75,16 +68,21 @@ async def _start(engine: PodEngine, action: StartContainer) -> None:
     except ImageError as error:
         _image_failed(engine, container, error)
         return
-    instance_id = secrets.token_hex(32)
+    ahead = engine.prepared.pop(action.name, None)
+    if ahead is not None and not ahead.fits(engine, action, image):
+        ahead.close()
+        await release(engine, ahead.id)
+        ahead = None
+    instance_id = secrets.token_hex(32) if ahead is None else ahead.id
     try:
-        await _launch(engine, action, container, image, instance_id)
+        await _launch(engine, action, container, ahead or prepare(engine, action, container, image, instance_id))
     except PlanError as error:
         _postpone(engine, action.name, error.reason, error.brief)
     except ShimClosedError:
         raise
     except (NsrunError, OSError) as error:
         # Nothing runs and no record tells of it: take back what was made for it.
-        await _release(engine, instance_id)
+        await release(engine, instance_id)
         text = (
             error.brief
             if isinstance(error, NsrunError)
@@ -102,40 +100,26 @@ def resolve(engine: PodEngine, container: Container) -> Image:
     return engine.world.images.resolve(container.image or "", container.imagePullPolicy or "")
 
 
-async def _launch(
-    engine: PodEngine, action: StartContainer, container: Container, image: Image, instance_id: str
-) -> None:
-    world, shim = engine.world, engine.shim
-    if shim is None:
-        raise ShimClosedError("START", errno.ENOTCONN, engine.label)
-    directory = engine.paths.root(instance_id)
-    program = container_program(engine.pod, container, inputs_for(engine, container, image, instance_id))
-    _remember_image(engine, container, image)
-    with contextlib.ExitStack() as stack:
-        os.mkdir(directory, 0o755)
-        image.prepare_instance(directory)
-        termination.make(directory)
-        log_fd = _open_log(engine, action.name, action.attempt)
-        stack.callback(os.close, log_fd)
-        cgroup_fd = world.cgroups.create_container(engine.uid, instance_id)
-        if cgroup_fd is not None:
-            stack.callback(os.close, cgroup_fd)
-        slots = [world.descriptor(slot) for slot in program.slots]
-        encoded = native.encode(program.ops)
+async def _launch(engine: PodEngine, action: StartContainer, container: Container, prepared: Prepared) -> None:
+    with contextlib.closing(prepared):
+        shim = engine.shim
+        if shim is None:
+            raise ShimClosedError("START", errno.ENOTCONN, engine.label)
+        _remember_image(engine, container, prepared.image)
         mark(engine.label, f"start {action.name}")
         engine.note(NORMAL, PULLED, f'Container image "{container.image}" already present on machine', action.name)
         engine.note(NORMAL, CREATED, f"Created container: {action.name}", action.name)
         try:
             record = await shim.start(
                 StartRequest(
-                    id=instance_id,
+                    id=prepared.id,
                     name=action.name,
                     attempt=action.attempt,
-                    program=encoded,
-                    log_fd=log_fd,
-                    clone_flags=native.flags(program.clone_flags),
-                    cgroup_fd=cgroup_fd,
-                    slots=slots,
+                    program=prepared.program,
+                    log_fd=prepared.log_fd,
+                    clone_flags=prepared.clone_flags,
+                    cgroup_fd=prepared.cgroup_fd,
+                    slots=prepared.slots,
                     flags=_flags(container),
                 )
             )
@@ -149,30 +133,6 @@ async def _launch(
     engine.note(NORMAL, STARTED, f"Started container {action.name}", action.name)
 
 
-def inputs_for(engine: PodEngine, container: Container, image: Image, instance_id: str) -> ContainerInputs:
-    """What the plan of a container, or of a command in it, needs to know beside the pod.
-
-    Raises:
-        PlanError: the image does not know the user.
-    """
-    world, paths = engine.world, engine.paths
-    directory = paths.root(instance_id)
-    context = container.securityContext
-    return ContainerInputs(
-        rootfs=image.rootfs,
-        image_config=image.config,
-        user=image.user(user_spec(engine.pod, container, image.config)),
-        hostname=pod_hostname(engine.pod, world.node.name),
-        files_dir=str(paths.files),
-        shm_dir=str(paths.shm),
-        instance_dir=str(directory),
-        node=world.node_for(privileged=bool(context is not None and context.privileged)),
-        pod_ips=engine.ledger.ips,
-        host_ips=(world.host_ip(),),
-        termination_log=str(directory / termination.NAME),
-    )
-
-
 def _flags(container: Container) -> StartFlag:
     flags = StartFlag.NONE
     if container.stdin:
@@ -182,16 +142,6 @@ def _flags(container: Container) -> StartFlag:
     if container.tty:
         flags |= StartFlag.TERMINAL
     return flags
-
-
-def _open_log(engine: PodEngine, name: str, attempt: int) -> int:
-    path = log_path(engine, name, attempt)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags, 0o640)
-    except FileNotFoundError:
-        os.makedirs(path.parent, mode=0o755, exist_ok=True)
-        return os.open(path, flags, 0o640)
 
 
 def _remember_image(engine: PodEngine, container: Container, image: Image) -> None:
@@ -268,7 +218,7 @@ async def forget(engine: PodEngine, action: ForgetInstance) -> None:
     else:
         unlink_if_there(engine.paths.containers / action.id)
     engine.drop(action.id)
-    await _release(engine, action.id)
+    await release(engine, action.id)
     # The newest instance's log stays, and the one before it for `pod logs --previous`.
     _drop_logs_before(engine, action.name, engine.ledger.containers[action.name].starts - 2)
 
@@ -282,7 +232,30 @@ def _drop_logs_before(engine: PodEngine, name: str, attempt: int) -> None:
                 unlink_if_there(directory / file)
 
 
-async def _release(engine: PodEngine, instance_id: str) -> None:
+async def prepare_first(engine: PodEngine) -> None:
+    """Prepare what will be started once the sandbox is ready.
+
+    What cannot be made is tried again, and told of, by the start.
+    """
+    ready = replace(engine.observed.sandbox, state=SandboxState.READY, ips=engine.ledger.ips, waiting=None)
+    observed = replace(engine.observed, sandbox=ready, current={})
+    for action in decide(engine.pod, observed, engine.world.clock.now()):
+        if not isinstance(action, StartContainer):
+            continue
+        # First what can go on meanwhile: the shim's answer, who waits for it, and the network's thread that this one sets to work.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        mark(engine.label, f"ahead {action.name}")
+        container = container_of(engine, action.name)
+        instance_id = secrets.token_hex(32)
+        try:
+            image = resolve(engine, container)
+            engine.prepared[action.name] = prepare(engine, action, container, image, instance_id)
+        except (NsrunError, OSError):
+            await release(engine, instance_id)
+
+
+async def release(engine: PodEngine, instance_id: str) -> None:
     """Root file system and cgroup of an instance that has no process."""
     await engine.world.remove_cgroup(engine.uid, instance_id)
     await clear(engine.paths.root(instance_id))
@@ -293,7 +266,7 @@ async def collect_roots(engine: PodEngine) -> None:
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(engine.paths.roots):
             if name not in engine.records:
-                await _release(engine, name)
+                await release(engine, name)
 
 
 def signal_number(text: str | float | None) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -28,6 +29,8 @@ FRAME_MAX = 64 * 1024 * 1024
 """Bytes of JSON in one frame, either way."""
 FDS_MAX = 16
 """Descriptors with one frame."""
+FRAMES_AT_ONCE = 64
+"""Frames that one system call sends at most."""
 BACKLOG_MAX = 128 * 1024 * 1024
 """Bytes that a client may leave unread before its connection is closed."""
 
@@ -293,25 +296,43 @@ class Connection:
         self._out.append((frame, owned))
         self._queued += len(frame)
         if was_empty:
-            self._writable()
-            if self._out and not self.closed:
-                self._loop.add_writer(self._sock.fileno(), self._writable)
+            # Not at once: what is sent in one go of the loop goes out with one system call and wakes the client once.
+            self._loop.call_soon(self._flush)
         elif self._queued > BACKLOG_MAX:
             _LOG.warning("a client does not read its answers; hanging up")
             self.close()
 
+    def _flush(self) -> None:
+        if self.closed or not self._out:
+            return
+        self._writable()
+        if self._out and not self.closed:
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+
+    def _batch(self) -> list[memoryview]:
+        """What one system call sends: the first frame with its descriptors, and those after it that have none."""
+        batch = [self._out[0][0]]
+        for frame, fds in itertools.islice(self._out, 1, FRAMES_AT_ONCE):
+            if fds:
+                break
+            batch.append(frame)
+        return batch
+
     def _writable(self) -> None:
         try:
             while self._out:
-                frame, fds = self._out[0]
+                fds = self._out[0][1]
                 ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-                count = self._sock.sendmsg([frame], ancillary, socket.MSG_NOSIGNAL)
+                count = self._sock.sendmsg(self._batch(), ancillary, socket.MSG_NOSIGNAL)
                 _close_all(fds)
                 self._queued -= count
-                if count < len(frame):
-                    self._out[0] = (frame[count:], ())
-                else:
+                while count:
+                    frame = self._out[0][0]
+                    if count < len(frame):
+                        self._out[0] = (frame[count:], ())
+                        break
                     self._out.popleft()
+                    count -= len(frame)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:

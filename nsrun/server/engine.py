@@ -37,6 +37,7 @@ from nsrun.reconcile.model import (
 from nsrun.server import containers, sandbox, termination
 from nsrun.server.events import as_object, rfc3339
 from nsrun.server.instances import instance_of
+from nsrun.server.prepared import Prepared, log_path
 from nsrun.server.trace import mark
 from nsrun.server.watch import Change, Changed
 from nsrun.server.world import World
@@ -86,6 +87,8 @@ class PodEngine:
         self.shim_pid: int | None = None
         self.records: dict[str, Record] = {}
         self.killed: dict[str, float] = {}
+        self.prepared: dict[str, Prepared] = {}
+        """By container: what was made ahead for an instance that is to be started."""
         self._messages: dict[str, str | None] = {}
         self.observed = Observed(deletion=wish.deletion)
         """What was seen last; for those who only want to tell of it."""
@@ -228,7 +231,7 @@ class PodEngine:
                 self.paths.root(record.id),
                 containers.container_of(self, record.name),
                 record.exit_code,
-                containers.log_path(self, record.name, record.attempt),
+                log_path(self, record.name, record.attempt),
                 len(self.pod.spec.containers) + len(self.pod.spec.initContainers),
             )
         return self._messages[record.id]
@@ -243,6 +246,8 @@ class PodEngine:
         """Forget all instances."""
         for instance_id in list(self.records):
             self.drop(instance_id)
+        while self.prepared:
+            self.prepared.popitem()[1].close()
 
     def running(self, name: str) -> Instance | None:
         """The living instance of a container."""
@@ -322,12 +327,16 @@ class PodEngine:
         await containers.collect_roots(self)
 
     async def take(self, client: ShimClient) -> None:
-        """Make `client` the pod's shim: subscribe first, then list, so that no exit is missed in between."""
-        hello = await client.hello()
+        """Make `client` the pod's shim: subscribe first, then list, so that no exit is missed in between.
+
+        All is asked at once: the shim answers in the order of the requests.
+        """
+        self.records = {}
         client.on_event = self._on_shim_event
         client.on_close = lambda: self._on_shim_close(client)
-        await client.subscribe()
-        self.records = {record.id: record for record in await client.list()}
+        hello, _, records = await asyncio.gather(client.hello(), client.subscribe(), client.list())
+        for record in records:
+            self.note_record(record)
         self.shim = client
         self.shim_pid = hello.pid
 
@@ -438,6 +447,9 @@ class PodEngine:
                 # What was seen is told even when nothing can be done about it now.
                 self._publish(observed, now)
                 raise
+            if isinstance(action, CreateSandbox) and self.ledger.sandbox_ready:
+                # It was made to start something in: both are told of together.
+                return True
         if starts:
             await containers.start_all(self, starts)
         if self.gone:
@@ -450,7 +462,7 @@ class PodEngine:
     async def _do(self, action: Action) -> None:
         match action:
             case CreateSandbox():
-                await sandbox.create(self, action.attempt)
+                await sandbox.create(self, action.attempt, containers.prepare_first)
             case CleanSandbox():
                 await sandbox.clean(self, action.reason)
             case StopSandbox():

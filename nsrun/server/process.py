@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 LOG_MAX = 4 * 1024 * 1024
 """Bytes of run/server.log from which a new server begins it anew; the old one stays as server.log.1."""
+SETTLED_S = 2.0
+"""After this long what was loaded is there to stay: from then on the garbage collector passes it over (10 ms a time)."""
 
 _LOG = logging.getLogger("nsrun.server")
 
@@ -70,6 +73,7 @@ async def _serve(layout: Layout, arguments: Arguments) -> None:
         await service.open()
         control.methods.update(service.methods())
         control.ready.set()
+        loop.call_later(SETTLED_S, gc.freeze)
         _LOG.info("serving %s", layout.socket)
         lifeline = loop.create_task(_watch_lifeline(arguments.lifeline, stop))
         await stop.wait()

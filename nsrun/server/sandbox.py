@@ -8,15 +8,17 @@ import errno
 import logging
 import os
 import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsrun import native
 from nsrun.errors import NsrunError, StepError
 from nsrun.plan import pod_files, sandbox_program
 from nsrun.reconcile import waiting_after
 from nsrun.server.trace import mark
-from nsrun.shim import ShimClient, ShimError, shim_alive, spawn
+from nsrun.shim import ShimClient, ShimError, begin_spawn, shim_alive
 from nsrun.state.files import remove_tree, unlink_if_there, write_atomic
 from nsrun.state.layout import PRIVATE, PodPaths
 from nsrun.status.events import FAILED_CREATE_POD_SANDBOX, NORMAL, SANDBOX_CHANGED, WARNING
@@ -28,10 +30,14 @@ QUIT_S = 5.0
 """How long a shim may take to end after it was told to, before it is killed."""
 POLL_S = 0.0005
 
+Ahead = Callable[["PodEngine"], Awaitable[None]]
+"""What is done while the network is on its way; the pod's address is known by then."""
+
 _LOG = logging.getLogger("nsrun.sandbox")
+_T = TypeVar("_T")
 
 
-async def create(engine: PodEngine, attempt: int) -> None:
+async def create(engine: PodEngine, attempt: int, ahead: Ahead) -> None:
     """Make sandbox number `attempt`. When it fails, nothing of it is left and the ledger says when to try again."""
     now = engine.world.clock.now()
     ledger = engine.ledger
@@ -44,7 +50,7 @@ async def create(engine: PodEngine, attempt: int) -> None:
     engine.touch()
     engine.save()
     try:
-        await _make(engine)
+        await _make(engine, ahead)
     except (NsrunError, OSError) as error:
         _LOG.warning("pod %s: sandbox %d: %s", engine.label, attempt, error)
         await _take_away(engine)
@@ -67,30 +73,73 @@ async def create(engine: PodEngine, attempt: int) -> None:
     mark(engine.label, "sandbox ready")
 
 
-async def _make(engine: PodEngine) -> None:
-    world, paths, pod = engine.world, engine.paths, engine.pod
-    spawn(paths.directory, engine.label)
-    mark(engine.label, "shim spawned")
-    client = await ShimClient.connect(paths.directory)
+async def _make(engine: PodEngine, ahead: Ahead) -> None:
+    """While the shim starts and makes the namespaces, the address is reserved; while it gets that, `ahead` is at work."""
+    world, paths = engine.world, engine.paths
+    program = native.encode(sandbox_program(engine.pod, world.sandbox_inputs(paths)).ops)
+    parts = _Parts()
     try:
-        await engine.take(client)
-        _directories(paths)
-        prepared = asyncio.get_running_loop().create_task(
-            client.sandbox(native.encode(sandbox_program(pod, world.sandbox_inputs(paths)).ops))
-        )
+        reserved = None if engine.pod.spec.hostNetwork else parts.begin(world.network.reserve(engine.uid))
+        await asyncio.sleep(0)
+        spawned = begin_spawn(paths.directory, engine.label)
+        mark(engine.label, "shim spawned")
         try:
-            world.cgroups.create_pod(engine.uid)
+            await _settle(engine, program, reserved, parts, ahead)
         finally:
-            await prepared
-        mark(engine.label, "namespaces")
-        engine.ledger.ips = () if pod.spec.hostNetwork else (await _attach(engine, client),)
-        mark(engine.label, "network")
-        for name, data in pod_files(pod, engine.ledger.ips, *world.host_files(), world.node.name).items():
-            write_atomic(paths.files / name, data, mode=0o644)
+            # Tells why, if it was the shim that failed.
+            spawned.wait()
     except BaseException:
         engine.lose_shim()
+        await parts.end()
+        raise
+
+
+async def _settle(
+    engine: PodEngine, program: bytes, reserved: asyncio.Task[str] | None, parts: _Parts, ahead: Ahead
+) -> None:
+    world, paths = engine.world, engine.paths
+    client = await ShimClient.connect(paths.directory)
+    try:
+        _directories(paths)
+        taken = parts.begin(engine.take(client))
+        made = parts.begin(client.sandbox(program))
+        attached = None
+        if reserved is not None:
+            attached = parts.begin(_attach(engine, made, parts.begin(client.network()), reserved))
+        await asyncio.sleep(0)
+        world.cgroups.create_pod(engine.uid)
+        engine.ledger.ips = ()
+        if reserved is not None:
+            engine.ledger.ips = (await reserved,)
+        for name, data in pod_files(engine.pod, engine.ledger.ips, *world.host_files(), world.node.name).items():
+            write_atomic(paths.files / name, data, mode=0o644)
+        await ahead(engine)
+        await taken
+        await made
+        mark(engine.label, "namespaces")
+        if attached is not None:
+            await attached
+            mark(engine.label, "network")
+    except BaseException:
         client.close()
         raise
+
+
+class _Parts:
+    """Parts of one job that are under way at the same time."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def begin(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Begin with a part."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        return task
+
+    async def end(self) -> None:
+        """Wait for all, after one has failed: nothing may be made any more when what was made is taken away."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _directories(paths: PodPaths) -> None:
@@ -100,14 +149,22 @@ def _directories(paths: PodPaths) -> None:
             os.chmod(directory, mode)
 
 
-async def _attach(engine: PodEngine, client: ShimClient) -> str:
-    namespace, netlink = await client.network()
+async def _attach(
+    engine: PodEngine,
+    made: asyncio.Task[None],
+    asked: asyncio.Task[tuple[int, socket.socket]],
+    reserved: asyncio.Task[str],
+) -> None:
+    namespace, netlink = await asked
     try:
-        address = await engine.world.network.attach(engine.uid, namespace, netlink)
+        # Asked for in the same breath: if the namespaces could not be made, these descriptors are of the machine's own.
+        await made
+        await reserved
+        mark(engine.label, "attaching")
+        await engine.world.network.attach(engine.uid, namespace, netlink)
     finally:
         os.close(namespace)
         netlink.close()
-    return str(address.ip)
 
 
 async def clean(engine: PodEngine, reason: str) -> None:

@@ -15,8 +15,9 @@ from nsrun.images import Image, ImageConfig
 from nsrun.server import apply, commands, logs, wait
 from nsrun.server.choose import container_name, names_of, running_instance
 from nsrun.server.clock import SystemClock
-from nsrun.server.containers import log_path, signal_number
+from nsrun.server.containers import signal_number
 from nsrun.server.pods import Registry
+from nsrun.server.prepared import log_path
 from nsrun.server.world import World
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout

@@ -1,6 +1,7 @@
 """The server's side of `nsrun-shim`: start one, talk to one, read what a dead one left.
 
     spawn(pod_dir, name)         a new shim for the pod, detached; returns when it listens
+    begin_spawn(pod_dir, name)   the same, to be waited for with `wait` of what it returns
     shim_alive(pod_dir)          asks the lock, not the process list
     read_records(pod_dir)        what a shim wrote, also after its death
     ShimClient                   asyncio: requests, answers and events over the shim's socket
@@ -11,7 +12,7 @@ Every function that takes a pod directory takes it as a path; sockets below it a
 
 from nsrun.shim.client import ShimClient
 from nsrun.shim.errors import ShimClosedError, ShimError, ShimStartError
-from nsrun.shim.process import read_records, shim_alive, spawn
+from nsrun.shim.process import begin_spawn, read_records, shim_alive, spawn
 from nsrun.shim.records import (
     Event,
     ExecRequest,
@@ -44,6 +45,7 @@ __all__ = [
     "StartFlag",
     "StartRequest",
     "State",
+    "begin_spawn",
     "exit_code",
     "read_records",
     "shim_alive",

@@ -33,10 +33,39 @@ def directory(path: Path | str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def spawn(pod_dir: Path | str, name: str) -> None:
-    """Starts a shim that serves `pod_dir` and shows as `nsrun-shim NAME` in ps. Blocks for a millisecond or two.
+class Spawned:
+    """A shim on its way. `wait` has to be called once: it reaps the process that forks the shim."""
 
-    The shim belongs to nobody: own session, child of init. When this returns its socket accepts connections.
+    def __init__(self, pid: int, pod_dir: Path | str) -> None:
+        self._pid = pid
+        self._pod_dir = pod_dir
+
+    def wait(self) -> None:
+        """Blocks until the shim is ready: at once when it has answered to anything.
+
+        Raises:
+            ShimError: SPAWN with the errno of what failed.
+        """
+        # The process that was spawned forks the shim, waits until that one is ready, and ends with its errno.
+        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        if status != 0:
+            raise ShimError("SPAWN", status if status > 0 else 10, str(self._pod_dir))
+
+
+def spawn(pod_dir: Path | str, name: str) -> None:
+    """Starts a shim that serves `pod_dir`, as `begin_spawn`, and waits until it is ready: a millisecond or two.
+
+    Raises:
+        ShimError: SPAWN with EBUSY when a living shim holds the directory's lock; else the errno of what failed.
+    """
+    begin_spawn(pod_dir, name).wait()
+
+
+def begin_spawn(pod_dir: Path | str, name: str) -> Spawned:
+    """Begins to start a shim that serves `pod_dir` and shows as `nsrun-shim NAME` in ps.
+
+    The shim belongs to nobody: own session, child of init. Its socket takes connections and requests when this returns; should
+    the shim fail to start, they are hung up.
 
     Raises:
         ShimError: SPAWN with EBUSY when a living shim holds the directory's lock; else the errno of what failed.
@@ -51,7 +80,7 @@ def spawn(pod_dir: Path | str, name: str) -> None:
             except BlockingIOError:
                 raise ShimError("SPAWN", 16, str(pod_dir), brief=f"a shim is already running for {pod_dir}") from None
             listener = stack.enter_context(_listen(directory_fd))
-            _exec(name, (listener.fileno(), directory_fd, lock), pod_dir)
+            return Spawned(_exec(name, (listener.fileno(), directory_fd, lock)), pod_dir)
         except OSError as error:
             raise ShimError("SPAWN", error.errno or 0, str(pod_dir)) from error
 
@@ -72,19 +101,15 @@ def _listen(directory_fd: int) -> socket.socket:
     return listener
 
 
-def _exec(name: str, descriptors: tuple[int, int, int], pod_dir: Path | str) -> None:
+def _exec(name: str, descriptors: tuple[int, int, int]) -> int:
     moved: list[int] = []
     try:
         moved.extend(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_TARGETS) for fd in descriptors)
         actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(moved, 3)]
-        pid = os.posix_spawn(native.shim_path(), ["nsrun-shim", name], {}, file_actions=actions)
+        return os.posix_spawn(native.shim_path(), ["nsrun-shim", name], {}, file_actions=actions)
     finally:
         for fd in moved:
             os.close(fd)
-    # The process that was spawned forks the shim, waits until that one is ready, and ends with its errno.
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status != 0:
-        raise ShimError("SPAWN", status if status > 0 else 10, str(pod_dir))
 
 
 def shim_alive(pod_dir: Path | str) -> bool:

@@ -1,0 +1,136 @@
+"""What an instance needs before it can be started: made by the start, or ahead of it while the sandbox is not finished yet.
+
+All of it is removed, and made again, when the server dies before it was used: an instance without a record never was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nsrun import native
+from nsrun.images import Image
+from nsrun.plan import ContainerInputs, container_program, pod_hostname, user_spec
+from nsrun.reconcile.model import StartContainer
+from nsrun.server import termination
+from nsrun.spec.model import Container
+
+if TYPE_CHECKING:
+    from nsrun.server.engine import PodEngine
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Directories, cgroup, log and program of one instance. Its descriptors are closed by `close`.
+
+    Attributes:
+        id: of the instance.
+        image: that it is made of.
+        attempt: its number.
+        ips: of the pod, as its program has them.
+        program: in the wire form.
+        clone_flags: CLONE_NEW*.
+        log_fd: its log.
+        cgroup_fd: directory of its cgroup, None where there are no cgroups.
+        slots: descriptors that the program names; the server's own.
+    """
+
+    id: str
+    image: Image
+    attempt: int
+    ips: tuple[str, ...]
+    program: bytes
+    clone_flags: int
+    log_fd: int
+    cgroup_fd: int | None
+    slots: Sequence[int]
+
+    def fits(self, engine: PodEngine, action: StartContainer, image: Image) -> bool:
+        """Whether it is what `action` would make now."""
+        return self.attempt == action.attempt and self.image == image and self.ips == engine.ledger.ips
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self.log_fd)
+        if self.cgroup_fd is not None:
+            os.close(self.cgroup_fd)
+
+
+def prepare(
+    engine: PodEngine, action: StartContainer, container: Container, image: Image, instance_id: str
+) -> Prepared:
+    """Make everything that the start of an instance needs.
+
+    Raises:
+        PlanError: the container cannot be as its spec wants it.
+        NsrunError, OSError: something cannot be made; what was made goes with `containers.release`.
+    """
+    world = engine.world
+    directory = engine.paths.root(instance_id)
+    program = container_program(engine.pod, container, inputs_for(engine, container, image, instance_id))
+    with contextlib.ExitStack() as stack:
+        os.mkdir(directory, 0o755)
+        image.prepare_instance(directory)
+        termination.make(directory)
+        log_fd = open_log(engine, action.name, action.attempt)
+        stack.callback(os.close, log_fd)
+        cgroup_fd = world.cgroups.create_container(engine.uid, instance_id)
+        if cgroup_fd is not None:
+            stack.callback(os.close, cgroup_fd)
+        prepared = Prepared(
+            id=instance_id,
+            image=image,
+            attempt=action.attempt,
+            ips=engine.ledger.ips,
+            program=native.encode(program.ops),
+            clone_flags=native.flags(program.clone_flags),
+            log_fd=log_fd,
+            cgroup_fd=cgroup_fd,
+            slots=[world.descriptor(slot) for slot in program.slots],
+        )
+        stack.pop_all()
+    return prepared
+
+
+def inputs_for(engine: PodEngine, container: Container, image: Image, instance_id: str) -> ContainerInputs:
+    """What the plan of a container, or of a command in it, needs to know beside the pod.
+
+    Raises:
+        PlanError: the image does not know the user.
+    """
+    world, paths = engine.world, engine.paths
+    directory = paths.root(instance_id)
+    context = container.securityContext
+    return ContainerInputs(
+        rootfs=image.rootfs,
+        image_config=image.config,
+        user=image.user(user_spec(engine.pod, container, image.config)),
+        hostname=pod_hostname(engine.pod, world.node.name),
+        files_dir=str(paths.files),
+        shm_dir=str(paths.shm),
+        instance_dir=str(directory),
+        node=world.node_for(privileged=bool(context is not None and context.privileged)),
+        pod_ips=engine.ledger.ips,
+        host_ips=(world.host_ip(),),
+        termination_log=str(directory / termination.NAME),
+    )
+
+
+def log_path(engine: PodEngine, name: str, attempt: int) -> Path:
+    """Log file of an instance (S-LOG)."""
+    return engine.log_directory / name / f"{attempt}.log"
+
+
+def open_log(engine: PodEngine, name: str, attempt: int) -> int:
+    """A descriptor of an instance's log file, which is made if need be, for appending."""
+    path = log_path(engine, name, attempt)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o640)
+    except FileNotFoundError:
+        os.makedirs(path.parent, mode=0o755, exist_ok=True)
+        return os.open(path, flags, 0o640)
