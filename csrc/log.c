@@ -107,19 +107,34 @@ static int source_index(int instance, int stream)
 	return instance * 2 + stream;
 }
 
+static void park(struct stream *stream, int64_t at)
+{
+	stream->state = STREAM_PARKED;
+	stream->at = at;
+}
+
 /* One-shot, so that a parked or blocked stream whose writers are gone does not wake the loop again and again. */
 static void arm(int instance, int s)
 {
 	struct stream *stream = &shim.instances[instance].log.streams[s];
 
 	stream->state = STREAM_ARMED;
-	shim_rewatch(stream->fd, EPOLLIN | EPOLLONESHOT, SOURCE_STREAM, source_index(instance, s));
+	if (stream->watched) {
+		shim_rewatch(stream->fd, EPOLLIN | EPOLLONESHOT, SOURCE_STREAM, source_index(instance, s));
+		return;
+	}
+	stream->watched = shim_watch(stream->fd, EPOLLIN | EPOLLONESHOT, SOURCE_STREAM, source_index(instance, s)) == 0;
+	if (!stream->watched)
+		park(stream, shim_now() + RETRY_NS);
 }
 
-static void park(struct stream *stream, int64_t at)
+/* Out of the set altogether: an entry in it, even a disarmed one, costs the writer a callback at every write. */
+static void leave_alone(struct stream *stream, int64_t until)
 {
-	stream->state = STREAM_PARKED;
-	stream->at = at;
+	if (stream->watched)
+		shim_unwatch(stream->fd);
+	stream->watched = 0;
+	park(stream, until);
 }
 
 int log_open_stream(int instance, int s, int fd)
@@ -136,6 +151,7 @@ int log_open_stream(int instance, int s, int fd)
 	memset(stream, 0, sizeof(*stream));
 	stream->fd = fd;
 	stream->state = STREAM_ARMED;
+	stream->watched = 1;
 	return 0;
 }
 
@@ -317,7 +333,7 @@ static void turn(int index, int s)
 	if (total == 0 || now - stream->last > BUSY_NS)
 		arm(index, s);
 	else
-		park(stream, now + pause_for(stream, total, now - stream->last));
+		leave_alone(stream, now + pause_for(stream, total, now - stream->last));
 	if (total > 0)
 		stream->last = now;
 }

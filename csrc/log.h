@@ -20,6 +20,7 @@ enum stream_state {
 struct stream {
 	int fd;
 	enum stream_state state;
+	int watched;			/* it is in the epoll set */
 	int64_t at, last;		/* CLOCK_MONOTONIC: next turn when parked; last turn */
 	int pipe_size;			/* 0: not asked yet */
 	char *rest;			/* LOG_LINE_MAX bytes, mapped on demand: the line that is not complete yet */

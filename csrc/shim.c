@@ -59,6 +59,11 @@ int shim_rewatch(int fd, uint32_t events, enum source source, int index)
 	return control(EPOLL_CTL_MOD, fd, events, source, index);
 }
 
+void shim_unwatch(int fd)
+{
+	epoll_ctl(shim.epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
 void shim_close(int *fd)
 {
 	if (*fd >= 0)

@@ -93,6 +93,7 @@ int64_t shim_now(void);				/* CLOCK_MONOTONIC */
 int64_t shim_clock(void);			/* CLOCK_REALTIME */
 int shim_watch(int fd, uint32_t events, enum source source, int index);
 int shim_rewatch(int fd, uint32_t events, enum source source, int index);
+void shim_unwatch(int fd);
 void shim_close(int *fd);			/* and sets it to -1 */
 
 /* shim_table.c: instances and their records on disk */
