@@ -251,8 +251,9 @@ def test_the_plugin_shows_logs_of_a_failing_test(leak_check: None, host: Host) -
             assert pod.name == "plugged"
 
         def test_fails_in_setup(nsrun_pod):
+            script = "echo another reason; sleep 0.2; exit 1"
             nsrun_pod({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "never"}, "spec": {"restartPolicy": "Never",
-                "containers": [{"name": "c", "image": "nsrun.local/host", "command": ["sh", "-c", "echo another reason; sleep 0.2; exit 1"]}]}},
+                "containers": [{"name": "c", "image": "nsrun.local/host", "command": ["sh", "-c", script]}]}},
                 wait="none").wait("phase=Succeeded", timeout=10)
         """)
     )
