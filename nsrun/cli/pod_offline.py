@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from nsrun.cli.bring_up import files_of
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.output import clean, data
 from nsrun.cli.params import output_option
-from nsrun.cli.pod_up import files_of
 from nsrun.cli.settings import Settings, note, paint, say
 from nsrun.client import manifests, offline, roots
 from nsrun.errors import EXIT_CODES, NsrunError

@@ -1,4 +1,4 @@
-"""The common forms of `pod ls` and `pod exec`, recognised without click.
+"""The common forms of `pod up`, `pod ls` and `pod exec`, recognised without click.
 
 Importing click and declaring the commands costs twice as much as these commands do. What is not recognised here, and everything
 that is wrong, --help too, goes to the declared commands; a test compares both readings of the same words.
@@ -15,6 +15,15 @@ Options = dict[str, str | bool | list[str]]
 GLOBAL = {"--root": "root"}
 LS_FLAGS = {"-A": "all_namespaces", "--all-namespaces": "all_namespaces", "-q": "quiet", "--quiet": "quiet"}
 LS_VALUES = {"-n": "namespace", "--namespace": "namespace", "-o": "output", "--output": "output", **GLOBAL}
+UP_FLAGS = {
+    "-R": "recursive",
+    "--recursive": "recursive",
+    "--replace": "replace",
+    "--no-wait": "no_wait",
+    "--ignore-unsupported": "ignore_unsupported",
+}
+UP_VALUES = {"-f": "filename", "--filename": "filename", "-o": "output", "--output": "output", **GLOBAL}
+UP_FORMATS = ("text", "json", "yaml", "name")
 EXEC_FLAGS = {"-i": "stdin", "--stdin": "stdin", "-t": "tty", "--tty": "tty"}
 EXEC_VALUES = {
     "-n": "namespace",
@@ -29,7 +38,7 @@ EXEC_VALUES = {
     "--env": "env",
     **GLOBAL,
 }
-REPEATED = ("env",)
+REPEATED = ("env", "filename")
 
 
 class NotQuickError(Exception):
@@ -37,7 +46,7 @@ class NotQuickError(Exception):
 
 
 def recognise(argv: Sequence[str]) -> tuple[str, list[str], Options] | None:
-    """("ls" or "exec", positional words, options) of a command line; None: ask click."""
+    """("up", "ls" or "exec", positional words, options) of a command line; None: ask click."""
     options: Options = {}
     words = list(argv)
     try:
@@ -46,6 +55,8 @@ def recognise(argv: Sequence[str]) -> tuple[str, list[str], Options] | None:
             del words[:2]
         if words[:2] == ["pod", "ls"]:
             names, found = read(words[2:], LS_FLAGS, LS_VALUES, command_after=None)
+        elif words[:2] == ["pod", "up"]:
+            names, found = read(words[2:], UP_FLAGS, UP_VALUES, command_after=None)
         elif words[:2] == ["pod", "exec"]:
             names, found = read(words[2:], EXEC_FLAGS, EXEC_VALUES, command_after=1)
             if len(names) < 2:
@@ -123,6 +134,14 @@ def run(argv: Sequence[str]) -> int | None:
             return None
         settings.output = output
         return guarded(lambda: list_pods(settings, words, output=output, **options), settings)  # type: ignore[arg-type] # as read
+    if command == "up":
+        from nsrun.cli.bring_up import bring_up
+
+        output = str(options.pop("output", "text"))
+        if output not in UP_FORMATS:
+            return None
+        settings.output = output
+        return guarded(lambda: bring_up(settings, words, output=output, **options), settings)  # type: ignore[arg-type] # as read
     from nsrun.cli.inside import run_command
     from nsrun.cli.show import bare
 

@@ -19,10 +19,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from nsrun.client import library
+from nsrun.client import library, requests
 from nsrun.client.crilog import LogLine
-from nsrun.client.library import Client, ExecResult, Object, Pod, Progress, Wait, WatchEvent
+from nsrun.client.library import Client, ExecResult, Object, Pod, WatchEvent
 from nsrun.client.manifests import Manifest
+from nsrun.client.requests import Progress, Wait
 from nsrun.client.session import Call, Cancelled
 
 T = TypeVar("T")
@@ -197,7 +198,7 @@ class AsyncClient:
         call = Call()
         which = {"names": list(names), "namespace": namespace}
         await in_thread(
-            lambda: library.down(
+            lambda: requests.down(
                 self.sync.session,
                 which,
                 grace_period=grace_period,

@@ -12,20 +12,19 @@ Every failure is an nsrun.errors.NsrunError.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from nsrun.client import manifests, roots
 from nsrun.client.crilog import LogLine
 from nsrun.client.manifests import Manifest
+from nsrun.client.requests import Progress, Wait, down, up
 from nsrun.client.session import Call, Session
 from nsrun.client.wire import ConnectionLost, Message
 from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutError, UsageError
 
-Wait = Literal["none", "running", "ready"]
 Object = dict[str, Any]
-Progress = Callable[[Object], None]
 
 
 class ExecResult(NamedTuple):
@@ -535,61 +534,6 @@ class Pod:
             missing_ok=missing_ok,
             timeout=timeout,
         )
-
-
-def up(
-    session: Session,
-    documents: list[manifests.Document],
-    *,
-    replace: bool = False,
-    ignore_unsupported: bool = False,
-    wait: Wait = "running",
-    timeout: float | None = None,
-    on_progress: Progress | None = None,
-    call: Call | None = None,
-) -> Message:
-    """The request `pod.up`; see Client.up."""
-    return session.request(
-        "pod.up",
-        {
-            "documents": documents,
-            "replace": replace,
-            "ignore_unsupported": ignore_unsupported,
-            "wait": wait,
-            "timeout_s": timeout,
-        },
-        on_event=None if on_progress is None else lambda event, _fds: on_progress(event),
-        call=call,
-    ).result
-
-
-def down(
-    session: Session,
-    which: Message,
-    *,
-    grace_period: float | None = None,
-    force: bool = False,
-    missing_ok: bool = False,
-    wait: bool = True,
-    timeout: float | None = None,
-    on_progress: Progress | None = None,
-    call: Call | None = None,
-) -> Message:
-    """The request `pod.down`. Repeated after a server's death, a pod that is gone meanwhile is what was asked for."""
-    return session.request(
-        "pod.down",
-        {
-            **which,
-            "grace_period_s": grace_period,
-            "force": force,
-            "wait": wait,
-            "timeout_s": timeout,
-            "missing_ok": missing_ok,
-        },
-        on_event=None if on_progress is None else lambda event, _fds: on_progress(event),
-        changed_for_repeat=lambda params: {**params, "missing_ok": True},
-        call=call,
-    ).result
 
 
 def wait(

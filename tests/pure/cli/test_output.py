@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nsrun.cli import output, pod_logs, pod_up, show
+from nsrun.cli import bring_up, output, pod_logs, show
 from nsrun.cli.params import DURATION
 from nsrun.client.crilog import LogLine
 
@@ -95,7 +95,7 @@ def test_rows() -> None:
     ],
 )
 def test_what_up_says(pod: dict[str, object], waited: str, text: str) -> None:
-    assert pod_up.sentence(pod, waited) == text  # type: ignore[arg-type] # a literal, from the table
+    assert bring_up.sentence(pod, waited) == text  # type: ignore[arg-type] # a literal, from the table
 
 
 def test_log_lines_as_they_are_printed() -> None:

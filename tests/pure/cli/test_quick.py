@@ -1,4 +1,4 @@
-"""The quick reading of `pod ls` and `pod exec` against click's of the same words."""
+"""The quick reading of `pod up`, `pod ls` and `pod exec` against click's of the same words."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nsrun.cli import inside, quick, show
+from nsrun.cli import bring_up, inside, pod_up, quick, show
 from nsrun.cli.main import root_command
 from nsrun.cli.settings import Settings
 
+UP_DEFAULTS = (("wait", "running"), ("timeout", bring_up.UP_TIMEOUT_S))
 Call = tuple[str | None, tuple[Any, ...], dict[str, Any]]
 
 
@@ -23,15 +24,19 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Call]]:
     made: list[Call] = []
 
     def note(given: Settings, *words: Any, **options: Any) -> int:
-        kept = {name: value for name, value in options.items() if value not in (None, False, (), [], "table")}
-        if "env" in kept:
-            kept["env"] = list(kept["env"])
+        kept = {name: value for name, value in options.items() if value not in (None, False, (), [], "table", "text")}
+        kept = {name: value for name, value in kept.items() if (name, value) not in UP_DEFAULTS}
+        for repeated in ("env", "filename"):
+            if repeated in kept:
+                kept[repeated] = list(kept[repeated])
         flat = [list(word) if isinstance(word, list | tuple) else word for word in words]
         made.append((given.root, tuple(map(str, flat)), kept))
         return 0
 
     monkeypatch.setattr(show, "list_pods", note)
     monkeypatch.setattr(inside, "run_command", note)
+    monkeypatch.setattr(bring_up, "bring_up", note)
+    monkeypatch.setattr(pod_up, "bring_up", note)
     yield made
 
 
@@ -52,12 +57,13 @@ def by_click(argv: list[str]) -> bool:
 WORDS = st.sampled_from(
     ["web", "pod/web", "sh", "-c", "--container", "app", "-it", "-i", "-t", "-ti", "--", "-n", "ns", "--namespace=x", "-q",
      "-A", "-o", "json", "wide", "name", "--output=yaml", "-e", "A=b", "--env=C=d", "--help", "--bad", "-x", "--workdir=/tmp",
-     "-u", "0", "--root", "/r", "--root=/q", "ls", "-", "-cfoo", "--tty", "-w"]
+     "-u", "0", "--root", "/r", "--root=/q", "ls", "-", "-cfoo", "--tty", "-w",
+     "-f", "a.yaml", "-fa", "--filename=b", "--no-wait", "--replace", "-R", "--wait", "--wait=ready", "--attach"]
 )  # fmt: skip
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(["ls", "exec"]), st.booleans(), st.lists(WORDS, max_size=8))
+@given(st.sampled_from(["up", "ls", "exec"]), st.booleans(), st.lists(WORDS, max_size=8))
 def test_what_is_recognised_is_what_click_reads(
     calls: list[Call], command: str, with_root: bool, words: list[str]
 ) -> None:
@@ -81,6 +87,8 @@ def test_what_is_recognised_is_what_click_reads(
         ["pod", "exec", "web", "--", "true"],
         ["pod", "exec", "-it", "web", "sh", "-c", "echo -n x"],
         ["pod", "exec", "web", "-c", "app", "--", "ls", "-l"],
+        ["pod", "up", "web.yaml"],
+        ["--root", "/r", "pod", "up", "-f", "a.yaml", "-f", "b.yaml", "--no-wait"],
     ],
 )
 def test_the_frequent_forms_are_recognised(argv: list[str]) -> None:
@@ -98,7 +106,7 @@ def test_the_frequent_forms_are_recognised(argv: list[str]) -> None:
         ["pod", "exec", "web"],
         ["pod", "exec", "--", "web"],
         ["pod", "exec", "web", "-c"],
-        ["pod", "up", "x.yaml"],
+        ["pod", "up", "x.yaml", "--attach"],
         ["-o", "json", "pod", "ls"],
     ],
 )

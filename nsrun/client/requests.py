@@ -1,0 +1,70 @@
+"""The requests `pod.up` and `pod.down`, for the library and for commands that do without the rest of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from nsrun.client.manifests import Document
+from nsrun.client.session import Call, Session
+from nsrun.client.wire import Message
+
+Wait = Literal["none", "running", "ready"]
+"""What `pod up` waits for."""
+Progress = Callable[[dict[str, Any]], None]
+"""Is called with each event on the way."""
+
+
+def up(
+    session: Session,
+    documents: list[Document],
+    *,
+    replace: bool = False,
+    ignore_unsupported: bool = False,
+    wait: Wait = "running",
+    timeout: float | None = None,
+    on_progress: Progress | None = None,
+    call: Call | None = None,
+) -> Message:
+    """The request `pod.up`; see nsrun.Client.up."""
+    return session.request(
+        "pod.up",
+        {
+            "documents": documents,
+            "replace": replace,
+            "ignore_unsupported": ignore_unsupported,
+            "wait": wait,
+            "timeout_s": timeout,
+        },
+        on_event=None if on_progress is None else lambda event, _fds: on_progress(event),
+        call=call,
+    ).result
+
+
+def down(
+    session: Session,
+    which: Message,
+    *,
+    grace_period: float | None = None,
+    force: bool = False,
+    missing_ok: bool = False,
+    wait: bool = True,
+    timeout: float | None = None,
+    on_progress: Progress | None = None,
+    call: Call | None = None,
+) -> Message:
+    """The request `pod.down`. Repeated after a server's death, a pod that is gone meanwhile is what was asked for."""
+    return session.request(
+        "pod.down",
+        {
+            **which,
+            "grace_period_s": grace_period,
+            "force": force,
+            "wait": wait,
+            "timeout_s": timeout,
+            "missing_ok": missing_ok,
+        },
+        on_event=None if on_progress is None else lambda event, _fds: on_progress(event),
+        changed_for_repeat=lambda params: {**params, "missing_ok": True},
+        call=call,
+    ).result
