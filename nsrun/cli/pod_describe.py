@@ -124,7 +124,7 @@ def container_lines(container: Object, status: Object, instance: Object) -> list
     ]
     lines += state_lines("State", status.get("state") or {})
     lines += state_lines("Last state", status.get("lastState") or {}) if status.get("lastState") else []
-    if instance.get("pid"):
+    if instance.get("pid") and "running" in (status.get("state") or {}):
         lines.append(field("Process", f"pid {instance['pid']}", 4))
     lines.append(field("Ready", status.get("ready", False), 4))
     lines.append(field("Restarts", status.get("restartCount", 0), 4))
