@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import secrets
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from nsrun.errors import ConflictError, NsrunError, SpecError, UnsupportedError, UsageError
 from nsrun.server import wait
 from nsrun.server.events import rfc3339
 from nsrun.server.trace import mark
-from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, changes, load, to_dict, unsupported
+from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, changes, load, unsupported
+from nsrun.spec.model import PodStatus
 from nsrun.state.ledger import Wish
 
 if TYPE_CHECKING:
@@ -278,20 +280,22 @@ def _create(world: World, registry: Registry, jobs: list[Job]) -> None:
 
 
 def _wish(world: World, registry: Registry, job: Job) -> Wish:
-    asked = to_dict(job.pod)
-    pod = copy.deepcopy(asked)
-    metadata = pod["metadata"]
-    if not metadata.get("name"):
-        metadata["name"] = _generate(registry, job)
-    metadata["uid"] = str(uuid.uuid4())
-    metadata["creationTimestamp"] = rfc3339(world.clock.now())
-    metadata["generation"] = 1
-    for name in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
-        metadata.pop(name, None)
-    pod.pop("status", None)
-    pod["kind"], pod["apiVersion"] = "Pod", "v1"
-    pod["spec"]["nodeName"] = world.node.name
-    return Wish(object=pod, options={"nodeName": asked.get("spec", {}).get("nodeName")})
+    """The pod as it is stored: with what the server adds, and without what only a server may say."""
+    asked = job.pod
+    metadata = msgspec.structs.replace(
+        asked.metadata,
+        name=asked.metadata.name or _generate(registry, job),
+        uid=str(uuid.uuid4()),
+        creationTimestamp=rfc3339(world.clock.now()),
+        generation=1,
+        resourceVersion=None,
+        deletionTimestamp=None,
+        deletionGracePeriodSeconds=None,
+        selfLink=None,
+    )
+    spec = msgspec.structs.replace(asked.spec, nodeName=world.node.name)
+    pod = msgspec.structs.replace(asked, metadata=metadata, spec=spec, status=PodStatus())
+    return Wish(object=pod, options={"nodeName": asked.spec.nodeName})
 
 
 def _generate(registry: Registry, job: Job) -> str:

@@ -22,6 +22,7 @@ from nsrun.reconcile.model import (
     Action,
     CleanSandbox,
     CreateSandbox,
+    Deletion,
     ForgetInstance,
     Instance,
     KillContainer,
@@ -78,9 +79,10 @@ class PodEngine:
         self.wish = wish
         self.ledger = ledger
         self.paths: PodPaths = world.layout.pod(uid)
-        self.pod: Pod = msgspec.convert(wish.object, Pod)
-        self.namespace: str = wish.object["metadata"]["namespace"]
-        self.name: str = wish.object["metadata"]["name"]
+        # A deletion that a full disk left room for only in a file's name is not in the object.
+        self.pod: Pod = wish.object if wish.deletion is None else _deleted(wish.object, wish.deletion)
+        self.namespace = self.pod.metadata.namespace or "default"
+        self.name = self.pod.metadata.name or ""
         self.label = f"{self.namespace}/{self.name}"
         self.log_directory = world.layout.logs_of(self.namespace, self.name, uid)
         self.shim: ShimClient | None = None
@@ -97,7 +99,6 @@ class PodEngine:
         """Set once the pod was looked at (or could not be): before that, only what is on disk is known of it."""
         self.gone = False
         self.version = world.hub.next_version()
-        self._status = msgspec.convert(ledger.status, PodStatus)
         self._on_gone = on_gone
         self._awake = asyncio.Event()
         self._wake_at: float | None = None
@@ -127,21 +128,23 @@ class PodEngine:
     @property
     def status(self) -> PodStatus:
         """The published status."""
-        return self._status
+        return self.ledger.status
 
     def object(self) -> dict[str, Any]:
         """The Pod with its status, as builtins."""
-        metadata = {**self.wish.object["metadata"], "resourceVersion": self.version}
-        return {**self.wish.object, "metadata": metadata, "status": self.ledger.status}
+        pod: dict[str, Any] = msgspec.to_builtins(self.pod)
+        pod["metadata"]["resourceVersion"] = self.version
+        pod["status"] = msgspec.to_builtins(self.ledger.status)
+        return pod
 
     def columns(self) -> dict[str, Any]:
         """What `pod ls` shows of it."""
-        return asdict(summary(self.pod, self._status, self.world.clock.now()))
+        return asdict(summary(self.pod, self.ledger.status, self.world.clock.now()))
 
     @property
     def phase(self) -> str:
         """The published phase."""
-        return self._status.phase or "Pending"
+        return self.ledger.status.phase or "Pending"
 
     def asked_for(self) -> Pod:
         """The pod as the manifest had it: what nsrun added to the spec is taken out again."""
@@ -169,12 +172,7 @@ class PodEngine:
         deletion = request_deletion(self.wish.deletion, now, grace_s)
         if deletion == self.wish.deletion:
             return
-        wish = Wish(object=copy.copy(self.wish.object), options=self.wish.options, deletion=deletion)
-        wish.object["metadata"] = {
-            **wish.object["metadata"],
-            "deletionTimestamp": rfc3339(now + grace_s),
-            "deletionGracePeriodSeconds": int(grace_s),
-        }
+        wish = Wish(object=_deleted(self.pod, deletion), options=self.wish.options, deletion=deletion)
         try:
             write_deletion(self.paths, wish)
         except OSError as error:
@@ -182,7 +180,7 @@ class PodEngine:
                 "write", str(self.paths.wish), error.errno or 0, what=f'pod "{self.label}" cannot be taken down'
             ) from error
         self.wish = wish
-        self.pod = msgspec.convert(wish.object, Pod)
+        self.pod = wish.object
         self.wake()
 
     def restart(self, names: list[str], grace_s: float | None) -> None:
@@ -516,7 +514,7 @@ class PodEngine:
 
     def event_object(self, event: Event) -> dict[str, Any]:
         """An event of this pod as a core/v1 Event."""
-        return as_object(event, self.wish.object["metadata"], self.version, self.world.node.name)
+        return as_object(event, self.pod.metadata, self.version, self.world.node.name)
 
     def save(self) -> None:
         """Store the ledger if it has changed.
@@ -547,12 +545,11 @@ class PodEngine:
 
     def _publish(self, observed: Observed, now: float) -> None:
         """Work the status out; tell the watchers if it is another one."""
-        status = pod_status(self.pod, observed, now, self._status)
-        if self._announced and status == self._status:
+        status = pod_status(self.pod, observed, now, self.ledger.status)
+        if self._announced and status == self.ledger.status:
             return
         self._note_backoff(status)
-        self._status = status
-        self.ledger.status = msgspec.to_builtins(status)
+        self.ledger.status = status
         self.ledger.terminal = self.ledger.terminal or status.phase in _FINISHED
         self._unsaved = True
         self.version = self.world.hub.next_version()
@@ -564,13 +561,23 @@ class PodEngine:
 
     def _note_backoff(self, status: PodStatus) -> None:
         """The BackOff event, once for each time that a container begins to wait."""
-        before = {one.name for one in _statuses(self._status) if _in_backoff(one)}
+        before = {one.name for one in _statuses(self.ledger.status) if _in_backoff(one)}
         for one in _statuses(status):
             if _in_backoff(one) and one.name not in before:
                 text = (
                     f"Back-off restarting failed container {one.name} in pod {self.name}_{self.namespace}({self.uid})"
                 )
                 self.note(WARNING, BACK_OFF, text, one.name)
+
+
+def _deleted(pod: Pod, deletion: Deletion) -> Pod:
+    """The pod with the metadata of one that is being taken down."""
+    metadata = msgspec.structs.replace(
+        pod.metadata,
+        deletionTimestamp=rfc3339(deletion.requested_at + deletion.grace_s),
+        deletionGracePeriodSeconds=int(deletion.grace_s),
+    )
+    return msgspec.structs.replace(pod, metadata=metadata)
 
 
 def _statuses(status: PodStatus) -> list[ContainerStatus]:

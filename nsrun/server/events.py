@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from nsrun.spec.model import ObjectMeta
 from nsrun.status.events import Event
 
 COMPONENT = "nsrun"
@@ -15,7 +16,7 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def as_object(event: Event, metadata: dict[str, Any], version: str, node: str) -> dict[str, Any]:
+def as_object(event: Event, metadata: ObjectMeta, version: str, node: str) -> dict[str, Any]:
     """The event as a core/v1 Event.
 
     Args:
@@ -26,9 +27,9 @@ def as_object(event: Event, metadata: dict[str, Any], version: str, node: str) -
     """
     involved = {
         "kind": "Pod",
-        "namespace": metadata["namespace"],
-        "name": metadata["name"],
-        "uid": metadata["uid"],
+        "namespace": metadata.namespace,
+        "name": metadata.name,
+        "uid": metadata.uid,
         "apiVersion": "v1",
         "resourceVersion": version,
     }
@@ -38,8 +39,8 @@ def as_object(event: Event, metadata: dict[str, Any], version: str, node: str) -
         "kind": "Event",
         "apiVersion": "v1",
         "metadata": {
-            "name": f"{metadata['name']}.{int(event.first_at * 1e9):x}",
-            "namespace": metadata["namespace"],
+            "name": f"{metadata.name}.{int(event.first_at * 1e9):x}",
+            "namespace": metadata.namespace,
             "creationTimestamp": rfc3339(event.first_at),
         },
         "involvedObject": involved,

@@ -78,8 +78,8 @@ class Registry:
             ConflictError: the name is taken.
             StepError: the disk is full or the like; nothing is left behind.
         """
-        metadata = wish.object["metadata"]
-        uid, key = metadata["uid"], (metadata["namespace"], metadata["name"])
+        metadata = wish.object.metadata
+        uid, key = metadata.uid or "", (metadata.namespace or "default", metadata.name or "")
         if key in self._by_name:
             raise ConflictError(f'pod "{key[0]}/{key[1]}" is already there')
         paths = self._world.layout.pod(uid)

@@ -9,18 +9,19 @@ import msgspec
 
 from nsrun.errors import InternalError
 from nsrun.reconcile.model import ContainerLedger, Deletion, Waiting
+from nsrun.spec.model import Pod, PodStatus
 from nsrun.state.files import read_or_none, write_atomic
 from nsrun.state.layout import PodPaths
 from nsrun.status.events import Event
 
 
 class Wish(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """pod.json. `object` is the Pod as builtins, after defaulting; its metadata has the deletionTimestamp.
+    """pod.json. `object` is the Pod after defaulting, without status; its metadata has the deletionTimestamp.
 
     `deletion` has the exact time and grace period of it; `options` is what `pod up` was told.
     """
 
-    object: dict[str, Any]
+    object: Pod
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     deletion: Deletion | None = None
 
@@ -43,7 +44,7 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     terminal: bool = False
     containers: dict[str, ContainerLedger] = msgspec.field(default_factory=dict)
     events: list[Event] = msgspec.field(default_factory=list)
-    status: dict[str, Any] = msgspec.field(default_factory=dict)
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
 
 
 _MARK = "deletion"

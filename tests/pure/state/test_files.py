@@ -105,10 +105,16 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
 
 def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
     lock = RootLock(tmp_path / "lock")
-    with subprocess.Popen(["/bin/sleep", "60"], close_fds=False) as child:
-        lock.close()
-        RootLock(tmp_path / "lock").close()
-        child.kill()
+    # What it says shows that it was executed: until then it has copies of all descriptors.
+    command = ["/bin/sh", "-c", "echo here; exec sleep 60"]
+    with subprocess.Popen(command, close_fds=False, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"here\n"
+            lock.close()
+            RootLock(tmp_path / "lock").close()
+        finally:
+            child.kill()
 
 
 def test_the_layout_below_a_root(tmp_path: Path) -> None:

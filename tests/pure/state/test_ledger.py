@@ -10,6 +10,7 @@ import pytest
 
 from nsrun.errors import InternalError
 from nsrun.reconcile.model import ContainerLedger, Deletion, Instance, InstanceState, Waiting
+from nsrun.spec.model import Container, ObjectMeta, Pod, PodSpec, PodStatus
 from nsrun.state import ledger as module
 from nsrun.state.layout import PodPaths
 from nsrun.state.ledger import (
@@ -23,7 +24,9 @@ from nsrun.state.ledger import (
 )
 from nsrun.status.events import Event
 
-POD = {"metadata": {"name": "web", "namespace": "default", "uid": "1"}, "spec": {"containers": [{"name": "app"}]}}
+POD = Pod(
+    metadata=ObjectMeta(name="web", namespace="default", uid="1"), spec=PodSpec(containers=[Container(name="app")])
+)
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def test_a_ledger_comes_back(paths: PodPaths) -> None:
         terminal=True,
         containers={"app": ContainerLedger(starts=4, restart_count=3, backoff_s=20.0, last=dead, image_id="sha256:1")},
         events=[Event("Normal", "Started", "Started container app", "spec.containers{app}", 2, 1.0, 2.0)],
-        status={"phase": "Running"},
+        status=PodStatus(phase="Running"),
     )
     write_ledger(paths, ledger)
     assert read_ledger(paths) == ledger
