@@ -269,7 +269,8 @@ def main() -> None:
     try:
         rootfs = build(work / "rootfs")
         bare = work / "bare"
-        run(["cc", "-O2", "-static", "-D_GNU_SOURCE", "-o", str(bare), str(BARE)])
+        for program, place in ((BARE, bare), (BARE.with_name("pour.c"), rootfs / "bin" / "pour")):
+            run(["cc", "-O2", "-static", "-D_GNU_SOURCE", "-o", str(place), str(program)])
         memory_run(work / "root")
         side = Nsrun(work / "root", rootfs)
         try:
@@ -277,8 +278,8 @@ def main() -> None:
                 figures += starts(options.runs, side, podman, bare, rootfs)
                 figures += inside(options.runs, side, podman)
             figures += runtimes(options.runs, work, rootfs)
-            figures += pumps(options.runs, side, work, rootfs)
             figures += upkeep(options.runs, side)
+            figures += pumps(options.runs, side, work, rootfs)
             figures += scale(side, options.pods)
         finally:
             side("pod", "down", "--all", "--force", "--grace-period", "0")

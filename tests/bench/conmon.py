@@ -23,7 +23,7 @@ def log_pump(work: Path, rootfs: Path, megabytes: int) -> tuple[float, float]:
     """
     bundle = Bundle(work, rootfs, "crun")
     config = json.loads((work / "config.json").read_text())
-    config["process"]["args"] = ["/bin/testbox", "lines", str(megabytes * 10_000), "100"]
+    config["process"]["args"] = ["/bin/pour", str(megabytes)]
     (work / "config.json").write_text(json.dumps(config))
     exits, log = work / "exits", work / "ctr.log"
     exits.mkdir()

@@ -102,11 +102,10 @@ class Nsrun:
 
     def log_pump(self, megabytes: int) -> tuple[float, float]:
         """(MB/s, CPU seconds of the shim per GB) while a container writes 100-byte lines as fast as they are taken."""
-        lines = megabytes * 10_000
         manifest = self.root / "pump.yaml"
         manifest.write_text(
             "apiVersion: v1\nkind: Pod\nmetadata: {name: pump}\nspec:\n  restartPolicy: Never\n  containers:\n"
-            f"  - {{name: a, image: bench, imagePullPolicy: Never, command: [/bin/testbox, lines, '{lines}', '100']}}\n"
+            f"  - {{name: a, image: bench, imagePullPolicy: Never, command: [/bin/pour, '{megabytes}']}}\n"
             "  - {name: keep, image: bench, imagePullPolicy: Never, command: [/bin/testbox, sleep, '1000']}\n"
         )
         self("pod", "up", "--no-wait", str(manifest))
