@@ -189,6 +189,8 @@ static int prepare(void)
 	if (setsid() < 0 || chdir("/") < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return -errno;
 	umask(0077);
+	/* We were executed as /proc/self/fd/N, and the kernel may have taken that number for our name. */
+	prctl(PR_SET_NAME, "nsrun-shim");
 	error = streams();
 	if (error < 0)
 		return error;

@@ -97,7 +97,7 @@ void shim_unwatch(int fd);
 void shim_close(int *fd);			/* and sets it to -1 */
 
 /* shim_table.c: instances and their records on disk */
-int table_new(const char *id);			/* index, -EEXIST or -ENOBUFS */
+int table_new(const struct nsr_start *start);	/* index; -EEXIST: the id, the attempt, or a living instance of that name; -ENOBUFS */
 int table_find(const char *id);			/* index or -ENOENT */
 void table_free(int index);
 int table_running(void);			/* instances and execs with a process or with output to come */

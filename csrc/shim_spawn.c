@@ -99,6 +99,8 @@ static void child(const struct making *making, int report_fd)
 
 	memset(&report, 0, sizeof(report));
 	prctl(PR_SET_NAME, "nsrun-start");
+	/* Processes of the container that it enters must not reach what is still open here, or its memory, through /proc. execve undoes it. */
+	prctl(PR_SET_DUMPABLE, 0);
 	close_others(making, report_fd);
 	setrlimit(RLIMIT_NOFILE, &shim.files);
 	error = join != 0 ? sys_setns(making->target_pidfd, (int)join) : 0;

@@ -95,7 +95,7 @@ void instance_start(struct asker from, const struct nsr_message *message, int *f
 		client_fail(from, error);
 		return;
 	}
-	index = table_new(start->id);
+	index = table_new(start);
 	if (index < 0) {
 		program_unload(&making);
 		client_fail(from, index);

@@ -19,10 +19,23 @@ int table_find(const char *id)
 	return -ENOENT;
 }
 
-int table_new(const char *id)
+/* A killed server's request may still lie in its socket when the next server has made its own: one of them must be refused. */
+static int is_second(const struct instance *instance, const struct nsr_start *start)
 {
-	if (table_find(id) >= 0)
+	enum phase phase = instance->phase;
+
+	if (phase == PHASE_FREE || phase == PHASE_FORGOTTEN || strcmp(instance->record.name, start->name) != 0)
+		return 0;
+	return phase != PHASE_ENDED || instance->record.attempt == start->attempt;
+}
+
+int table_new(const struct nsr_start *start)
+{
+	if (table_find(start->id) >= 0)
 		return -EEXIST;
+	for (int i = 0; i < shim.n_instances; i++)
+		if (is_second(&shim.instances[i], start))
+			return -EEXIST;
 	for (int i = 0; i < MAX_INSTANCES; i++) {
 		struct instance *instance = &shim.instances[i];
 

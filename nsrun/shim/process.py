@@ -102,11 +102,13 @@ def _listen(directory_fd: int) -> socket.socket:
 
 
 def _exec(name: str, descriptors: tuple[int, int, int]) -> int:
-    moved: list[int] = []
+    # Not by its path: a process in a container could write through /proc/PID/exe of what the shim starts there.
+    program = native.unwritable(native.shim_path())
+    moved: list[int] = [program]
     try:
-        moved.extend(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_TARGETS) for fd in descriptors)
-        actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(moved, 3)]
-        return os.posix_spawn(native.shim_path(), ["nsrun-shim", name], {}, file_actions=actions)
+        moved.extend(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_TARGETS) for fd in (*descriptors, program))
+        actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(moved[1:-1], 3)]
+        return os.posix_spawn(f"/proc/self/fd/{moved[-1]}", ["nsrun-shim", name], {}, file_actions=actions)
     finally:
         for fd in moved:
             os.close(fd)

@@ -104,8 +104,10 @@ class Pod:
         before: Sequence[RawOp] = (),
         client: shim.ShimClient | None = None,
         clone_flags: int | None = None,
+        name: str | None = None,
+        attempt: int | None = None,
     ) -> shim.Record:
-        """Starts argv as container `number`."""
+        """Starts argv as container `number`; without a name of its own it is a container of its own."""
         container = new_id(number)
         path = self.directory / f"{number}.log"
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600) if log_fd is None else log_fd
@@ -115,8 +117,8 @@ class Pod:
             return await (client or self.client).start(
                 shim.StartRequest(
                     id=container,
-                    name="app",
-                    attempt=number,
+                    name=name or f"app-{number}",
+                    attempt=number if attempt is None else attempt,
                     program=program(argv, terminal=terminal, before=before),
                     log_fd=fd,
                     clone_flags=LIB.CLONE_NEWPID | LIB.CLONE_NEWNS if clone_flags is None else clone_flags,

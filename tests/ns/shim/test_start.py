@@ -22,7 +22,7 @@ def test_exit_codes_are_kept(pod_dir: Path) -> None:
         for number, code in enumerate((0, 1, 7, 127, 255)):
             started = await pod.start(number, shell(f"exit {code}"))
             assert started.state is shim.State.RUNNING
-            assert started.name == "app"
+            assert started.name == f"app-{number}"
             assert started.attempt == number
             record = await pod.exited(number)
             assert record.exit_code == code
@@ -366,3 +366,42 @@ def test_a_program_that_is_none_is_refused(pod_dir: Path) -> None:
         assert await pod.client.list() == []
 
     run(pod_dir, body)
+
+
+def test_a_container_has_one_living_instance_and_each_attempt_once(pod_dir: Path) -> None:
+    """The request of a killed server may come after that of the next one."""
+
+    async def body(pod: Pod) -> None:
+        await pod.start(1, ["sleep", "1000"], name="app", attempt=0)
+        for number, attempt in ((2, 0), (3, 1)):
+            with pytest.raises(shim.ShimError) as caught:
+                await pod.start(number, ["true"], name="app", attempt=attempt)
+            assert caught.value.number == errno.EEXIST
+        await pod.client.kill(new_id(1))
+        await pod.exited(1)
+        with pytest.raises(shim.ShimError) as caught:
+            await pod.start(4, ["true"], name="app", attempt=0)
+        assert caught.value.number == errno.EEXIST
+        await pod.start(5, ["true"], name="app", attempt=1)
+        await pod.exited(5)
+        assert {record.id for record in await pod.client.list()} == {new_id(1), new_id(5)}
+        assert {path.name for path in (pod_dir / "containers").iterdir()} == {new_id(1), new_id(5)}
+
+    run(pod_dir, body)
+
+
+def test_the_shim_cannot_be_overwritten_by_who_reaches_its_proc(pod_dir: Path) -> None:
+    """CVE-2019-5736: what the shim starts in a container is the shim itself until its execve."""
+
+    async def body(pod: Pod) -> None:
+        program = os.open(f"/proc/{pod.pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # While any shim runs the kernel says ETXTBSY to a writer; the attack waits until none does. The mount is what refuses then.
+            assert os.fstatvfs(program).f_flag & os.ST_RDONLY
+            with pytest.raises(OSError, match=r"Read-only|busy"):
+                os.open(f"/proc/self/fd/{program}", os.O_WRONLY)
+        finally:
+            os.close(program)
+
+    run(pod_dir, body)
+    assert not os.statvfs(native.shim_path()).f_flag & os.ST_RDONLY
