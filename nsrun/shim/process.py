@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import socket
 from collections.abc import Iterator
@@ -101,14 +102,25 @@ def _listen(directory_fd: int) -> socket.socket:
     return listener
 
 
-def _exec(name: str, descriptors: tuple[int, int, int]) -> int:
-    # Not by its path: a process in a container could write through /proc/PID/exe of what the shim starts there.
+@functools.cache
+def _program() -> int:
+    """A descriptor of the shim's executable on a read-only mount of its own, kept: giving such a mount back takes a millisecond.
+
+    Not by its path: a process in a container could write through /proc/PID/exe of what the shim starts there.
+    """
     program = native.unwritable(native.shim_path())
-    moved: list[int] = [program]
     try:
-        moved.extend(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_TARGETS) for fd in (*descriptors, program))
-        actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(moved[1:-1], 3)]
-        return os.posix_spawn(f"/proc/self/fd/{moved[-1]}", ["nsrun-shim", name], {}, file_actions=actions)
+        return fcntl.fcntl(program, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_TARGETS)
+    finally:
+        os.close(program)
+
+
+def _exec(name: str, descriptors: tuple[int, int, int]) -> int:
+    moved: list[int] = []
+    try:
+        moved.extend(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_TARGETS) for fd in descriptors)
+        actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(moved, 3)]
+        return os.posix_spawn(f"/proc/self/fd/{_program()}", ["nsrun-shim", name], {}, file_actions=actions)
     finally:
         for fd in moved:
             os.close(fd)
