@@ -43,13 +43,13 @@ from nsrun.server.trace import mark
 from nsrun.server.watch import Change, Changed
 from nsrun.server.world import World
 from nsrun.shim import Event as ShimEvent
-from nsrun.shim import Exited, LogBlocked, Record, ShimClient, ShimError, read_records, shim_alive
+from nsrun.shim import Exited, LogBlocked, Record, ShimClient, ShimClosedError, ShimError, read_records, shim_alive
 from nsrun.spec.model import ContainerStatus, Pod, PodStatus
 from nsrun.state.files import remove_tree, unlink_if_there
 from nsrun.state.layout import PodPaths
 from nsrun.state.ledger import Ledger, Wish, write_deletion, write_ledger
 from nsrun.status import pod_status, summary
-from nsrun.status.events import BACK_OFF, WARNING, Event, container_path, fold_event
+from nsrun.status.events import BACK_OFF, FAILED_SYNC, WARNING, Event, container_path, fold_event
 
 RETRY_S = 1.0
 """How long an action that failed for a reason outside the pod (a full disk, a shim that does not answer) is left alone."""
@@ -120,6 +120,8 @@ class PodEngine:
             await asyncio.wait([self._task])
         if self.shim is not None:
             self.shim.close()
+        while self.prepared:
+            self.prepared.popitem()[1].close()
 
     def wake(self) -> None:
         """Look again, soon."""
@@ -402,6 +404,8 @@ class PodEngine:
         if text != self._trouble:
             _LOG.warning("pod %s: %s; trying again in %g s", self.label, text, RETRY_S)
             self._trouble = text
+            if not isinstance(error, ShimClosedError):
+                self.note(WARNING, FAILED_SYNC, f"error syncing pod, trying again: {text}")
         if isinstance(error, ShimError):
             _LOG.debug("pod %s", self.label, exc_info=error)
         self._wake_at = self.world.clock.now() + RETRY_S

@@ -18,6 +18,7 @@ from nsrun.errors import (
     UnsupportedError,
     UsageError,
 )
+from nsrun.native import exec_status
 from tests.host.server.harness import IMAGE, Server, alive, box, pod, texts, until
 
 pytestmark = pytest.mark.timeout(90)
@@ -266,6 +267,44 @@ def test_exec_gives_output_input_and_exit_code(server: Server) -> None:
     server.wait("done", "phase=Succeeded")
     with pytest.raises(ConflictError, match="Completed, exit code 0"):
         server.run("done", "/bin/true")
+
+
+def test_exec_with_a_terminal_hands_over_its_master(server: Server) -> None:
+    server.up(pod("web", box("a", "pause")))
+    ours, theirs = exec_status.status_pair()
+    with ours:
+        with theirs:
+            command = ["/bin/tty"]
+            fds = (theirs.fileno(),)
+            server.call("pod.exec", name="web", command=command, tty=True, rows=11, columns=77, fds=fds, again=False)
+        started = exec_status.read_status(ours)
+        assert started is not None
+        assert started.kind == "started"
+        assert started.terminal is not None
+        with os.fdopen(started.terminal, "rb", 0) as master:
+            ended = exec_status.read_status(ours)
+            assert ended is not None
+            assert ended.exit_code == 0
+            said = os.read(master.fileno(), 4096).decode()
+    assert "11" in said
+    assert "77" in said
+
+
+def test_attach_gives_the_output_and_takes_input(server: Server) -> None:
+    server.up(pod("web", box("in", "cat", stdin=True), box("out", "lines", "-1", "20", "5000")))
+    read, write = os.pipe2(os.O_CLOEXEC)
+    reply = server.call("pod.attach", name="web", container="in", stdin=True, fds=(write,))
+    os.close(write)
+    assert reply.result == {"tty": False, "stdin": True}
+    with os.fdopen(reply.fds[0], "wb", 0) as stdin, os.fdopen(read, "rb", 0) as output:
+        stdin.write(b"hello\n")
+        assert output.read(6) == b"hello\n"
+        server.kill()
+        stdin.write(b"still\n")
+        assert output.read(6) == b"still\n", "the server is not on the way"
+    until(lambda: server.lines("web", "in") == ["hello", "still"])
+    with pytest.raises(ConflictError, match="no standard input"):
+        server.call("pod.attach", name="web", container="out", stdin=True)
 
 
 def test_restart_and_kill_on_request(server: Server) -> None:
