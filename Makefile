@@ -25,14 +25,12 @@ $(VENV)/.dependencies: pyproject.toml tools/packages.sh
 	tools/packages.sh build run
 	$(PYTHON) tools/python_version.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools>=68' wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python tools/dependencies.py build run test)
 	touch $@
 
-# Editable, in compat mode: a plain path entry, because setuptools' import hook costs every command 10 ms.
 $(VENV)/.built: $(VENV)/.dependencies $(BUILD_INPUTS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
-	    --config-settings editable_mode=compat --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	touch $@
 
 .PHONY: build
