@@ -43,7 +43,6 @@ def run(arguments: Arguments) -> int:
     lock = RootLock(layout.lock)
     read_config(layout)
     _open_log(layout, foreground=arguments.foreground)
-    _name_process()
     _raise_descriptor_limit()
     # A client that hung up must not end the server; children are none of its own.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -69,6 +68,7 @@ async def _serve(layout: Layout, arguments: Arguments) -> None:
         await asyncio.sleep(0)
         from nsrun.server.service import Service
 
+        _name_process()
         service = Service(layout, stop, temporary=arguments.temporary)
         await service.open()
         control.methods.update(service.methods())
@@ -140,8 +140,9 @@ def _open_log(layout: Layout, *, foreground: bool) -> None:
 
 def _name_process() -> None:
     """`nsrun-server` in ps and top."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as file:
-        file.write("nsrun-server")
+    import prctl
+
+    prctl.set_name("nsrun-server")
 
 
 def _raise_descriptor_limit() -> None:
