@@ -164,7 +164,7 @@ def container_inputs(pod: Pod, container: Any, root: Root, config: ImageConfig) 
         hostname=plan.pod_hostname(pod, os.uname().nodename),
         files_dir=f"{directory}/files",
         shm_dir=f"{directory}/shm",
-        instance_dir=f"{directory}/root/<{container.name}>",
+        instance_dir=f"{root.lib}/roots/<uid>/<{container.name}>",
         node=facts(),
         pod_ips=("<address of the pod>",),
         host_ips=("<address of the machine>",),
