@@ -47,7 +47,7 @@ def running_instance(engine: PodEngine, wanted: str | None) -> Instance:
         NotFoundError: the pod has no such container.
     """
     name = container_name(engine, wanted)
-    instance = engine.running(name)
+    instance = engine.mirror.running(name)
     if instance is None:
         raise ConflictError(
             f'container "{name}" of pod "{engine.label}" does not run: {state_in_words(engine, name)}',

@@ -9,7 +9,7 @@ from nsrun import native
 from nsrun.errors import ConflictError, UsageError
 from nsrun.plan import exec_program
 from nsrun.server.choose import running_instance
-from nsrun.server.containers import container_of, resolve
+from nsrun.server.containers import resolve
 from nsrun.server.prepared import inputs_for
 from nsrun.shim import ExecRequest
 
@@ -38,7 +38,7 @@ async def execute(engine: PodEngine, request: Request) -> object:
     shim = engine.shim
     if shim is None:
         raise ConflictError(f'pod "{engine.label}" has no running sandbox')
-    container = container_of(engine, instance.name)
+    container = engine.container(instance.name)
     image = resolve(engine, container)
     user = request.text_or_none("user")
     program = exec_program(

@@ -40,14 +40,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("nsrun.containers")
 
 
-def container_of(engine: PodEngine, name: str) -> Container:
-    """The container of this name in the spec, init containers included."""
-    for container in (*engine.pod.spec.initContainers, *engine.pod.spec.containers):
-        if container.name == name:
-            return container
-    raise KeyError(name)
-
-
 async def start_all(engine: PodEngine, actions: Sequence[StartContainer]) -> None:
     """Start instances together: while the shim is busy with one, the next is prepared.
 
@@ -61,7 +53,7 @@ async def start_all(engine: PodEngine, actions: Sequence[StartContainer]) -> Non
 
 
 async def _start(engine: PodEngine, action: StartContainer) -> None:
-    container = container_of(engine, action.name)
+    container = engine.container(action.name)
     mark(engine.label, f"prepare {action.name}")
     try:
         image = resolve(engine, container)
@@ -126,9 +118,9 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
         except ShimStartError as error:
             # Its START_FAILED record is an instance that ended; the shim has it, and it is listed like the others.
             engine.note(WARNING, FAILED, f"Error: {start_error(error.report)}", action.name)
-            engine.records = {one.id: one for one in await shim.list()}
+            engine.mirror.take(await shim.list())
             return
-    engine.note_record(record)
+    engine.mirror.note(record)
     mark(engine.label, f"started {action.name}")
     engine.note(NORMAL, STARTED, f"Started container {action.name}", action.name)
 
@@ -177,8 +169,7 @@ def _wait(engine: PodEngine, name: str, reason: str, message: str) -> None:
 async def stop(engine: PodEngine, action: SignalContainer) -> None:
     """Send the stop signal, once."""
     engine.note(NORMAL, KILLING, f"Stopping container {action.name}", action.name)
-    record = engine.records.get(action.id)
-    if engine.shim is None or record is None:
+    if engine.shim is None:
         return
     try:
         await engine.shim.signal(action.id, action.signal)
@@ -187,17 +178,14 @@ async def stop(engine: PodEngine, action: SignalContainer) -> None:
     except ShimError as error:
         if error.number != errno.ESRCH:
             raise
-    # Whatever signal somebody sent before: the mirror tells that the stop signal is out, or decide asks for it for ever.
-    if engine.records[action.id].alive:
-        sent = replace(record, stop_signal=action.signal, stop_ns=int(engine.world.clock.now() * 1e9))
-        engine.records[action.id] = sent
+    engine.mirror.signalled(action.id, action.signal, engine.world.clock.now())
 
 
 async def kill(engine: PodEngine, action: KillContainer) -> None:
     """SIGKILL to everything in a container."""
     if engine.shim is None:
         return
-    if action.id not in engine.killed:
+    if action.id not in engine.mirror.killed:
         engine.note(NORMAL, KILLING, f"Killing container {action.name} ({action.reason})", action.name)
     try:
         await engine.shim.kill(action.id)
@@ -206,7 +194,7 @@ async def kill(engine: PodEngine, action: KillContainer) -> None:
     except ShimError as error:
         if error.number != errno.ESRCH:
             raise
-    engine.killed[action.id] = engine.world.clock.now()
+    engine.mirror.killed[action.id] = engine.world.clock.now()
 
 
 async def forget(engine: PodEngine, action: ForgetInstance) -> None:
@@ -217,7 +205,7 @@ async def forget(engine: PodEngine, action: ForgetInstance) -> None:
             await engine.shim.forget(action.id)
     else:
         unlink_if_there(engine.paths.containers / action.id)
-    engine.drop(action.id)
+    engine.mirror.drop(action.id)
     await release(engine, action.id)
     # The newest instance's log stays, and the one before it for `pod logs --previous`.
     _drop_logs_before(engine, action.name, engine.ledger.containers[action.name].starts - 2)
@@ -246,7 +234,7 @@ async def prepare_first(engine: PodEngine) -> None:
         for _ in range(3):
             await asyncio.sleep(0)
         mark(engine.label, f"ahead {action.name}")
-        container = container_of(engine, action.name)
+        container = engine.container(action.name)
         instance_id = secrets.token_hex(32)
         try:
             image = resolve(engine, container)
@@ -265,7 +253,7 @@ async def collect_roots(engine: PodEngine) -> None:
     """Remove what a server that was killed made for instances that never came to be."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(engine.paths.roots):
-            if name not in engine.records:
+            if name not in engine.mirror.records:
                 await release(engine, name)
 
 

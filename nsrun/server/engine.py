@@ -10,7 +10,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -22,7 +22,6 @@ from nsrun.reconcile.model import (
     Action,
     CleanSandbox,
     CreateSandbox,
-    Deletion,
     ForgetInstance,
     Instance,
     KillContainer,
@@ -35,16 +34,16 @@ from nsrun.reconcile.model import (
     StopSandbox,
     WakeAt,
 )
-from nsrun.server import containers, sandbox, termination
-from nsrun.server.events import as_object, rfc3339
-from nsrun.server.instances import instance_of
-from nsrun.server.prepared import Prepared, log_path
+from nsrun.server import containers, sandbox
+from nsrun.server.events import as_object, marked_deleted, newly_backing_off
+from nsrun.server.mirror import Mirror
+from nsrun.server.prepared import Prepared
 from nsrun.server.trace import mark
 from nsrun.server.watch import Change, Changed
 from nsrun.server.world import World
 from nsrun.shim import Event as ShimEvent
-from nsrun.shim import Exited, LogBlocked, Record, ShimClient, ShimClosedError, ShimError, read_records, shim_alive
-from nsrun.spec.model import ContainerStatus, Pod, PodStatus
+from nsrun.shim import Exited, LogBlocked, ShimClient, ShimClosedError, ShimError, read_records, shim_alive
+from nsrun.spec.model import Container, Pod, PodStatus
 from nsrun.state.files import remove_tree, unlink_if_there
 from nsrun.state.layout import PodPaths
 from nsrun.state.ledger import Ledger, Wish, write_deletion, write_ledger
@@ -80,18 +79,16 @@ class PodEngine:
         self.ledger = ledger
         self.paths: PodPaths = world.layout.pod(uid)
         # A deletion that a full disk left room for only in a file's name is not in the object.
-        self.pod: Pod = wish.object if wish.deletion is None else _deleted(wish.object, wish.deletion)
+        self.pod: Pod = wish.object if wish.deletion is None else marked_deleted(wish.object, wish.deletion)
         self.namespace = self.pod.metadata.namespace or "default"
         self.name = self.pod.metadata.name or ""
         self.label = f"{self.namespace}/{self.name}"
         self.log_directory = world.layout.logs_of(self.namespace, self.name, uid)
         self.shim: ShimClient | None = None
         self.shim_pid: int | None = None
-        self.records: dict[str, Record] = {}
-        self.killed: dict[str, float] = {}
+        self.mirror = Mirror(self)
         self.prepared: dict[str, Prepared] = {}
         """By container: what was made ahead for an instance that is to be started."""
-        self._messages: dict[str, str | None] = {}
         self.observed = Observed(deletion=wish.deletion)
         """What was seen last; for those who only want to tell of it."""
         self.changed = Changed()
@@ -174,7 +171,7 @@ class PodEngine:
         deletion = request_deletion(self.wish.deletion, now, grace_s)
         if deletion == self.wish.deletion:
             return
-        wish = Wish(object=_deleted(self.pod, deletion), options=self.wish.options, deletion=deletion)
+        wish = Wish(object=marked_deleted(self.pod, deletion), options=self.wish.options, deletion=deletion)
         try:
             write_deletion(self.paths, wish)
         except OSError as error:
@@ -209,57 +206,19 @@ class PodEngine:
 
     # observing
 
-    def instances(self) -> list[Instance]:
-        """All instances whose record is still there, oldest first."""
-        found = [
-            instance_of(
-                record,
-                image_id=self._image_id(record),
-                killed_at=self.killed.get(record.id),
-                message=self._last_words(record),
-            )
-            for record in self.records.values()
-        ]
-        return sorted(found, key=lambda instance: (instance.name, instance.attempt))
-
-    def _last_words(self, record: Record) -> str | None:
-        """The termination message of a dead instance, read once."""
-        if record.exit_code is None:
-            return None
-        if record.id not in self._messages:
-            self._messages[record.id] = termination.read(
-                self.paths.root(record.id),
-                containers.container_of(self, record.name),
-                record.exit_code,
-                log_path(self, record.name, record.attempt),
-                len(self.pod.spec.containers) + len(self.pod.spec.initContainers),
-            )
-        return self._messages[record.id]
-
-    def drop(self, instance_id: str) -> None:
-        """Forget all that is mirrored of an instance."""
-        self.records.pop(instance_id, None)
-        self.killed.pop(instance_id, None)
-        self._messages.pop(instance_id, None)
+    def container(self, name: str) -> Container:
+        """The container of this name in the spec, init containers included."""
+        return next(one for one in (*self.pod.spec.initContainers, *self.pod.spec.containers) if one.name == name)
 
     def drop_all(self) -> None:
-        """Forget all instances."""
-        for instance_id in list(self.records):
-            self.drop(instance_id)
+        """Forget all instances, and what was prepared for others."""
+        self.mirror.clear()
         while self.prepared:
             self.prepared.popitem()[1].close()
-
-    def running(self, name: str) -> Instance | None:
-        """The living instance of a container."""
-        return next((one for one in reversed(self.instances()) if one.name == name and one.alive), None)
 
     def image_ids(self) -> set[str]:
         """The images that containers of this pod are made from."""
         return {known.image_id for known in self.ledger.containers.values() if known.image_id}
-
-    def _image_id(self, record: Record) -> str:
-        known = self.ledger.containers.get(record.name)
-        return known.image_id if known is not None and record.attempt == known.starts - 1 else ""
 
     def sandbox_state(self) -> SandboxState:
         """What there is of a sandbox."""
@@ -272,10 +231,10 @@ class PodEngine:
         state = self.sandbox_state()
         if state is SandboxState.DEAD:
             # The shim wrote each exit down before it could tell: its last words may only be on disk.
-            self.records = {record.id: record for record in read_records(self.paths.directory)}
+            self.mirror.take(read_records(self.paths.directory))
         current: dict[str, Instance] = {}
         older: list[Instance] = []
-        for instance in self.instances():
+        for instance in self.mirror.instances():
             before = current.get(instance.name)
             if before is not None:
                 older.append(before)
@@ -331,12 +290,12 @@ class PodEngine:
 
         All is asked at once: the shim answers in the order of the requests.
         """
-        self.records = {}
+        self.mirror.take(())
         client.on_event = self._on_shim_event
         client.on_close = lambda: self._on_shim_close(client)
         hello, _, records = await asyncio.gather(client.hello(), client.subscribe(), client.list())
         for record in records:
-            self.note_record(record)
+            self.mirror.note(record)
         self.shim = client
         self.shim_pid = hello.pid
 
@@ -348,30 +307,17 @@ class PodEngine:
         self.shim = None
         self.shim_pid = None
 
-    def note_record(self, record: Record) -> None:
-        """Mirror a record; an answer that was overtaken by the news of its exit does not undo it."""
-        before = self.records.get(record.id)
-        if before is None or before.alive:
-            self.records[record.id] = record
-
     def _on_shim_event(self, event: ShimEvent) -> None:
         if isinstance(event, Exited):
             mark(self.label, f"exited {event.record.name}")
-            self.note_record(event.record)
+            self.mirror.note(event.record)
             self.wake()
             return
-        record = self.records.get(event.id)
-        if record is None:
-            return
         number = event.error if isinstance(event, LogBlocked) else 0
-        self.records[event.id] = replace(record, log_error=number)
-        if number:
-            self.note(
-                WARNING,
-                "LogBlocked",
-                f"The log of container {record.name} cannot be written ({errno_text(number)}): its output waits, nothing is lost",
-                record.name,
-            )
+        name = self.mirror.log_blocked(event.id, number)
+        if name is not None and number:
+            text = f"The log of container {name} cannot be written ({errno_text(number)}): its output waits, nothing is lost"
+            self.note(WARNING, "LogBlocked", text, name)
         self.wake()
 
     def _on_shim_close(self, client: ShimClient) -> None:
@@ -552,7 +498,9 @@ class PodEngine:
         status = pod_status(self.pod, observed, now, self.ledger.status)
         if self._announced and status == self.ledger.status:
             return
-        self._note_backoff(status)
+        for name in newly_backing_off(self.ledger.status, status):
+            text = f"Back-off restarting failed container {name} in pod {self.name}_{self.namespace}({self.uid})"
+            self.note(WARNING, BACK_OFF, text, name)
         self.ledger.status = status
         self.ledger.terminal = self.ledger.terminal or status.phase in _FINISHED
         self._unsaved = True
@@ -562,31 +510,3 @@ class PodEngine:
         if self.world.hub.watched:
             self.world.hub.pod_changed(change, self.object(), self.columns())
         self.changed.tell()
-
-    def _note_backoff(self, status: PodStatus) -> None:
-        """The BackOff event, once for each time that a container begins to wait."""
-        before = {one.name for one in _statuses(self.ledger.status) if _in_backoff(one)}
-        for one in _statuses(status):
-            if _in_backoff(one) and one.name not in before:
-                text = (
-                    f"Back-off restarting failed container {one.name} in pod {self.name}_{self.namespace}({self.uid})"
-                )
-                self.note(WARNING, BACK_OFF, text, one.name)
-
-
-def _deleted(pod: Pod, deletion: Deletion) -> Pod:
-    """The pod with the metadata of one that is being taken down."""
-    metadata = msgspec.structs.replace(
-        pod.metadata,
-        deletionTimestamp=rfc3339(deletion.requested_at + deletion.grace_s),
-        deletionGracePeriodSeconds=int(deletion.grace_s),
-    )
-    return msgspec.structs.replace(pod, metadata=metadata)
-
-
-def _statuses(status: PodStatus) -> list[ContainerStatus]:
-    return [*status.initContainerStatuses, *status.containerStatuses]
-
-
-def _in_backoff(status: ContainerStatus) -> bool:
-    return status.state.waiting is not None and status.state.waiting.reason == "CrashLoopBackOff"

@@ -1,11 +1,14 @@
-"""Events as objects of the API: what happened to a pod, in the kubelet's words (S-EVENTS)."""
+"""What happened to a pod, as objects of the API and in the kubelet's words (S-EVENTS)."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from nsrun.spec.model import ObjectMeta
+import msgspec
+
+from nsrun.reconcile.model import Deletion
+from nsrun.spec.model import ContainerStatus, ObjectMeta, Pod, PodStatus
 from nsrun.status.events import Event
 
 COMPONENT = "nsrun"
@@ -54,3 +57,27 @@ def as_object(event: Event, metadata: ObjectMeta, version: str, node: str) -> di
         "reportingComponent": COMPONENT,
         "reportingInstance": node,
     }
+
+
+def marked_deleted(pod: Pod, deletion: Deletion) -> Pod:
+    """The pod with the metadata of one that is being taken down."""
+    metadata = msgspec.structs.replace(
+        pod.metadata,
+        deletionTimestamp=rfc3339(deletion.requested_at + deletion.grace_s),
+        deletionGracePeriodSeconds=int(deletion.grace_s),
+    )
+    return msgspec.structs.replace(pod, metadata=metadata)
+
+
+def newly_backing_off(before: PodStatus, after: PodStatus) -> list[str]:
+    """The containers that have begun to wait in CrashLoopBackOff between two statuses."""
+    known = {one.name for one in _all(before) if _backs_off(one)}
+    return [one.name for one in _all(after) if _backs_off(one) and one.name not in known]
+
+
+def _all(status: PodStatus) -> list[ContainerStatus]:
+    return [*status.initContainerStatuses, *status.containerStatuses]
+
+
+def _backs_off(status: ContainerStatus) -> bool:
+    return status.state.waiting is not None and status.state.waiting.reason == "CrashLoopBackOff"

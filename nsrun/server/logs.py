@@ -51,7 +51,7 @@ def _ended(engine: PodEngine, name: str, attempt: int) -> bool:
 
     The file is made before the instance: while nothing is known of that, it is still to come.
     """
-    for one in engine.instances():
+    for one in engine.mirror.instances():
         if one.name == name and one.attempt == attempt:
             return not one.alive
     ledger = engine.ledger.containers.get(name)
@@ -112,7 +112,7 @@ def _done_for_good(engine: PodEngine, name: str) -> bool:
     """No instance lives and none will come."""
     views = views_of(engine.pod, engine.observed)
     view = next(one for one in views.all if one.name == name)
-    if any(one.alive for one in engine.instances() if one.name == name):
+    if any(one.alive for one in engine.mirror.instances() if one.name == name):
         return False
     if engine.finished or engine.deleting:
         return True
@@ -123,9 +123,7 @@ def _done_for_good(engine: PodEngine, name: str) -> bool:
 
 async def attach(engine: PodEngine, request: Request, instance_id: str, name: str) -> object:
     """pod.attach: the container's output to the given descriptor, and its input back."""
-    from nsrun.server.containers import container_of
-
-    container = container_of(engine, name)
+    container = engine.container(name)
     tty, want = bool(container.tty), request.flag("stdin")
     if want and not container.stdin and not tty:
         raise ConflictError(

@@ -313,14 +313,14 @@ class Service:
                     f'container "{name}" of pod "{engine.label}" is an init container; it runs once',
                     resolution="Run the whole pod anew: nsrun pod up --replace FILE",
                 )
-        before = {name: engine.running(name) for name in names}
+        before = {name: engine.mirror.running(name) for name in names}
         engine.restart(names, request.number_or_none("grace_period_s"))
         if request.flag("wait"):
             request.cancellable = True
             attempts = {name: -1 if one is None else one.attempt for name, one in before.items()}
 
             def back(engine: PodEngine) -> bool:
-                running = {name: engine.running(name) for name in names}
+                running = {name: engine.mirror.running(name) for name in names}
                 return all(one is not None and one.attempt > attempts[name] for name, one in running.items())
 
             await wait.until(engine, back, request.number_or_none("timeout_s"), "restarted")
@@ -332,7 +332,7 @@ class Service:
         wanted = request.texts("containers")
         chosen = [running_instance(engine, name) for name in wanted]
         if not wanted:
-            chosen = [one for one in engine.instances() if one.alive] or [running_instance(engine, None)]
+            chosen = [one for one in engine.mirror.instances() if one.alive] or [running_instance(engine, None)]
         for instance in chosen:
             if engine.shim is None:
                 raise NotFoundError(f'pod "{engine.label}" has no running sandbox')

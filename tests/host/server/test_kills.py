@@ -1,6 +1,6 @@
 """SIGKILL of the server at random moments of everything it does: the pods do not notice, and nothing stays behind.
 
-`NSRUN_SEED` repeats a run (the seed is printed), `NSRUN_KILLS` sets how many servers die in it, `NSRUN_ROUNDS` names what they
+`NSRUN_SEED` repeats a run (the seed is printed), `NSRUN_KILLS` (or NSRUN_SOAK=1) sets how many servers die in it, `NSRUN_ROUNDS` names what they
 die in. Some moments are random times,
 others random steps: the server's trace goes into a pipe, and it is killed when a step is seen in there.
 """
@@ -25,7 +25,7 @@ from nsrun.client.roots import find
 from nsrun.client.session import Session
 from tests.host.server.harness import Server, alive, box, pod, until
 
-KILLS = int(os.environ.get("NSRUN_KILLS", "200"))
+KILLS = int(os.environ.get("NSRUN_KILLS", "1000" if os.environ.get("NSRUN_SOAK") else "200"))
 SEED = int(os.environ.get("NSRUN_SEED", str(random.SystemRandom().randrange(1 << 32))))
 STEPS = (
     "request pod.up",
@@ -331,7 +331,7 @@ def numbered(lines: list[str], count: int) -> None:
     assert len(numbers) == count
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(200 + 4 * KILLS)
 def test_servers_are_killed_at_random_moments(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """At least KILLS servers die; a pod that was there before the first of them runs on to the end."""
     with capsys.disabled():

@@ -1,0 +1,102 @@
+"""What the shim knows of a pod's instances, mirrored: it can be had again from the shim, or from what it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nsrun.reconcile.model import Instance
+from nsrun.server import termination
+from nsrun.server.instances import instance_of
+from nsrun.server.prepared import log_path
+from nsrun.shim import Record
+
+if TYPE_CHECKING:
+    from nsrun.server.engine import PodEngine
+
+
+class Mirror:
+    """The records of one pod's instances, and what belongs to them.
+
+    Attributes:
+        records: by id.
+        killed: when SIGKILL was last asked for, by id; seconds since the epoch.
+    """
+
+    def __init__(self, engine: PodEngine) -> None:
+        self._engine = engine
+        self.records: dict[str, Record] = {}
+        self.killed: dict[str, float] = {}
+        self._messages: dict[str, str | None] = {}
+
+    def take(self, records: Iterable[Record]) -> None:
+        """These are all there are."""
+        self.records = {record.id: record for record in records}
+
+    def note(self, record: Record) -> None:
+        """Mirror a record; an answer that was overtaken by the news of its exit does not undo it."""
+        before = self.records.get(record.id)
+        if before is None or before.alive:
+            self.records[record.id] = record
+
+    def log_blocked(self, instance_id: str, number: int) -> str | None:
+        """Note that its log cannot be written (errno), or can again (0); the container's name, if the instance is known."""
+        record = self.records.get(instance_id)
+        if record is None:
+            return None
+        self.records[instance_id] = replace(record, log_error=number)
+        return record.name
+
+    def signalled(self, instance_id: str, signal: int, at: float) -> None:
+        """Note that its stop signal is out, whatever signal somebody sent before: or `decide` asks for it for ever."""
+        record = self.records.get(instance_id)
+        if record is not None and record.alive:
+            self.records[instance_id] = replace(record, stop_signal=signal, stop_ns=int(at * 1e9))
+
+    def drop(self, instance_id: str) -> None:
+        """Forget an instance."""
+        self.records.pop(instance_id, None)
+        self.killed.pop(instance_id, None)
+        self._messages.pop(instance_id, None)
+
+    def clear(self) -> None:
+        """Forget all instances."""
+        for instance_id in list(self.records):
+            self.drop(instance_id)
+
+    def instances(self) -> list[Instance]:
+        """All instances whose record is still there, by name, oldest first."""
+        found = [
+            instance_of(
+                record,
+                image_id=self._image_id(record),
+                killed_at=self.killed.get(record.id),
+                message=self._last_words(record),
+            )
+            for record in self.records.values()
+        ]
+        return sorted(found, key=lambda instance: (instance.name, instance.attempt))
+
+    def running(self, name: str) -> Instance | None:
+        """The living instance of a container."""
+        return next((one for one in reversed(self.instances()) if one.name == name and one.alive), None)
+
+    def _image_id(self, record: Record) -> str:
+        known = self._engine.ledger.containers.get(record.name)
+        return known.image_id if known is not None and record.attempt == known.starts - 1 else ""
+
+    def _last_words(self, record: Record) -> str | None:
+        """The termination message of a dead instance, read once."""
+        if record.exit_code is None:
+            return None
+        if record.id not in self._messages:
+            engine, spec = self._engine, self._engine.pod.spec
+            self._messages[record.id] = termination.read(
+                engine.paths.root(record.id),
+                engine.container(record.name),
+                record.exit_code,
+                log_path(engine, record.name, record.attempt),
+                len(spec.containers) + len(spec.initContainers),
+            )
+        return self._messages[record.id]
