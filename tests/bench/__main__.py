@@ -44,12 +44,15 @@ def pure_cgroup2() -> None:
         os.environ["NSRUN_CGROUP_BASE"] = str(here / Path(base).relative_to(here / "unified"))
 
 
-def memory_run(root: Path) -> None:
-    """Makes root/run a tmpfs, as /run is where no root directory is given; lib and log stay on the disk."""
-    run_directory = root / "run"
+IN_MEMORY = ("run", "log")
+
+
+def in_memory(root: Path) -> None:
+    """Makes root/run a tmpfs, as /run is where no root directory is given, and root/log: a disk's pace is not what is measured."""
     root.mkdir(mode=0o700)
-    run_directory.mkdir(mode=0o700)
-    run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", str(run_directory)])
+    for name in IN_MEMORY:
+        (root / name).mkdir(mode=0o700)
+        run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", str(root / name)])
 
 
 @contextmanager
@@ -74,7 +77,7 @@ def podman_or_none(work: Path, rootfs: Path) -> Iterator[Podman | None]:
 
 def starts(runs: int, side: Nsrun, podman: Podman | None, bare: Path, rootfs: Path) -> list[Figure]:
     """`pod up`: warm, cold, and the engine's part."""
-    contenders = {"nsrun": side.up_and_down, "bare": lambda: timed(lambda: run([str(bare), str(rootfs)]))}
+    contenders = {"nsrun": side.up_and_down, "bare": lambda: float(run([str(bare), str(rootfs)]))}
     if podman:
         contenders["podman"] = podman.up_and_down
     warm = in_turn(runs, **contenders)
@@ -170,13 +173,13 @@ def runtimes(runs: int, work: Path, rootfs: Path) -> list[Figure]:
     ]
 
 
-def conmon_or_none(work: Path, rootfs: Path) -> tuple[float, float] | None:
+def conmon_or_none(work: Path, rootfs: Path, log: Path) -> tuple[float, float] | None:
     """conmon's (MB/s, CPU seconds per GB) where it is installed; else None, and why is said."""
     if not shutil.which("conmon") or not shutil.which("crun"):
         print("conmon or crun is not installed: no figures beside its log pump", file=sys.stderr)
         return None
     try:
-        return conmon.log_pump(work, rootfs, PUMPED_MB)
+        return conmon.log_pump(work, rootfs, log, PUMPED_MB)
     except (RuntimeError, TimeoutError, OSError) as error:
         print(f"conmon cannot run a container here: {error}", file=sys.stderr)
         return None
@@ -188,7 +191,7 @@ def pumps(runs: int, side: Nsrun, work: Path, rootfs: Path) -> list[Figure]:
     theirs: list[tuple[float, float]] = []
     for number in range(max(3, runs // 3)):
         ours.append(side.log_pump(PUMPED_MB))
-        found = conmon_or_none(work / f"conmon-{number}", rootfs)
+        found = conmon_or_none(work / f"conmon-{number}", rootfs, side.root / "log" / "conmon.log")
         if found is None:
             break
         theirs.append(found)
@@ -277,7 +280,7 @@ def main() -> None:
         bare = work / "bare"
         for program, place in ((BARE, bare), (BARE.with_name("pour.c"), rootfs / "bin" / "pour")):
             run(["cc", "-O2", "-static", "-D_GNU_SOURCE", "-o", str(place), str(program)])
-        memory_run(work / "root")
+        in_memory(work / "root")
         side = Nsrun(work / "root", rootfs)
         try:
             with podman_or_none(work, rootfs) as podman:
@@ -290,7 +293,8 @@ def main() -> None:
         finally:
             side("pod", "down", "--all", "--force", "--grace-period", "0")
             side("server", "stop")
-            run(["umount", "--lazy", str(work / "root" / "run")])
+            for name in IN_MEMORY:
+                run(["umount", "--lazy", str(work / "root" / name)])
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(

@@ -16,16 +16,16 @@ PATIENCE_S = 120.0
 ID = "nsrun-bench-lines"
 
 
-def log_pump(work: Path, rootfs: Path, megabytes: int) -> tuple[float, float]:
+def log_pump(work: Path, rootfs: Path, log: Path, megabytes: int) -> tuple[float, float]:
     """(MB/s, CPU seconds of conmon per GB) for the lines that nsrun's shim is measured with, into a k8s-file log.
 
-    Without the fsync at the end, which has nothing to do with the pump.
+    Without the fsync at the end, which has nothing to do with the pump. `log` is removed afterwards.
     """
     bundle = Bundle(work, rootfs, "crun")
     config = json.loads((work / "config.json").read_text())
     config["process"]["args"] = ["/bin/pour", str(megabytes)]
     (work / "config.json").write_text(json.dumps(config))
-    exits, log = work / "exits", work / "ctr.log"
+    exits = work / "exits"
     exits.mkdir()
     crun = ["crun", *bundle.flags, "--root", str(work / "state")]
     command = [
