@@ -8,6 +8,7 @@ import sys
 
 def main() -> None:
     """Run the command of sys.argv and end the process with its status."""
+    fill_standard_streams()
     argv = sys.argv[1:]
     if argv in (["--version"], ["-V"]):
         # The one question that scripts ask at every start: not even the command line is imported for it.
@@ -36,6 +37,16 @@ def command(argv: list[str]) -> int:
 
         status = run(argv)
     return status
+
+
+def fill_standard_streams() -> None:
+    """Where the caller closed one of 0, 1 and 2, /dev/null takes its place: no descriptor of ours may get such a number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def leave(status: int) -> None:

@@ -27,6 +27,8 @@ DETACH_KEYS = b"\x10\x11"
 STDIN_HELD = 1 << 20
 """Bytes read from the caller's input that the container has not taken yet; then reading waits."""
 
+LOOK_AGAIN_MS = 100.0
+
 CANNOT_INVOKE = 126
 NOT_FOUND = 127
 
@@ -152,6 +154,7 @@ class Process:
 
     Attributes:
         master: the container's terminal, when it has one.
+        hung_up: nobody has that terminal open just now.
         pid: as the machine sees it, once it runs.
     """
 
@@ -163,6 +166,7 @@ class Process:
         self.master = -1
         self.pid = 0
         self.exit_code: int | None = None
+        self.hung_up = False
         self._pidfd = -1
 
     def close(self) -> None:
@@ -418,11 +422,17 @@ def pump(process: Process, source: Source | None, *, timeout_s: float | None = N
         poller = select.poll()
         poller.register(status_fd, select.POLLIN)
         for fd in process.outputs:
-            poller.register(fd, select.POLLIN)
-        if source is not None and process.stdin >= 0:
+            if not (fd == process.master and process.hung_up):
+                poller.register(fd, select.POLLIN)
+        if source is not None and process.stdin >= 0 and not process.hung_up:
             feed(process, source, poller)
         left = None if deadline is None else max(deadline - time.monotonic(), 0.0) * 1000
+        if process.hung_up:
+            # poll would only say POLLHUP over and over; who opens /dev/tty again is heard a little later.
+            left = LOOK_AGAIN_MS if left is None else min(left, LOOK_AGAIN_MS)
         events = dict(poller.poll(left))
+        if process.hung_up:
+            move(process, process.master)
         if not events and deadline is not None and time.monotonic() >= deadline:
             return None
         for fd in [
@@ -473,13 +483,17 @@ def move(process: Process, fd: int) -> None:
     """Move output once; forget the descriptor at its end."""
     try:
         going_on = process.outputs[fd].take(fd)
+        process.hung_up = process.hung_up and fd != process.master
     except BlockingIOError:
+        process.hung_up = process.hung_up and fd != process.master
         return
     except OSError as error:
-        # The master of a terminal that nobody has open any more.
+        # The master of a terminal that nobody has open any more. It stays open: a program that has closed its streams and
+        # is about to exit would get SIGHUP from our closing it, and another exit code.
         if error.errno != errno.EIO:
             raise
-        going_on = False
+        process.hung_up = True
+        return
     if not going_on:
         del process.outputs[fd]
         if fd == process.master:
@@ -496,6 +510,8 @@ def drain(process: Process) -> None:
         poller.register(fd, select.POLLIN)
         while fd in process.outputs and poller.poll(0):
             move(process, fd)
+            if fd == process.master and process.hung_up:
+                break
 
 
 def copy_attached(output: int, stdin: int, sink: Sink, source: Source | None) -> bool:
