@@ -37,7 +37,11 @@ say "3. The init container ran to its end before the others were started."
 run nsrun pod logs hello -c prepare
 
 say "4. web listens on 127.0.0.1 only. visitor, another container with its own files and processes, shares that localhost."
-sleep 1
+# Python takes its time to listen: as long as the visitor says that nobody is there, we wait with it.
+for _ in $(seq 100); do
+	nsrun pod logs hello -c visitor --tail=1 | grep -q 'says:' && break
+	sleep 0.1
+done
 run nsrun pod logs hello -c visitor --tail=2
 
 say "5. A command in a container, as with docker or kubectl. The clock sidecar's time comes through web:"

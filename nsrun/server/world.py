@@ -209,8 +209,8 @@ class World:
         if self._collecting is not None:
             self._collecting.cancel()
             await self.collect()
-        for task in self._tasks:
-            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         for fd in self._filters.values():
             os.close(fd)
         self._filters.clear()
