@@ -1,8 +1,8 @@
 """SIGKILL of the server at random moments of everything it does: the pods do not notice, and nothing stays behind.
 
-`NSRUN_SEED` repeats a run (the seed is printed), `NSRUN_KILLS` (or NSRUN_SOAK=1) sets how many servers die in it, `NSRUN_ROUNDS` names what they
-die in. Some moments are random times,
-others random steps: the server's trace goes into a pipe, and it is killed when a step is seen in there.
+`NSRUN_SEED` repeats a run (the seed is printed), `NSRUN_KILLS` (or NSRUN_SOAK=1) sets how many servers die in it,
+`NSRUN_ROUNDS` names what they die in. Some moments are random times, others random steps: the server's trace goes into a
+pipe, and it is killed when a step is seen in there.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def test_ready_is_one_byte_once_it_listens(server: Server) -> None:
     assert stat.S_ISSOCK(server.socket.stat().st_mode)
     assert stat.S_IMODE(server.socket.stat().st_mode) == 0o600
     server.process = process
-    assert Path(f"/proc/{process.pid}/comm").read_text(encoding="ascii") == "nsrun-server\n"
+    until(lambda: Path(f"/proc/{process.pid}/comm").read_text(encoding="ascii") == "nsrun-server\n")
     server.stop()
 
 
