@@ -135,7 +135,7 @@ def test_follow_of_several_containers(box: Host, web: str) -> None:
 
 
 def test_no_line_is_lost_or_doubled_while_servers_die(box: Host) -> None:
-    count = 120_000
+    count = 400_000
     script = f"i=0; while [ $i -lt {count} ]; do echo $i; i=$((i+1)); done"
     bring_up(box, manifest("full-speed", container("app", script), restartPolicy="Never"), "--wait=none")
     process = subprocess.Popen(
@@ -155,7 +155,7 @@ def test_no_line_is_lost_or_doubled_while_servers_die(box: Host) -> None:
         if status.returncode == 0:
             os.kill(json.loads(status.stdout)["pid"], signal.SIGKILL)
             killed += 1
-        time.sleep(0.15)
+        time.sleep(0.05)
     reader.join(60)
     assert not reader.is_alive()
     process.stdout.close()
