@@ -118,7 +118,9 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
         except ShimStartError as error:
             # Its START_FAILED record is an instance that ended; the shim has it, and it is listed like the others.
             engine.note(WARNING, FAILED, f"Error: {start_error(error.report)}", action.name)
-            engine.mirror.take(await shim.list())
+            # Noted one by one: a sibling may have ended after the shim made the list and before it is read here.
+            for listed in await shim.list():
+                engine.mirror.note(listed)
             return
     engine.mirror.note(record)
     mark(engine.label, f"started {action.name}")
