@@ -152,7 +152,7 @@ def state_lines(name: str, state: Object) -> list[str]:
                 4,
             )
         ]
-        return lines + ([field("", ended["message"], 4)] if ended.get("message") else [])
+        return lines + ([field("Message", ended["message"].strip(), 4)] if ended.get("message") else [])
     waiting = state.get("waiting") or {}
     why = ": ".join(str(waiting[key]) for key in ("reason", "message") if waiting.get(key))
     return [field(name, f"waiting{': ' + why if why else ''}", 4)]

@@ -74,8 +74,10 @@ class Unpack:
                 for member in archive:
                     self._member(archive, member)
         except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+            # Several lines: what each decompressor has against it, where none of them could begin.
+            why = "" if "\n" in str(error) else f": {error}"
             raise SpecError(
-                f"cannot import {self._archive}: not a whole tar archive: {error}",
+                f"cannot import {self._archive}: not a whole tar archive{why}",
                 details="Understood are tar archives, also compressed with gzip, bzip2 or xz.",
             ) from error
         except OSError as error:

@@ -47,8 +47,8 @@ class Job:
 
     @property
     def label(self) -> str:
-        """`namespace/name`."""
-        return "/".join(self.key)
+        """`namespace/name`; of a pod whose name is generated, once it has one."""
+        return "/".join(self.key) if self.engine is None else self.engine.label
 
     def result(self) -> dict[str, Any]:
         """What the client is told of it."""

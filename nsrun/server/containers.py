@@ -152,7 +152,7 @@ def _image_failed(engine: PodEngine, container: Container, error: ImageError) ->
     else:
         engine.note(WARNING, FAILED, f'Failed to pull image "{container.image}": {error.brief}', container.name)
     engine.note(WARNING, FAILED, f"Error: {error.reason}", container.name)
-    _wait(engine, container.name, error.reason, " ".join(filter(None, (error.brief, error.resolution))))
+    _wait(engine, container.name, error.reason, ". ".join(filter(None, (error.brief, error.resolution))))
 
 
 def _postpone(engine: PodEngine, name: str, reason: str, message: str) -> None:

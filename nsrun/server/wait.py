@@ -62,7 +62,8 @@ def in_words(engine: PodEngine) -> str:
             parts.append(f"container {status.name} waits: {status.state.waiting.reason}{message}")
         elif status.state.terminated is not None and status.state.terminated.exitCode != 0:
             end = status.state.terminated
-            message = f" ({end.message})" if end.message else ""
+            words = (end.message or "").strip()
+            message = f" ({words})" if words else ""
             parts.append(f"container {status.name} ended: {end.reason}, exit code {end.exitCode}{message}")
     waiting = engine.ledger.sandbox_waiting
     if waiting is not None:

@@ -201,8 +201,10 @@ def test_hostile_archives_leave_nothing(tmp_path: Path, name: str) -> None:
 )
 def test_what_is_no_archive(tmp_path: Path, content: bytes, text: str) -> None:
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(SpecError, match=text):
+    with pytest.raises(SpecError, match=text) as caught:
         ImageStore(tmp_path / "lib", durable=False).import_("x", tmp_path / "a.tar")
+    assert "\n" not in caught.value.brief
+    assert "Error(" not in caught.value.brief
     assert tree(tmp_path / "lib") == ["images"]
 
 
