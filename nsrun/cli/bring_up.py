@@ -77,6 +77,7 @@ def bring_up(
     *,
     filename: Sequence[str] = (),
     recursive: bool = False,
+    namespace: str | None = None,
     replace: bool = False,
     wait: requests.Wait = "running",
     no_wait: bool = False,
@@ -93,6 +94,7 @@ def bring_up(
         result = requests.up(
             settings.session(),
             documents,
+            namespace=namespace,
             replace=replace,
             ignore_unsupported=ignore_unsupported,
             wait=waited,

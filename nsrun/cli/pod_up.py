@@ -34,6 +34,7 @@ from nsrun.errors import UsageError
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
 @click.option("-f", "--filename", metavar="FILE", multiple=True, type=click.Path(), help="As FILE; may be repeated.")
 @click.option("-R", "--recursive", is_flag=True, help="Read directories of directories, too.")
+@click.option("-n", "--namespace", metavar="NAME", help="Of pods whose manifest names none. [default: default]")
 @click.option("--replace", is_flag=True, help="Take a pod down and up again when its spec has changed.")
 @click.option(
     "--wait",
@@ -62,6 +63,7 @@ def up(
     files: tuple[str, ...],
     filename: tuple[str, ...],
     recursive: bool,
+    namespace: str | None,
     replace: bool,
     wait: requests.Wait,
     no_wait: bool,
@@ -76,6 +78,7 @@ def up(
         files,
         filename=filename,
         recursive=recursive,
+        namespace=namespace,
         replace=replace,
         wait=wait,
         no_wait=no_wait,

@@ -22,7 +22,15 @@ UP_FLAGS = {
     "--no-wait": "no_wait",
     "--ignore-unsupported": "ignore_unsupported",
 }
-UP_VALUES = {"-f": "filename", "--filename": "filename", "-o": "output", "--output": "output", **GLOBAL}
+UP_VALUES = {
+    "-f": "filename",
+    "--filename": "filename",
+    "-n": "namespace",
+    "--namespace": "namespace",
+    "-o": "output",
+    "--output": "output",
+    **GLOBAL,
+}
 UP_FORMATS = ("text", "json", "yaml", "name")
 EXEC_FLAGS = {"-i": "stdin", "--stdin": "stdin", "-t": "tty", "--tty": "tty"}
 EXEC_VALUES = {

@@ -19,6 +19,7 @@ def up(
     session: Session,
     documents: list[Document],
     *,
+    namespace: str | None = None,
     replace: bool = False,
     ignore_unsupported: bool = False,
     wait: Wait = "running",
@@ -31,6 +32,7 @@ def up(
         "pod.up",
         {
             "documents": documents,
+            "namespace": namespace,
             "replace": replace,
             "ignore_unsupported": ignore_unsupported,
             "wait": wait,

@@ -107,6 +107,14 @@ def test_up_from_standard_input_and_formats(box: Host) -> None:
     assert box.nsrun("pod", "down", "pod/piped", "-o", "name").stdout == "pod/piped\n"
 
 
+def test_up_in_a_namespace(box: Host) -> None:
+    text = json.dumps(manifest("placed", container("app", SLEEPER)))
+    assert box.nsrun("pod", "up", "-n", "team", "-o", "name", "-", stdin=text).stdout == "pod/placed\n"
+    assert box.nsrun("pod", "ls", "-n", "team", "-q").stdout == "placed\n"
+    assert box.nsrun("pod", "up", "-n", "team", "--wait=none", "-", stdin=text).stdout == "pod/placed unchanged\n"
+    assert box.nsrun("pod", "down", "placed", "-n", "team").stdout == "pod/placed down\n"
+
+
 def test_up_of_a_directory_and_down_of_it(box: Host) -> None:
     directory = box.scratch / "several"
     (directory / "deeper").mkdir(parents=True)
