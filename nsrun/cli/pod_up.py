@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from nsrun.cli.params import DURATION, complete_pods, namespace_option, output_o
 from nsrun.cli.settings import Settings, note, say
 from nsrun.cli.show import bare
 from nsrun.client import manifests, requests
-from nsrun.errors import UsageError
+from nsrun.errors import NotFoundError, UsageError
 
 
 @click.command(
@@ -162,6 +163,14 @@ def down(
                 timeout=timeout,
                 on_progress=progress if output == "text" else None,
             )
+        except NotFoundError as error:
+            # A bare word is a pod's name: names and directories look alike.
+            here = [name for name in names if os.path.isdir(name)]
+            if here and "names" in one:
+                error.resolution = (
+                    f"{here[0]} is a directory here: nsrun pod down {here[0]}/ means the manifests in it."
+                )
+            raise
         finally:
             progress.clear()
         gone += result.get("pods") or []

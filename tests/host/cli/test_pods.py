@@ -107,6 +107,14 @@ def test_up_from_standard_input_and_formats(box: Host) -> None:
     assert box.nsrun("pod", "down", "pod/piped", "-o", "name").stdout == "pod/piped\n"
 
 
+def test_down_of_a_directory_without_its_slash_says_how(box: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    (box.scratch / "pods").mkdir()
+    monkeypatch.chdir(box.scratch)
+    done = box.nsrun("pod", "down", "pods", check=False)
+    assert done.returncode == 4
+    assert "nsrun pod down pods/" in done.stderr
+
+
 def test_up_in_a_namespace(box: Host) -> None:
     text = json.dumps(manifest("placed", container("app", SLEEPER)))
     assert box.nsrun("pod", "up", "-n", "team", "-o", "name", "-", stdin=text).stdout == "pod/placed\n"
