@@ -65,6 +65,16 @@ class NsrunError(Exception):
         self.resolution = resolution
         if code is not None:
             self.code = code
+        self._added: list[str] = []
+
+    def add_note(self, note: str, /) -> None:
+        """As BaseException.add_note (PEP 678)."""
+        self._added.append(note)
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override] # read only: it is made of what the error has at the time
+        """What a traceback shows below `brief`."""
+        return [text for text in (self.details, self.resolution) if text] + self._added
 
     @property
     def exit_code(self) -> int:
