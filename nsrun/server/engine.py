@@ -7,7 +7,9 @@ What is kept in memory mirrors what can be read again: the wish and the ledger f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import errno
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -35,6 +37,7 @@ from nsrun.reconcile.model import (
     WakeAt,
 )
 from nsrun.server import containers, sandbox
+from nsrun.server.clock import Timer
 from nsrun.server.events import as_object, marked_deleted, newly_backing_off
 from nsrun.server.mirror import Mirror
 from nsrun.server.prepared import Prepared
@@ -54,6 +57,8 @@ RETRY_S = 1.0
 """How long an action that failed for a reason outside the pod (a full disk, a shim that does not answer) is left alone."""
 HELLO_S = 5.0
 """How long a living shim may take to answer before it is asked anew."""
+LAST_RESORT_S = 5.0
+"""How long after its grace period the shim of a pod that is taken down may live: one that does not answer is killed then."""
 
 _LOG = logging.getLogger("nsrun.engine")
 _FINISHED = ("Succeeded", "Failed")
@@ -103,15 +108,19 @@ class PodEngine:
         self._announced = False
         self._trouble = ""
         self._task: asyncio.Task[None] | None = None
+        self._last_resort: Timer | None = None
 
     # for the registry and the methods
 
     def begin(self) -> None:
         """Start working on the pod."""
         self._task = asyncio.get_running_loop().create_task(self._live(), name=f"pod {self.label}")
+        self._expect_end()
 
     async def close(self) -> None:
         """Stop working on the pod; it runs on."""
+        if self._last_resort is not None:
+            self._last_resort.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -174,13 +183,38 @@ class PodEngine:
         wish = Wish(object=marked_deleted(self.pod, deletion), options=self.wish.options, deletion=deletion)
         try:
             write_deletion(self.paths, wish)
+        except FileNotFoundError:
+            # Somebody removed the pod's directory: what is on disk says already that there is no such pod.
+            _LOG.warning("pod %s: %s was removed", self.label, self.paths.directory)
         except OSError as error:
             raise StepError(
                 "write", str(self.paths.wish), error.errno or 0, what=f'pod "{self.label}" cannot be taken down'
             ) from error
         self.wish = wish
         self.pod = wish.object
+        self._expect_end()
         self.wake()
+
+    def _expect_end(self) -> None:
+        """Set the time from which on a pod that is taken down does not wait for its shim any more."""
+        deletion = self.wish.deletion
+        if deletion is None:
+            return
+        if self._last_resort is not None:
+            self._last_resort.cancel()
+        at = deletion.requested_at + deletion.grace_s + LAST_RESORT_S
+        self._last_resort = self.world.clock.call_at(at, self._end_shim_hard)
+
+    def _end_shim_hard(self) -> None:
+        self._last_resort = None
+        if self.gone or self.wish.deletion is None or not shim_alive(self.paths.directory):
+            return
+        if self.world.clock.now() < self.wish.deletion.requested_at + self.wish.deletion.grace_s + LAST_RESORT_S:
+            self._expect_end()
+            return
+        _LOG.warning("pod %s: its shim does not end, and is killed", self.label)
+        with contextlib.suppress(OSError):
+            sandbox.kill_shim(self.paths)
 
     def restart(self, names: list[str], grace_s: float | None) -> None:
         """Have these containers stopped and started again.
@@ -275,7 +309,15 @@ class PodEngine:
         """
         if self.shim is not None or not self.ledger.sandbox_ready or not shim_alive(self.paths.directory):
             return
-        client = await ShimClient.connect(self.paths.directory)
+        try:
+            client = await ShimClient.connect(self.paths.directory)
+        except ShimError as error:
+            if error.number != errno.ENOENT:
+                raise
+            # Somebody removed its socket: nobody will ever reach it again.
+            self.note(WARNING, FAILED_SYNC, f"{self.paths.shim_socket} is gone; the sandbox cannot be reached any more")
+            await sandbox.end_shim(self.paths, self.label)
+            return
         try:
             await asyncio.wait_for(self.take(client), HELLO_S)
         except BaseException as error:
@@ -432,6 +474,8 @@ class PodEngine:
         unlink_if_there(self.paths.wish)
         remove_tree(self.paths.directory)
         self.gone = True
+        if self._last_resort is not None:
+            self._last_resort.cancel()
         mark(self.label, "gone")
         self.version = self.world.hub.next_version()
         self._on_gone(self)

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
 from nsrun.server.engine import PodEngine
+from nsrun.server.sandbox import end_unreachable
 from nsrun.server.world import World
 from nsrun.state.files import remove_tree
-from nsrun.state.layout import PRIVATE
+from nsrun.state.layout import PRIVATE, PodPaths
 from nsrun.state.ledger import Ledger, Wish, read_ledger, read_wish, write_wish
+from nsrun.status.events import FAILED_SYNC, WARNING
 
 LOOK_S = 3.0
 """How long requests wait for pods that could not be looked at yet."""
@@ -112,13 +114,14 @@ class Registry:
         Returns once all were looked at, so that whoever asks is told what is; a shim that does not answer holds this up
         for LOOK_S at most.
         """
+        end_unreachable(self._world.layout.pods)
         for uid in sorted(os.listdir(self._world.layout.pods)):
             paths = self._world.layout.pod(uid)
             try:
                 wish = read_wish(paths)
                 if wish is None:
                     continue
-                ledger = read_ledger(paths)
+                ledger, unreadable = self._ledger(paths)
             except (InternalError, OSError) as error:
                 # The others must not suffer; the directory stays for somebody to look at.
                 _LOG.error("pod directory %s is left alone: %s", paths.directory, error)
@@ -130,12 +133,28 @@ class Registry:
                 _LOG.error("pod directory %s is left alone: %s", paths.directory, error)
                 self._world.broken.add(uid)
                 continue
+            if unreadable:
+                engine.note(WARNING, FAILED_SYNC, unreadable)
             _LOG.info("adopted pod %s/%s (%s)", engine.namespace, engine.name, uid)
         looks = [asyncio.ensure_future(engine.looked.wait()) for engine in self._by_uid.values()]
         if looks:
             _done, late = await asyncio.wait(looks, timeout=LOOK_S)
             for look in late:
                 look.cancel()
+
+    def _ledger(self, paths: PodPaths) -> tuple[Ledger, str]:
+        """The ledger, and "" or why there is an empty one now: a pod that nobody can take down would be worse than that.
+
+        Raises:
+            OSError: not even that works.
+        """
+        try:
+            return read_ledger(paths), ""
+        except InternalError as error:
+            aside = paths.ledger.with_suffix(".unreadable")
+            os.rename(paths.ledger, aside)
+            _LOG.error("%s; kept as %s", error.brief, aside)
+            return Ledger(), f"{error.brief}; the pod is started anew, the file is kept as {aside.name}"
 
     async def close(self) -> None:
         """Stop working on the pods; they run on."""

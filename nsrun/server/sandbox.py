@@ -230,6 +230,12 @@ async def clear(tree: Path) -> None:
     await asyncio.to_thread(remove_tree, tree)
 
 
+def kill_shim(paths: PodPaths) -> None:
+    """SIGKILL to the pod's shim, if there is one; `end_shim` waits until it is gone."""
+    if shim_alive(paths.directory):
+        _kill_shim(paths)
+
+
 async def end_shim(paths: PodPaths, label: str, *, patience_s: float = 0.0) -> None:
     """Wait until no shim holds the lock; after `patience_s` kill the one that does.
 
@@ -254,6 +260,24 @@ def _kill_shim(paths: PodPaths) -> None:
     """SIGKILL to the process that has the pod's lock open, through a pidfd. Its containers end with it."""
     facts = os.stat(paths.shim_lock)
     wanted = (facts.st_dev, facts.st_ino)
+    _kill_shims(lambda pid: _has_open(pid, wanted))
+
+
+def end_unreachable(pods: Path) -> None:
+    """SIGKILL to the shims of which somebody removed the lock, alone or with the directory it was in.
+
+    No server can find, or be kept from making a second one beside, a shim whose lock has no name any more.
+
+    Args:
+        pods: the directory with the pods of this server; those of others are left alone.
+    """
+    for pid in _kill_shims(lambda pid: _lock_removed(pid, f"{pods}/")):
+        _LOG.warning("killed the shim %s: its lock below %s was removed", pid, pods)
+
+
+def _kill_shims(chosen: Callable[[str], bool]) -> list[str]:
+    """SIGKILL to those shims, of all on this machine, of which `chosen` says so; their pids."""
+    killed = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
@@ -264,12 +288,24 @@ def _kill_shim(paths: PodPaths) -> None:
         except OSError:
             continue
         try:
-            if _has_open(entry, wanted):
+            if chosen(entry):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                killed.append(entry)
         except ProcessLookupError:
             pass
         finally:
             os.close(pidfd)
+    return killed
+
+
+def _lock_removed(pid: str, prefix: str) -> bool:
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                target = os.readlink(f"/proc/{pid}/fd/{fd}")
+                if target.startswith(prefix) and target.endswith("/shim.lock (deleted)"):
+                    return True
+    return False
 
 
 def _has_open(pid: str, wanted: tuple[int, int]) -> bool:

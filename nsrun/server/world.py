@@ -129,6 +129,9 @@ class World:
 
         A pod is a directory with a wish in it. Whatever else carries a pod's uid belongs to one that is gone.
         """
+        from nsrun.server.sandbox import end_unreachable
+
+        end_unreachable(self.layout.pods)
         alive = self._alive()
         for uid in self._directories():
             if uid not in alive:
@@ -153,7 +156,8 @@ class World:
             _LOG.warning("collect the network: %s", error)
 
     def _alive(self) -> set[str]:
-        return set(self.alive()) | self.broken
+        broken = {uid for uid in self.broken if self.layout.pod(uid).wish.exists()}
+        return set(self.alive()) | broken
 
     def _directories(self) -> list[str]:
         return _listed(self.layout.pods)

@@ -53,6 +53,8 @@ _MARK = "deletion"
 _WISH = msgspec.json.Decoder(Wish)
 _LEDGER = msgspec.json.Decoder(Ledger)
 _ENCODER = msgspec.json.Encoder()
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises: bytes that are not UTF-8 within a string are no MsgspecError."""
 
 
 def read_wish(paths: PodPaths) -> Wish | None:
@@ -66,17 +68,20 @@ def read_wish(paths: PodPaths) -> Wish | None:
         return None
     try:
         wish = _WISH.decode(data)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise InternalError(
             f"{paths.wish} cannot be read: {error}",
             details="Only nsrun writes this file.",
-            resolution=f"Look at the file; removing {paths.directory} removes the pod.",
+            resolution=f"Look at the file; removing {paths.wish} removes the pod.",
         ) from error
     for name in os.listdir(paths.directory):
         word, _, rest = name.partition("@")
         if word == _MARK:
             requested_at, _, grace_s = rest.partition("+")
-            marked = Deletion(float(requested_at), float(grace_s))
+            try:
+                marked = Deletion(float(requested_at), float(grace_s))
+            except ValueError:
+                continue  # nothing that nsrun wrote
             if wish.deletion is None or marked.requested_at > wish.deletion.requested_at:
                 wish.deletion = marked
     return wish
@@ -113,7 +118,7 @@ def read_ledger(paths: PodPaths) -> Ledger:
         return Ledger()
     try:
         return _LEDGER.decode(data)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise InternalError(
             f"{paths.ledger} cannot be read: {error}",
             details="Only nsrun writes this file.",
