@@ -296,9 +296,24 @@ int nsr_op_readonly(struct nsr_run *run, struct nsr_args *args)
 	return result;
 }
 
+/*
+ * Makes the root of the mount namespace our root. They differ where nsrun was started in a chroot: there pivot_root would exchange the
+ * chroot's mount, and whoever joins the namespace later, as every exec does, would be put into the machine's root below it.
+ */
+static int leave_chroot(void)
+{
+	int result, self = sys_pidfd_open((pid_t)syscall(SYS_getpid), 0);
+
+	if (self < 0)
+		return self;
+	result = sys_setns(self, CLONE_NEWNS);
+	close(self);
+	return result;
+}
+
 int nsr_op_pivot_root(struct nsr_run *run, struct nsr_args *args)
 {
-	int fd, result = nsr_root(run);
+	int fd, old, result = nsr_root(run);
 
 	(void)args;
 	if (result < 0)
@@ -310,10 +325,20 @@ int nsr_op_pivot_root(struct nsr_run *run, struct nsr_args *args)
 			return nsr_at(run, "/", result);
 		run->propagation_cut = 1;
 	}
+	result = leave_chroot();
+	if (result)
+		return nsr_at(run, "/", result);
+	old = sys_openat2(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0, 0);
+	if (old < 0)
+		return nsr_at(run, "/", old);
 	result = sys_answer(fchdir(run->root));
 	/* The old root ends up on top of the new one at ".", from where it is taken off: no directory has to be made for it. */
 	if (!result)
 		result = sys_pivot_root(".", ".");
+	/* What lies outside of a chroot was not reached by the first cut. */
+	if (!result)
+		result = sys_mount_setattr(old, "", AT_EMPTY_PATH | AT_RECURSIVE, 0, 0, MS_SLAVE, -1);
+	close(old);
 	if (!result)
 		result = sys_umount2(".", MNT_DETACH);
 	if (!result)

@@ -22,7 +22,9 @@ say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
 # Whatever is there of nsrun's: shims, mounts below its directory, links of its bridge.
 left() {
-	pgrep -fa "nsrun-shim .*hello" || true
+	for process in /proc/[0-9]*; do
+		case $(readlink "$process/fd/4" 2>/dev/null) in "$NSRUN_ROOT"/*) tr '\0' ' ' <"$process/cmdline" && echo ;; esac
+	done
 	grep "$NSRUN_ROOT" /proc/self/mounts || true
 	find "$NSRUN_ROOT/run/pods" -mindepth 1 -maxdepth 1 2>/dev/null || true
 }

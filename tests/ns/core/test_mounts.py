@@ -412,6 +412,41 @@ print(sorted(set(before) - set(after)))
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+def test_pivot_in_a_chroot_leaves_nothing_of_the_host(box: Box) -> None:
+    """Who joins the mount namespace is put into its root: that must be the container's, and not what lies below the chroot."""
+    jail = box.directory / "jail"
+    jail.mkdir()
+    joined = [op("SETNS", 0, L.CLONE_NEWNS), op("STDIO", -1, 1, 1), op("CLOSE_REST"), op("ENV", box.PATH)]
+    script = f"""
+import os, pathlib, signal, sys
+from nsrun import native
+first, second = (bytes.fromhex(word) for word in sys.stdin.read().split())
+before = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+child = native.run(first, [1], clone_flags={ALONE})
+print(native.run(second, [child.pidfd, 1]).wait(), flush=True)
+child.send_signal(signal.SIGKILL)
+child.wait()
+after = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+print(sorted(set(before) - set(after)))
+"""
+    shell = f'mount --make-rshared / && mount --rbind / {jail} && exec chroot {jail} "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", shell, "sh", sys.executable, "-c", script],
+        input=f"{native.encode(box.program(command=['pause'])).hex()} "
+        f"{native.encode([*joined, op('EXEC', 'ls', 'ls', '/')]).hex()}",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    *seen, code, lost = done.stdout.splitlines()
+    assert done.stderr == ""
+    assert (code, lost) == ("0", "[]")
+    assert {"bin", "dev", "proc"} <= set(seen)
+    assert not set(seen) & {"usr", "var", "sys"}
+
+
 def test_root_that_is_no_directory(box: Box) -> None:
     error = failure([op("PRIVATE"), op("ROOT", box.lower / "etc/passwd")])
     assert (error.code_name, error.errno) == ("ROOT", errno.ENOTDIR)
