@@ -1,7 +1,9 @@
 """A private server: `nsrun.Engine` is the engine inside a program, gone with it.
 
 The server is a child process that holds the read end of a pipe, the lifeline. Whatever ends this process, SIGKILL too,
-closes the write end, and the server takes its pods down, removes what it made and exits.
+closes the write end, and the server takes its pods down, removes what it made and exits. A server that was itself
+SIGKILLed has its work finished by another one when the engine is closed. Only when both are killed does the root stay with
+its pods running: `nsrun --root DIR pod down --all --force` ends them, and an Engine on that root has them again.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Engine(Client):
                 remove_empty(directory)
             raise
         _lifelines.add(self._lifeline)
-        self._finalizer = weakref.finalize(self, end, self._server, self._lifeline)
+        self._finalizer = weakref.finalize(
+            self, finish, self._server, self._lifeline, self.session.root, temporary=temporary
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -65,7 +69,7 @@ class Engine(Client):
         """Take all pods down, end the server and remove what it made. May be called again.
 
         Raises:
-            ServerError: the server is not done after 90 s; it goes on with it.
+            ServerError: the server is not done after 90 s; it goes on with it. Or it was killed, and another one cannot finish.
         """
         super().close()
         self._finalizer()
@@ -164,6 +168,46 @@ def end(server: subprocess.Popen[bytes], lifeline: Lifeline) -> None:
             f"the private server (pid {server.pid}) is not done {CLOSE_TIMEOUT_S:.0f} s after its end was asked for",
             details="It still takes pods down.",
         ) from error
+
+
+def finish(server: subprocess.Popen[bytes], lifeline: Lifeline, root: roots.Root, *, temporary: bool) -> None:
+    """`end`; what a server that was killed left is taken down by another one, whose lifeline has ended already."""
+    import subprocess
+
+    end(server, lifeline)
+    if server.returncode == 0 or not os.path.isdir(root.run):
+        return
+    read, write = os.pipe2(os.O_CLOEXEC)
+    os.close(write)
+    log = -1
+    try:
+        log = start.open_server_log(root)
+        before = os.fstat(log).st_size
+        options = ["--lifeline", str(read), *(["--temporary"] if temporary else [])]
+        second = subprocess.Popen(
+            start.server_command(root, options),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=start.server_environment(),
+            start_new_session=True,
+            pass_fds=[read],
+        )
+        if second.wait(CLOSE_TIMEOUT_S) == 0:
+            return
+        details = start.last_words(root, before)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        details = str(error)
+    finally:
+        for fd in (read, log):
+            if fd >= 0:
+                os.close(fd)
+    raise ServerError(
+        f"the private server (pid {server.pid}) was killed, and what it left in {root.given} could not be taken away",
+        details=details,
+        resolution=f"nsrun --root {root.given} pod down --all --force",
+    )
 
 
 def remove_empty(directory: str) -> None:

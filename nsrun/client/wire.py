@@ -6,6 +6,7 @@ import array
 import json
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from nsrun.errors import NsrunError, PermissionDeniedError, ServerError, StepErr
 PROTOCOL = 1
 MAX_FRAME = 64 * 1024 * 1024
 MAX_DESCRIPTORS = 16
+GREETING_TIMEOUT_S = 15
+"""How long a server may take to greet: it does so in the first turn of its loop."""
 
 Message = dict[str, Any]
 
@@ -207,15 +210,21 @@ def connect(root: Root) -> Connection:
         raise not_permitted(root, error) from error
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        _patience(sock, GREETING_TIMEOUT_S)
         sock.connect(f"/proc/self/fd/{directory}/{SOCKET_NAME}")
         connection = Connection(sock)
         connection.greet()
+        _patience(sock, 0)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         sock.close()
         raise ServerAway(root.socket_path) from error
     except PermissionError as error:
         sock.close()
         raise not_permitted(root, error) from error
+    except BlockingIOError as error:
+        pid = _peer(sock)
+        sock.close()
+        raise silent(root, pid) from error
     except OSError as error:
         sock.close()
         raise StepError("connect", root.socket_path, error.errno or 0, what="the server cannot be reached") from error
@@ -225,6 +234,34 @@ def connect(root: Root) -> Connection:
     finally:
         os.close(directory)
     return connection
+
+
+def _patience(sock: socket.socket, seconds: int) -> None:
+    """Limit what the socket waits for; 0 is for ever. Not `settimeout`: that makes a full queue of connections an error at once."""
+    limit = struct.pack("ll", seconds, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+
+
+def _peer(sock: socket.socket) -> int:
+    """The pid of the process that listens, or 0."""
+    try:
+        data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return 0
+    pid, _uid, _gid = struct.unpack("3i", data)
+    return max(int(pid), 0)
+
+
+def silent(root: Root, pid: int) -> ServerError:
+    """The error for a server that takes the connection and says nothing."""
+    who = f"the server (pid {pid})" if pid else "the server"
+    return ServerError(
+        f"{who} said nothing for {GREETING_TIMEOUT_S:g} s on {root.socket_path}",
+        details="It is stopped (SIGSTOP, a debugger), or the machine is very busy. Pods run on without it.",
+        resolution=f"kill -CONT {pid or 'PID'} lets a stopped one go on; kill -KILL {pid or 'PID'} ends it, "
+        "and the next command starts a new one.",
+    )
 
 
 def not_permitted(root: Root, error: OSError) -> PermissionDeniedError:
