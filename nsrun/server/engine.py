@@ -161,6 +161,11 @@ class PodEngine:
         return asked
 
     @property
+    def trouble(self) -> str:
+        """What keeps the pod from being worked on, or ""."""
+        return self._trouble
+
+    @property
     def finished(self) -> bool:
         """It has come to a terminal phase, and will not leave it."""
         return self.phase in _FINISHED

@@ -133,4 +133,5 @@ def open_log(engine: PodEngine, name: str, attempt: int) -> int:
         return os.open(path, flags, 0o640)
     except FileNotFoundError:
         os.makedirs(path.parent, mode=0o755, exist_ok=True)
+        engine.world.layout.mark_logs(engine.log_directory)
         return os.open(path, flags, 0o640)

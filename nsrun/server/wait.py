@@ -68,6 +68,8 @@ def in_words(engine: PodEngine) -> str:
     waiting = engine.ledger.sandbox_waiting
     if waiting is not None:
         parts.append(f"sandbox: {waiting.message}")
+    if engine.trouble:
+        parts.append(engine.trouble)
     return "; ".join(parts)
 
 

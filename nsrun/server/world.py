@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nsrun import native
-from nsrun.cgroups import Cgroups, choose_base, detect
+from nsrun.cgroups import Cgroups, choose_base, detect, older_bases
 from nsrun.errors import NsrunError
 from nsrun.images import ImageStore
 from nsrun.network import Network, NetworkConfig
@@ -49,7 +49,8 @@ class World:
         settings = read_config(layout)
         self.images = ImageStore(layout.lib)
         tree = detect()
-        self.cgroups = Cgroups(choose_base(tree, layout.base, layout.run), tree)
+        base = choose_base(tree, layout.base, layout.run)
+        self.cgroups = Cgroups(base, tree, older_bases(base, tree, layout.run))
         self.network = Network(NetworkConfig.for_root(layout.base, settings.get("network")), layout.lib)
         self.node = machine(
             name=os.uname().nodename.lower(),
@@ -138,7 +139,7 @@ class World:
                 await self._sweep(uid)
         alive = self._alive()
         for name in _listed(self.layout.pod_logs):
-            if name.rpartition("_")[2] not in alive:
+            if name.rpartition("_")[2] not in alive and self.layout.own_logs(self.layout.pod_logs / name):
                 self._try("remove the logs", name, lambda name=name: remove_tree(self.layout.pod_logs / name))
         # After a reboot there are such directories of pods of which run/ knows nothing any more.
         for uid in _listed(self.layout.roots):

@@ -11,6 +11,8 @@ from nsrun.errors import NsrunError, PermissionDeniedError, StepError, errno_tex
 
 PRIVATE = 0o700
 """Mode of every directory that nsrun makes for itself."""
+LOGS_MARK = ".nsrun"
+"""Empty file in a pod's log directory: it was made by nsrun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,19 @@ class Layout:
     def logs_of(self, namespace: str, name: str, uid: str) -> Path:
         """Log directory of a pod (S-LOG)."""
         return self.pod_logs / f"{namespace}_{name}_{uid}"
+
+    def mark_logs(self, directory: Path) -> None:
+        """Note that a pod's log directory is of nsrun, where others have theirs beside it: /var/log/pods is the kubelet's, too.
+
+        Raises:
+            OSError: the mark cannot be made.
+        """
+        if self.base is None:
+            os.close(os.open(directory / LOGS_MARK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+    def own_logs(self, directory: Path) -> bool:
+        """Whether a directory below `pod_logs` is of this layout's server, which alone may remove it."""
+        return self.base is not None or (directory / LOGS_MARK).exists()
 
     def prepare(self) -> None:
         """Make the directories that are missing and check the others.

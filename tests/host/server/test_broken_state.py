@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -9,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from nsrun.errors import TimedOutError
+from nsrun.server.clock import SystemClock
 from nsrun.server.engine import LAST_RESORT_S
+from nsrun.server.world import World
+from nsrun.state.layout import Layout
 from tests.host.server.harness import Server, alive, box, pod, until
+from tests.host.testhost import Host
 
 WEB = pod("web", box("a", "pause"))
 
@@ -81,3 +87,34 @@ def test_removing_a_wish_that_cannot_be_read_removes_the_pod(server: Server) -> 
     server.start()
     until(lambda: not alive(shim))
     until(lambda: os.listdir(server.root / "run" / "pods") == [])
+
+
+def test_down_says_what_it_waits_for(server: Server) -> None:
+    server.up(WEB)
+    leases = server.root / "lib" / "leases"
+    aside = leases.rename(leases.with_name("aside"))
+    leases.touch()
+    with pytest.raises(TimedOutError) as raised:
+        server.down("web", timeout_s=2)
+    assert str(leases) in (raised.value.details or "")
+    leases.unlink()
+    aside.rename(leases)
+    server.down("web")
+
+
+def test_logs_of_others_beside_ours_are_left_alone(host: Host) -> None:
+    """/var/log/pods is where the kubelet keeps its logs, too."""
+    layout = Layout(*(host.scratch / name for name in ("run", "lib", "log", "etc")))
+    layout.prepare()
+    ours, theirs = (layout.logs_of("default", name, f"{number}" * 8) for number, name in enumerate(("a", "b")))
+    for directory in (ours, theirs):
+        (directory / "main").mkdir(parents=True)
+    layout.mark_logs(ours)
+
+    async def collect() -> None:
+        world = World(layout, SystemClock())
+        await world.collect()
+        await world.close()
+
+    asyncio.run(collect())
+    assert os.listdir(layout.pod_logs) == [theirs.name]
