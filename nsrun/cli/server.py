@@ -73,7 +73,7 @@ def stop(settings: Settings, /) -> int:
         say("The server does not run.")
         return 0
     with contextlib.closing(connection):
-        starting.stop_and_wait(root, connection)
+        starting.stop_and_wait(connection)
     say(f"The server (pid {connection.server_pid}) has stopped. Pods run on.")
     return 0
 
@@ -92,7 +92,7 @@ def restart(settings: Settings, /) -> int:
     connection = running(root)
     if connection is not None:
         with contextlib.closing(connection):
-            starting.stop_and_wait(root, connection)
+            starting.stop_and_wait(connection)
     fresh = starting.connect_or_start(root)
     fresh.close()
     say(f"The server runs (pid {fresh.server_pid}, nsrun {fresh.version}).")

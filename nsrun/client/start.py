@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -12,11 +13,15 @@ from collections.abc import Sequence
 
 from nsrun.client.roots import Root
 from nsrun.client.wire import Connection, ConnectionLost, ServerAway, connect
-from nsrun.errors import NsrunError, PermissionDeniedError, ServerError, StepError
+from nsrun.errors import NsrunError, PermissionDeniedError, ServerError, StepError, errno_text
 
 START_TIMEOUT_S = 20.0
 START_ATTEMPTS = 4
 LOG_LINES = 12
+SYSTEMD = "/run/systemd/system"
+"""There when systemd is the init of this machine: sd_booted(3)."""
+UNIT = "nsrun.service"
+ENABLED = f"/etc/systemd/system/multi-user.target.wants/{UNIT}"
 
 
 class ServerKilledError(ServerError):
@@ -106,7 +111,11 @@ def connect_patiently(root: Root, patience_s: float = START_TIMEOUT_S) -> Connec
             return connect(root)
         except (ServerAway, ConnectionLost) as error:
             if not lock_is_held(root):
-                raise ServerKilledError("the server ended as soon as it listened") from error
+                raise ServerKilledError(
+                    "the server ended as soon as it listened",
+                    details=last_words(root, 0) or None,
+                    resolution=f"Its log: {root.server_log}. In the foreground: nsrun {root.option}server start --foreground",
+                ) from error
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"a server holds {root.run}/lock but does not listen on {root.socket_path}",
@@ -124,17 +133,39 @@ def server_command(root: Root, extra: Sequence[str] = ()) -> list[str]:
     return [*command, *extra]
 
 
-def launcher(*, system: str = "/run/systemd/system") -> list[str]:
+def launcher(*, system: str = SYSTEMD) -> list[str]:
     """What goes before the server's command so that it does not end with this login, terminal or service.
 
-    Under systemd a scope of its own: ending a session or stopping the service this runs in kills what is in their cgroups.
+    Under systemd a scope of its own: ending a session or stopping the service this runs in kills what is in their cgroups. Its name is
+    new each time, as the shims of an earlier server may still live in that one's scope.
     Elsewhere `setsid --fork`: a session of its own, and init is the parent that reaps it, not a long-lived caller of the library.
     """
     if os.path.isdir(system):
         scope = ["systemd-run", "--scope", "--quiet", "--collect", "--slice=system.slice"]
+        scope += [f"--unit=nsrun-server-{os.urandom(4).hex()}"]
         scope += ["--description=nsrun server", "--property=Delegate=yes", "--property=KillMode=process"]
         return ["setsid", "--fork", *scope, "--"]
     return ["setsid", "--fork"]
+
+
+def start_unit(root: Root, *, system: str = SYSTEMD, enabled: str = ENABLED) -> bool:
+    """Have systemd start the machine's server as the unit it is, where that is enabled; False when it is not, or did not start.
+
+    The unit is `Type=notify`: its server listens when systemctl ends.
+    """
+    if root.given is not None or not os.path.isdir(system) or not os.path.lexists(enabled):
+        return False
+    import subprocess
+
+    command = ["systemctl", "--quiet", "start", UNIT]
+    quiet = subprocess.DEVNULL
+    try:
+        done = subprocess.run(
+            command, stdin=quiet, stdout=quiet, stderr=quiet, cwd="/", timeout=START_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def start(root: Root) -> None:
@@ -145,6 +176,8 @@ def start(root: Root) -> None:
     """
     import subprocess
 
+    if start_unit(root):
+        return
     log = open_server_log(root)
     before = os.fstat(log).st_size
     ready_r, ready_w = os.pipe2(os.O_CLOEXEC)
@@ -248,7 +281,7 @@ def last_words(root: Root, offset: int) -> str:
     return "\n".join(lines[-LOG_LINES:])
 
 
-def stop_and_wait(root: Root, connection: Connection, timeout_s: float = 10.0) -> None:
+def stop_and_wait(connection: Connection, timeout_s: float = 10.0) -> None:
     """Ask the server at the other end to end, and wait until it has.
 
     Works with a server of any version: `server.stop` is the one method that never changes.
@@ -256,36 +289,29 @@ def stop_and_wait(root: Root, connection: Connection, timeout_s: float = 10.0) -
     Raises:
         ServerError: it answered with an error or is still there after `timeout_s` seconds.
     """
-    deadline = time.monotonic() + timeout_s
     try:
-        connection.send("server.stop", {})
-        while True:
-            answer, fds = connection.receive()
-            for fd in fds:
-                os.close(fd)
-            if "error" in answer:
-                raise NsrunError.from_data(answer["error"])
-    except ConnectionLost:
-        pass
-    lock = open_start_lock(root)
+        process = os.pidfd_open(connection.server_pid)
+    except OSError as error:
+        # ESRCH: it is gone. EINVAL: a greeting without a number.
+        raise ServerError(
+            f"the server (pid {connection.server_pid}) cannot be found: {errno_text(error.errno or 0)}"
+        ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        while lock_is_held(root) and not replaced(root, connection):
-            if time.monotonic() > deadline:
-                raise ServerError(
-                    f"the server (pid {connection.server_pid}) still runs {timeout_s:.0f} s after it was asked to stop",
-                    resolution=f"kill -KILL {connection.server_pid}; pods run on, the next command starts a new server.",
-                )
-            time.sleep(0.005)
+        with contextlib.suppress(ConnectionLost):
+            connection.send("server.stop", {})
+            while True:
+                answer, fds = connection.receive()
+                for fd in fds:
+                    os.close(fd)
+                if "error" in answer:
+                    raise NsrunError.from_data(answer["error"])
+        # The process, not its socket or lock: who looks now must find nothing of it.
+        ended = select.poll()
+        ended.register(process, select.POLLIN)
+        if not ended.poll(timeout_s * 1000):
+            raise ServerError(
+                f"the server (pid {connection.server_pid}) still runs {timeout_s:.0f} s after it was asked to stop",
+                resolution=f"kill -KILL {connection.server_pid}; pods run on, the next command starts a new server.",
+            )
     finally:
-        os.close(lock)
-
-
-def replaced(root: Root, connection: Connection) -> bool:
-    """Whether another server than the one of `connection` is at work: somebody started it meanwhile."""
-    try:
-        other = connect(root)
-    except (ServerAway, ConnectionLost):
-        return False
-    other.close()
-    return other.server_pid != connection.server_pid
+        os.close(process)

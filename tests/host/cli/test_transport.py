@@ -54,15 +54,17 @@ def test_another_protocol(host: Host) -> None:
 
 def test_server_stop_works_with_another_version(host: Host) -> None:
     asked: list[str] = []
+    with subprocess.Popen(["sleep", "60"]) as server:
 
-    def behave(peer: Peer) -> None:
-        peer.send({**GREETING, "nsrun": "99.1"})
-        request = peer.request()
-        asked.append(request["method"])
-        peer.send({"id": request["id"], "result": {}})
+        def behave(peer: Peer) -> None:
+            peer.send({**GREETING, "nsrun": "99.1", "pid": server.pid})
+            request = peer.request()
+            asked.append(request["method"])
+            peer.send({"id": request["id"], "result": {}})
+            server.kill()
 
-    with listening(host.root, behave):
-        assert "has stopped" in host.nsrun("server", "stop").stdout
+        with listening(host.root, behave):
+            assert "has stopped" in host.nsrun("server", "stop").stdout
     assert asked == ["server.stop"]
 
 
