@@ -25,6 +25,7 @@ def test_last_words_end_without_their_newline() -> None:
     engine.status.initContainerStatuses = []
     engine.status.containerStatuses = [status]
     engine.ledger.sandbox_waiting = None
+    engine.trouble = ""
     assert in_words(engine) == "phase Failed; container app ended: Error, exit code 7 (out of luck)"
 
 
