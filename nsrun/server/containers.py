@@ -188,7 +188,7 @@ async def kill(engine: PodEngine, action: KillContainer) -> None:
     if engine.shim is None:
         return
     if action.id not in engine.mirror.killed:
-        engine.note(NORMAL, KILLING, f"Killing container {action.name} ({action.reason})", action.name)
+        engine.note(NORMAL, KILLING, f"Killing {action.reason}", action.name)
     try:
         await engine.shim.kill(action.id)
     except ShimClosedError:
