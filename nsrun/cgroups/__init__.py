@@ -7,7 +7,7 @@ The shim's children are born in their container's cgroup (CLONE_INTO_CGROUP on t
 controller is switched on.
 """
 
-from nsrun.cgroups.groups import Cgroups, choose_base
+from nsrun.cgroups.groups import Cgroups, choose_base, older_bases
 from nsrun.cgroups.layout import Layout, detect
 
-__all__ = ["Cgroups", "Layout", "choose_base", "detect"]
+__all__ = ["Cgroups", "Layout", "choose_base", "detect", "older_bases"]

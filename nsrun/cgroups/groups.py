@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from nsrun.cgroups.layout import Layout, detect, own_cgroup
@@ -17,6 +17,7 @@ from nsrun.errors import NsrunError, StepError
 BASE_VARIABLE = "NSRUN_CGROUP_BASE"
 POD_PREFIX = "pod-"
 SUPERVISOR = "supervisor"
+RECORD = "cgroup-base"
 PATIENCE = 10.0
 """Seconds that killed processes have to go; longer means one is stuck in the kernel."""
 
@@ -24,9 +25,12 @@ PATIENCE = 10.0
 def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: str | os.PathLike[str]) -> Path | None:
     """The directory for the cgroups of one root, made if it was not there; None where the layout has none.
 
-    In this order: NSRUN_CGROUP_BASE; what an earlier server of this root recorded in `run_dir/cgroup-base` (its pods still live there); the
-    server's own cgroup when systemd delegated it (`Delegate=yes`), the server moving into the leaf `supervisor` beside the pods, as a
-    cgroup with controllers may not hold processes of its own; else `nsrun` at the top of the tree, with a hash of `root` if there is one.
+    In this order: NSRUN_CGROUP_BASE; the server's own cgroup when systemd delegated it (`Delegate=yes`), the server moving into the leaf
+    `supervisor` beside the pods, as a cgroup with controllers may not hold processes of its own; what an earlier server of this root
+    recorded in `run_dir/cgroup-base`; else `nsrun` at the top of the tree, with a hash of `root` if there is one.
+
+    A delegated cgroup ends with its unit: new pods go into that of the server that makes them, where their shims are, too. Pods of an
+    earlier server stay where they are, see `older_bases`.
 
     Args:
         layout: what `detect` found.
@@ -39,18 +43,17 @@ def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: st
     named = os.environ.get(BASE_VARIABLE)
     if layout.mount is None:
         return None
-    record = Path(run_dir, "cgroup-base")
-    if named:
-        base = Path(named)
-    else:
-        # Asked in any case: the unit may not hold a process of its own beside pods, whoever made their cgroups.
-        delegated = _delegated(layout.mount)
-        base = _recorded(record, layout.mount) or delegated or layout.mount / _name(root)
+    recorded = _recorded(run_dir, layout.mount)
+    base = (
+        Path(named) if named else _delegated(layout.mount) or (recorded[0] if recorded else layout.mount / _name(root))
+    )
     try:
         base.mkdir(parents=True, exist_ok=True)
-        if _recorded(record, layout.mount) != base:
-            temporary = record.with_name(".cgroup-base.new")
-            temporary.write_text(f"{base}\n", encoding="utf-8")
+        bases = [base, *(older for older in recorded if older != base and _pods(older))]
+        if recorded != bases:
+            record = Path(run_dir, RECORD)
+            temporary = record.with_name(f".{RECORD}.new")
+            temporary.write_text("".join(f"{path}\n" for path in bases), encoding="utf-8")
             os.replace(temporary, record)
     except OSError as error:
         raise StepError(
@@ -59,18 +62,41 @@ def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: st
     return base
 
 
+def older_bases(base: Path | None, layout: Layout, run_dir: str | os.PathLike[str]) -> list[Path]:
+    """Bases of this root's earlier servers in which pods still live.
+
+    Args:
+        base: what `choose_base` gave.
+        layout: what `detect` found.
+        run_dir: the server's run directory.
+    """
+    if base is None or layout.mount is None:
+        return []
+    return [path for path in _recorded(run_dir, layout.mount) if path != base]
+
+
 def _name(root: str | os.PathLike[str] | None) -> str:
     if root is None:
         return "nsrun"
     return f"nsrun-{hashlib.sha256(os.path.realpath(root).encode()).hexdigest()[:8]}"
 
 
-def _recorded(record: Path, mount: Path) -> Path | None:
+def _recorded(run_dir: str | os.PathLike[str], mount: Path) -> list[Path]:
+    """What is left of the bases in the record, the last server's first."""
     try:
-        base = Path(record.read_text(encoding="utf-8").strip())
+        lines = Path(run_dir, RECORD).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        return None
-    return base if base.is_relative_to(mount) and base.is_dir() else None
+        return []
+    return [base for base in map(Path, lines) if base.is_relative_to(mount) and base.is_dir()]
+
+
+def _pods(base: Path) -> list[str]:
+    """Uids of the pods that have a cgroup in a base."""
+    try:
+        names = os.listdir(base)
+    except FileNotFoundError:
+        return []
+    return [name.removeprefix(POD_PREFIX) for name in names if name.startswith(POD_PREFIX)]
 
 
 def _delegated(mount: Path) -> Path | None:
@@ -109,10 +135,12 @@ class Cgroups:
     Args:
         base: an existing cgroup directory, see `choose_base`; None makes every call do nothing.
         layout: what `detect` found; looked up when left out.
+        older: bases of earlier servers: the pods that are there stay there, new ones go into `base`.
     """
 
-    def __init__(self, base: Path | None, layout: Layout | None = None) -> None:
+    def __init__(self, base: Path | None, layout: Layout | None = None, older: Sequence[Path] = ()) -> None:
         self.base = base
+        self.older = list(older)
         self.layout = layout if layout is not None else detect()
 
     def create_pod(self, pod_uid: str) -> None:
@@ -175,24 +203,21 @@ class Cgroups:
         """Uids of the pods that have a cgroup."""
         if self.base is None:
             return []
-        try:
-            names = os.listdir(self.base)
-        except FileNotFoundError:
-            return []
-        return [name.removeprefix(POD_PREFIX) for name in names if name.startswith(POD_PREFIX)]
+        return [uid for base in (self.base, *self.older) for uid in _pods(base)]
 
     def collect(self, alive: Collection[str]) -> list[str]:
         """Remove the cgroups, and kill what lives in them, of pods that are not in `alive` (uids); the uids that went.
 
-        Without any pod the base goes, too; the next pod makes it again.
+        A base without any pod goes, too; the next pod makes it again.
         """
         gone = [uid for uid in self.pods() if uid not in alive]
         for uid in gone:
             self.kill_pod(uid)
         for uid in gone:
             self.remove_pod(uid)
-        if self.base is not None and not self.pods():
-            self._remove_base(self.base)
+        for base in [] if self.base is None else [self.base, *self.older]:
+            if not _pods(base):
+                self._remove_base(base)
         return gone
 
     def close(self, *, remove: bool = False) -> None:
@@ -212,7 +237,11 @@ class Cgroups:
 
     def _pod(self, pod_uid: str) -> Path:
         assert self.base is not None
-        return self.base / f"{POD_PREFIX}{pod_uid}"
+        name = f"{POD_PREFIX}{pod_uid}"
+        for older in self.older:
+            if (older / name).is_dir():
+                return older / name
+        return self.base / name
 
     def _path(self, pod_uid: str, container_id: str | None) -> Path | None:
         if self.base is None:

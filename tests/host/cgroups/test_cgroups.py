@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nsrun import native
-from nsrun.cgroups import Cgroups, choose_base, detect
+from nsrun.cgroups import Cgroups, choose_base, detect, older_bases
 from nsrun.errors import NsrunError, StepError
 from nsrun.plan.ops import Env, Exec
 from tests.host.testhost import REPOSITORY, Host
@@ -238,6 +238,41 @@ def test_the_recorded_base_outlives_the_server_that_chose_it(
         assert named.name.startswith("nsrun-")
     finally:
         named.rmdir()
+
+
+def test_pods_stay_in_the_base_that_they_were_made_in(
+    leak_check: None, host: Host, children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.root.mkdir()
+    layout = detect()
+    assert host.cgroup_base is not None
+    first, second, third = (host.cgroup_base / name for name in ("first", "second", "third"))
+
+    def server(base: Path) -> Cgroups:
+        monkeypatch.setenv("NSRUN_CGROUP_BASE", str(base))
+        assert choose_base(layout, host.root, host.root) == base
+        return Cgroups(base, layout, older_bases(base, layout, host.root))
+
+    start(server(first), children, "one", "c1")
+    groups = server(second)
+    start(groups, children, "two", "c1")
+    start(groups, children, "one", "c2")
+    groups = server(third)
+    start(groups, children, "three", "c1")
+    assert sorted(groups.pods()) == ["one", "three", "two"]
+    assert sorted(path.name for path in (first / "pod-one").iterdir() if path.is_dir()) == ["c1", "c2"]
+    assert (second / "pod-two" / "c1").is_dir()
+    assert (third / "pod-three" / "c1").is_dir()
+    assert len(groups.processes("one")) == 14
+
+    groups.remove_container("one", "c1")
+    groups.remove_pod("two")
+    assert groups.collect({"one", "three"}) == []
+    assert [path.exists() for path in (first, second, third)] == [True, False, True]
+    assert older_bases(third, layout, host.root) == [first]
+    assert groups.collect(()) == ["three", "one"]
+    assert list(host.cgroup_base.glob("*/")) == []
+    host.cgroup_base.rmdir()
 
 
 REPORT = """
