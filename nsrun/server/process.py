@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 from typing import TYPE_CHECKING
 
 from nsrun.server.config import read_config
@@ -62,6 +63,7 @@ async def _serve(layout: Layout, arguments: Arguments) -> None:
         with contextlib.suppress(OSError):
             os.write(arguments.ready, b"1")
         os.close(arguments.ready)
+    _tell_systemd("READY=1")
     service: Service | None = None
     try:
         # One turn of the loop: a client that is waiting already gets its greeting before the long imports.
@@ -82,6 +84,7 @@ async def _serve(layout: Layout, arguments: Arguments) -> None:
             await _take_all_away(control, service)
             return
     finally:
+        _tell_systemd("STOPPING=1")
         # Answers that are under way (to server.stop among them) get out before the sockets close.
         await asyncio.sleep(0)
         control.close()
@@ -136,6 +139,20 @@ def _open_log(layout: Layout, *, foreground: bool) -> None:
     root.addHandler(handler)
     root.setLevel(os.environ.get("NSRUN_LOG", "INFO").upper())
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _tell_systemd(words: str) -> None:
+    """Report a state to the service manager that waits for it (`Type=notify`), if there is one: sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel,
+    ):
+        channel.sendto(words.encode("ascii"), address)
 
 
 def _name_process() -> None:

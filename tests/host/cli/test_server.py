@@ -179,6 +179,7 @@ def test_under_systemd_it_gets_a_scope_of_its_own(tmp_path: Path) -> None:
     assert "--scope" in words
     assert "--property=KillMode=process" in words
     assert "--property=Delegate=yes" in words
+    assert words != start.launcher(system=str(tmp_path)), "the scope of an earlier server may still be there"
 
 
 def test_a_long_root_path(host: Host) -> None:
