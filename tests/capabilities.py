@@ -71,6 +71,18 @@ def _cgroup2() -> str | None:
     return "no cgroup2 file system is mounted"
 
 
+def _systemd() -> str | None:
+    for program in (
+        "/lib/systemd/systemd",
+        "/lib/systemd/systemd-journald",
+        "/usr/bin/systemctl",
+        "/usr/bin/systemd-run",
+    ):
+        if not os.access(program, os.X_OK):
+            return f"{program} is not installed"
+    return _in_namespaces("exec unshare --pid --ipc --uts --cgroup --fork true")
+
+
 def _userns() -> str | None:
     return _in_namespaces("exec unshare --user --map-root-user --net true")
 
@@ -87,6 +99,7 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "iptables": _iptables,
     "cgroup2": _cgroup2,
     "userns": _userns,
+    "systemd": _systemd,
     "test-host": _test_host,
 }
 

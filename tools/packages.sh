@@ -36,6 +36,7 @@ for group in "$@"; do
 		need util-linux command -v unshare
 		need procps command -v ps
 		need iptables command -v iptables
+		need systemd test -x /lib/systemd/systemd
 		;;
 	check)
 		need gcc command -v gcc

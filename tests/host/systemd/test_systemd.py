@@ -1,0 +1,186 @@
+"""A real systemd: neither its units' ends nor those of sessions reach pods, and it sees where everything lives."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.host.systemd.machine import ENVIRONMENT, PATIENCE_S, UNIT, Booted
+
+pytestmark = [pytest.mark.requires("systemd", "cgroup2", "overlay", "bridge", "nftables"), pytest.mark.timeout(120)]
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 5
+  containers:
+  - name: main
+    image: nsrun.local/host
+    command: [sh, -c, "trap exit TERM; while :; do sleep 0.1; done"]
+"""
+
+
+def manifest(booted: Booted, name: str) -> str:
+    path = f"/tmp/{name}.yaml"
+    booted.write(path, POD.format(name=name))
+    return path
+
+
+def up(booted: Booted, name: str) -> tuple[int, int]:
+    """Pids of shim and container of a new pod."""
+    booted.run("nsrun", "pod", "up", manifest(booted, name))
+    return booted.processes(name)
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def main_pid(booted: Booted) -> int:
+    return int(booted.show(UNIT, "MainPID")["MainPID"])
+
+
+def test_stopping_restarting_and_killing_the_unit_leaves_pods_alone(booted: Booted) -> None:
+    booted.run("systemctl", "start", UNIT)
+    # It listens when systemctl ends, so that no command starts another one beside it.
+    assert booted.server_pid() == main_pid(booted)
+    shim, container = up(booted, "a")
+    assert booted.cgroup_of(main_pid(booted)) == "/system.slice/nsrun.service/supervisor"
+    assert booted.cgroup_of(shim) == "/system.slice/nsrun.service/supervisor"
+    assert booted.cgroup_of(container).startswith("/system.slice/nsrun.service/pods/pod-")
+
+    booted.run("systemctl", "stop", UNIT)
+    assert booted.server_pid() is None
+    assert booted.alive(shim)
+    assert booted.alive(container)
+    assert booted.show(UNIT, "ActiveState", "Result") == {"ActiveState": "inactive", "Result": "success"}
+    assert "remains running after unit stopped" in booted.journal()
+
+    booted.run("systemctl", "start", UNIT)
+    assert booted.processes("a") == (shim, container)
+    assert "adopted pod default/a" in booted.journal()
+    first = main_pid(booted)
+    booted.run("systemctl", "restart", UNIT)
+    second = main_pid(booted)
+    assert second != first
+    assert booted.processes("a") == (shim, container)
+
+    booted.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
+    until(lambda: main_pid(booted) not in (0, second) and booted.server_pid() == main_pid(booted), "a new server")
+    assert booted.processes("a") == (shim, container)
+    assert booted.cgroup_of(main_pid(booted)) == "/system.slice/nsrun.service/supervisor"
+    status = booted.run("systemctl", "status", "--no-pager", "--full", UNIT)
+    assert "Active: active (running)" in status
+    assert "nsrun-shim default/a" in status
+
+    booted.run("nsrun", "pod", "down", "a")
+    assert not booted.alive(shim)
+    assert not booted.alive(container)
+    assert [path for path in booted.cgroups() if "/pod-" in path] == []
+    booted.run("systemctl", "stop", UNIT)
+    until(lambda: not [path for path in booted.cgroups() if path.startswith("nsrun")], "the unit's cgroups are gone")
+    assert booted.units("nsrun*") == []
+
+
+def test_the_end_of_a_session_spares_server_and_pods(booted: Booted) -> None:
+    path = manifest(booted, "a")
+    # As logind makes them: a scope whose end kills what is in it.
+    script = f"nsrun pod up {path} && exec sleep 300"
+    words = booted.argv("systemd-run", "--quiet", "--scope", "--unit=session-1", "setsid", "sh", "-c", script)
+    session = subprocess.Popen(words, stdin=subprocess.DEVNULL, env=ENVIRONMENT)
+    try:
+        until(lambda: "Running" in booted.run("nsrun", "pod", "ls"), "the pod runs")
+        server, (shim, container) = booted.server_pid(), booted.processes("a")
+        assert server is not None
+        (scope,) = booted.units("nsrun-server-*")
+        assert booted.units("session-1.scope") == ["session-1.scope"]
+        booted.run("systemctl", "stop", "session-1.scope")
+        session.wait(timeout=PATIENCE_S)
+    finally:
+        session.kill()
+        session.wait()
+    assert [booted.alive(pid) for pid in (server, shim, container)] == [True, True, True]
+    assert booted.server_pid() == server
+    assert booted.cgroup_of(server) == f"/system.slice/{scope}/supervisor"
+    assert booted.cgroup_of(shim) == f"/system.slice/{scope}/supervisor"
+    assert booted.cgroup_of(container).startswith(f"/system.slice/{scope}/pods/pod-")
+    status = booted.run("systemctl", "status", "--no-pager", "--full", scope)
+    assert "nsrun server" in status
+    assert "nsrun-shim default/a" in status
+
+
+def test_the_end_of_a_service_spares_them_and_each_scope_ends_with_its_pods(booted: Booted) -> None:
+    path = manifest(booted, "a")
+    service = f"[Service]\nType=oneshot\nExecStart=/usr/local/bin/nsrun pod up {path}\n"
+    booted.write("/etc/systemd/system/job.service", service)
+    booted.run("systemctl", "daemon-reload")
+    booted.run("systemctl", "start", "job")
+    assert booted.show("job", "ActiveState", "Result") == {"ActiveState": "inactive", "Result": "success"}
+    server, (shim, container) = booted.server_pid(), booted.processes("a")
+    assert server is not None
+    (first,) = booted.units("nsrun-server-*")
+
+    booted.run("kill", "-KILL", str(server))
+    until(lambda: not booted.alive(server), "the server is dead")
+    assert booted.processes("a") == (shim, container)
+    assert booted.server_pid() != server
+    (second,) = set(booted.units("nsrun-server-*")) - {first}
+    b_shim, b_container = up(booted, "b")
+    assert booted.cgroup_of(container).startswith(f"/system.slice/{first}/pods/pod-")
+    assert booted.cgroup_of(b_shim) == f"/system.slice/{second}/supervisor"
+    assert booted.cgroup_of(b_container).startswith(f"/system.slice/{second}/pods/pod-")
+
+    # The older one's pod goes: its scope ends, the other's is not touched.
+    booted.run("nsrun", "pod", "down", "a")
+    assert not booted.alive(container)
+    until(lambda: booted.units("nsrun-server-*") == [second], "the first scope ends with its last pod")
+    until(lambda: not [path for path in booted.cgroups() if path.startswith(first)], "and its cgroups")
+    assert booted.processes("b") == (b_shim, b_container)
+    booted.run("nsrun", "pod", "down", "b")
+    booted.run("nsrun", "server", "stop")
+    until(lambda: booted.units("nsrun*") == [], "the second scope ends with its server")
+    until(lambda: not [path for path in booted.cgroups() if path.startswith("nsrun")], "and its cgroups")
+
+
+def test_the_unit_takes_over_and_comes_back_for_a_command(booted: Booted) -> None:
+    processes = up(booted, "a")
+    before = booted.server_pid()
+    booted.run("systemctl", "enable", "--now", UNIT)
+    assert main_pid(booted) not in (0, before)
+    assert booted.server_pid() == main_pid(booted)
+    assert booted.processes("a") == processes
+    assert booted.show(UNIT, "NRestarts")["NRestarts"] == "0"
+
+    first = main_pid(booted)
+    booted.run("nsrun", "server", "stop")
+    until(lambda: booted.show(UNIT, "ActiveState")["ActiveState"] == "inactive", "the unit ends")
+    scopes = booted.units("nsrun-server-*")
+    assert booted.processes("a") == processes
+    assert main_pid(booted) not in (0, first)
+    assert booted.server_pid() == main_pid(booted)
+    assert booted.units("nsrun-server-*") == scopes
+    booted.run("nsrun", "pod", "down", "a")
+    until(lambda: booted.units("nsrun*") == [UNIT], "the first server's scope ends with its pod")
+
+
+def test_a_unit_that_cannot_start_is_said_by_the_command(booted: Booted) -> None:
+    booted.run("mkdir", "-p", "/etc/nsrun")
+    booted.write("/etc/nsrun/config.toml", "network = [")
+    booted.run("systemctl", "enable", UNIT)
+    done = subprocess.run(
+        booted.argv("nsrun", "pod", "ls"), capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False
+    )
+    assert done.returncode == 10
+    assert "/etc/nsrun/config.toml" in done.stderr
+    assert "/etc/nsrun/config.toml" in booted.journal()
+    booted.run("rm", "/etc/nsrun/config.toml")
+    until(lambda: booted.show(UNIT, "ActiveState")["ActiveState"] == "active", "systemd tries again by itself")
+    assert booted.run("nsrun", "pod", "ls", "-o", "name") == ""
