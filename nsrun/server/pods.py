@@ -7,6 +7,7 @@ import difflib
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
 from nsrun.server.engine import PodEngine
@@ -62,6 +63,12 @@ class Registry:
         engine = self.get(namespace, name)
         if engine is not None:
             return engine
+        unreadable = self._unreadable(namespace, name)
+        if unreadable is not None:
+            raise NotFoundError(
+                f'pod "{namespace}/{name}" cannot be found, as its {unreadable} cannot be read',
+                resolution=_remove(unreadable),
+            )
         others = [engine.namespace for engine in self if engine.name == name]
         here = [engine.name for engine in self if engine.namespace == namespace]
         close = difflib.get_close_matches(name, here, n=1)
@@ -84,6 +91,13 @@ class Registry:
         uid, key = metadata.uid or "", (metadata.namespace or "default", metadata.name or "")
         if key in self._by_name:
             raise ConflictError(f'pod "{key[0]}/{key[1]}" is already there')
+        unreadable = self._unreadable(*key)
+        if unreadable is not None:
+            # What it runs may be alive: a second pod of its name would be the same pod twice.
+            raise ConflictError(
+                f'pod "{key[0]}/{key[1]}" is there already, but its {unreadable} cannot be read',
+                resolution=_remove(unreadable),
+            )
         paths = self._world.layout.pod(uid)
         try:
             os.mkdir(paths.directory, PRIVATE)
@@ -94,6 +108,16 @@ class Registry:
                 "write", str(paths.wish), error.errno or 0, what=f'pod "{key[0]}/{key[1]}" could not be created'
             ) from error
         return self._register(uid, wish, Ledger())
+
+    def _unreadable(self, namespace: str, name: str) -> Path | None:
+        """The wish of a pod that could not be adopted, if it is of this name (which its log directory tells)."""
+        for uid in self._world.broken:
+            paths = self._world.layout.pod(uid)
+            if paths.directory.exists() and self._world.layout.logs_of(namespace, name, uid).exists():
+                # If somebody has removed the file meanwhile, the rest goes now.
+                self._world.collect_soon()
+                return paths.wish
+        return None
 
     def _register(self, uid: str, wish: Wish, ledger: Ledger) -> PodEngine:
         engine = PodEngine(self._world, uid, wish, ledger, self._gone)
@@ -160,3 +184,7 @@ class Registry:
         """Stop working on the pods; they run on."""
         for engine in list(self._by_uid.values()):
             await engine.close()
+
+
+def _remove(wish: Path) -> str:
+    return f"Look at the file. Removing it removes the pod, processes and all, a few seconds later: rm {wish}; nsrun pod ls"

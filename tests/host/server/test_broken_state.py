@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nsrun.errors import TimedOutError
+from nsrun.errors import ConflictError, NotFoundError, TimedOutError
 from nsrun.server.clock import SystemClock
 from nsrun.server.engine import LAST_RESORT_S
 from nsrun.server.world import World
@@ -76,17 +76,25 @@ def test_down_does_not_wait_for_a_shim_that_is_stopped(server: Server, killed: b
     assert not alive(shim)
 
 
-def test_removing_a_wish_that_cannot_be_read_removes_the_pod(server: Server) -> None:
+def test_a_pod_whose_wish_cannot_be_read_is_not_run_twice_and_can_be_removed(server: Server) -> None:
     server.up(WEB)
     shim, wish = server.runtime("web")["shim_pid"], directory_of(server) / "pod.json"
     server.kill()
     wish.write_bytes(b"{")
     assert server.names() == []
+    with pytest.raises(ConflictError, match="cannot be read") as raised:
+        server.up(WEB)
+    assert f"rm {wish}" in (raised.value.resolution or "")
+    with pytest.raises(NotFoundError, match="cannot be read"):
+        server.down("web")
+    assert alive(shim)
     wish.unlink()
-    server.stop()
-    server.start()
-    until(lambda: not alive(shim))
+    with pytest.raises(NotFoundError):
+        server.down("web")
     until(lambda: os.listdir(server.root / "run" / "pods") == [])
+    assert not alive(shim)
+    server.up(WEB)
+    server.down("web")
 
 
 def test_down_says_what_it_waits_for(server: Server) -> None:
