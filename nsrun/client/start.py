@@ -113,7 +113,6 @@ def connect_patiently(root: Root, patience_s: float = START_TIMEOUT_S) -> Connec
             if not lock_is_held(root):
                 raise ServerKilledError(
                     "the server ended as soon as it listened",
-                    details=last_words(root, 0) or None,
                     resolution=f"Its log: {root.server_log}. In the foreground: nsrun {root.option}server start --foreground",
                 ) from error
             if time.monotonic() > deadline:
