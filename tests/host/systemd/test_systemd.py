@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.host.systemd.machine import ENVIRONMENT, PATIENCE_S, UNIT, Booted
+from tests.host.testhost import REPOSITORY
 
 pytestmark = [pytest.mark.requires("systemd", "cgroup2", "overlay", "bridge", "nftables"), pytest.mark.timeout(120)]
 
@@ -22,6 +23,15 @@ spec:
   - name: main
     image: nsrun.local/host
     command: [sh, -c, "trap exit TERM; while :; do sleep 0.1; done"]
+"""
+
+
+ENGINE = """
+import signal, sys, nsrun
+with nsrun.Engine() as engine:
+    engine.up(sys.argv[1])
+    open("/tmp/is-up", "w").close()
+    signal.pause()
 """
 
 
@@ -184,3 +194,23 @@ def test_a_unit_that_cannot_start_is_said_by_the_command(booted: Booted) -> None
     booted.run("rm", "/etc/nsrun/config.toml")
     until(lambda: booted.show(UNIT, "ActiveState")["ActiveState"] == "active", "systemd tries again by itself")
     assert booted.run("nsrun", "pod", "ls", "-o", "name") == ""
+
+
+@pytest.mark.parametrize("end", ["systemctl stop job", "systemctl kill --signal=KILL --kill-who=main job"])
+def test_an_engine_in_a_service_takes_its_pods_along(booted: Booted, end: str) -> None:
+    booted.write("/tmp/program.py", ENGINE)
+    command = f"{REPOSITORY}/.venv/bin/python /tmp/program.py {manifest(booted, 'a')}"
+    booted.write("/etc/systemd/system/job.service", f"[Service]\nExecStart={command}\n")
+    booted.run("systemctl", "daemon-reload")
+    before = booted.run("sh", "-c", "ls /tmp; ls /sys/class/net")
+    booted.run("systemctl", "start", "job")
+    until(lambda: "is-up" in booted.run("ls", "/tmp"), "the pod is up")
+    assert booted.run("pgrep", "-f", "trap exit TERM", check=False) != ""
+    booted.run("rm", "/tmp/is-up")
+    booted.run(*end.split())
+    until(lambda: booted.show("job", "ActiveState")["ActiveState"] in ("inactive", "failed"), "the service has ended")
+    assert booted.run("pgrep", "-f", "trap exit TERM|nsrun", check=False) == ""
+    assert booted.run("sh", "-c", "ls /tmp; ls /sys/class/net") == before
+    assert booted.run("findmnt", "--noheadings", "--types", "overlay", "--output", "TARGET").split() == ["/etc"]
+    assert booted.run("sh", "-c", "find /sys/fs/cgroup -type d -name '*pod*' -o -type d -name 'nsrun*'") == ""
+    assert booted.run("nft", "list", "tables") == ""
