@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import secrets
 from typing import TYPE_CHECKING
 
 from nsrun import native
-from nsrun.errors import ConflictError, UsageError
+from nsrun.errors import ConflictError, TimedOutError, UsageError
 from nsrun.plan import exec_program
 from nsrun.server.choose import running_instance
 from nsrun.server.containers import resolve
 from nsrun.server.prepared import inputs_for
-from nsrun.shim import ExecRequest
+from nsrun.shim import ExecRequest, ShimError
+
+ANSWER_S = 10.0
+"""How long a shim may take to accept a command; it takes a tenth of a millisecond."""
 
 if TYPE_CHECKING:
     from nsrun.server.control import Request
@@ -53,16 +58,29 @@ async def execute(engine: PodEngine, request: Request) -> object:
         workdir=request.text_or_none("workdir"),
         user=None if user is None else image.user(user),
     )
-    await shim.exec(
-        ExecRequest(
-            target=instance.id,
-            program=native.encode(program.ops),
-            status_fd=request.fds[0],
-            stdio=None if tty else (request.fds[1], request.fds[2], request.fds[3]),
-            terminal=tty,
-            clone_flags=native.flags(program.clone_flags),
-            join_flags=native.flags(program.join_flags),
-            slots=[engine.world.descriptor(slot) for slot in program.slots],
-        )
+    wanted = ExecRequest(
+        target=instance.id,
+        program=native.encode(program.ops),
+        status_fd=request.fds[0],
+        stdio=None if tty else (request.fds[1], request.fds[2], request.fds[3]),
+        terminal=tty,
+        clone_flags=native.flags(program.clone_flags),
+        join_flags=native.flags(program.join_flags),
+        slots=[engine.world.descriptor(slot) for slot in program.slots],
     )
+    where = f'container "{instance.name}" of pod "{engine.label}"'
+    try:
+        await asyncio.wait_for(shim.exec(wanted), ANSWER_S)
+    except TimeoutError:
+        raise TimedOutError(
+            f"{where}: its shim (pid {engine.shim_pid}) did not take the command within {ANSWER_S:g} s",
+            details="It is stopped, or the machine is very busy.",
+            resolution=f"kill -CONT {engine.shim_pid}, or take the pod down: nsrun pod down --force {engine.name}",
+        ) from None
+    except ShimError as error:
+        if error.number not in (errno.ESRCH, errno.ENOENT):
+            raise
+        raise ConflictError(
+            f"{where} has just ended", resolution=f"nsrun pod describe {engine.name} tells how."
+        ) from error
     return {"id": secrets.token_hex(8), "container": instance.name}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOG_MAX = 4 * 1024 * 1024
 """Bytes of run/server.log from which a new server begins it anew; the old one stays as server.log.1."""
+PLACE_EVERY_S = 5.0
+"""How often is looked whether the run directory is still there."""
 SETTLED_S = 2.0
 """After this long what was loaded is there to stay: from then on the garbage collector passes it over (10 ms a time)."""
 
@@ -48,12 +50,12 @@ def run(arguments: Arguments) -> int:
     # A client that hung up must not end the server; children are none of its own.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    asyncio.run(_serve(layout, arguments))
+    asyncio.run(_serve(layout, arguments, lock))
     lock.close()
     return 0
 
 
-async def _serve(layout: Layout, arguments: Arguments) -> None:
+async def _serve(layout: Layout, arguments: Arguments, lock: RootLock) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -78,8 +80,10 @@ async def _serve(layout: Layout, arguments: Arguments) -> None:
         loop.call_later(SETTLED_S, gc.freeze)
         _LOG.info("serving %s", layout.socket)
         lifeline = loop.create_task(_watch_lifeline(arguments.lifeline, stop))
+        place = loop.create_task(_watch_place(lock, layout, stop))
         await stop.wait()
         lifeline.cancel()
+        place.cancel()
         if arguments.lifeline is not None:
             await _take_all_away(control, service)
             return
@@ -91,6 +95,15 @@ async def _serve(layout: Layout, arguments: Arguments) -> None:
         if service is not None:
             await service.close()
     _LOG.info("stopped; the pods run on")
+
+
+async def _watch_place(lock: RootLock, layout: Layout, stop: asyncio.Event) -> None:
+    """Set `stop` when the run directory was removed or moved away: no client can find this server any more."""
+    # Looked at, not waited for: inotify would have to watch every directory above it, too.
+    while lock.stands():  # noqa: ASYNC110
+        await asyncio.sleep(PLACE_EVERY_S)
+    _LOG.error("%s is not there any more: this server ends", layout.lock)
+    stop.set()
 
 
 async def _watch_lifeline(fd: int | None, stop: asyncio.Event) -> None:

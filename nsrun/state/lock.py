@@ -21,6 +21,7 @@ class RootLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         try:
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
@@ -41,6 +42,15 @@ class RootLock:
             # A full disk must not keep a server from starting: the number only words a message.
             os.ftruncate(self.fd, 0)
             os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+
+    def stands(self) -> bool:
+        """Whether the path still names the file that is locked: if not, nobody finds this holder any more."""
+        held = os.fstat(self.fd)
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return False
+        return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
 
     def close(self) -> None:
         """Give the lock up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -47,6 +48,16 @@ def test_ready_is_one_byte_once_it_listens(server: Server) -> None:
     server.process = process
     until(lambda: Path(f"/proc/{process.pid}/comm").read_text(encoding="ascii") == "nsrun-server\n")
     server.stop()
+
+
+def test_a_server_whose_directory_is_removed_ends(server: Server) -> None:
+    server.stop()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nsrun.server", "--root", str(server.root)], env=server.environment
+    )
+    until(lambda: "serving" in (server.root / "run/server.log").read_text())
+    shutil.rmtree(server.root / "run")
+    assert process.wait(timeout=20) == 0
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,16 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     RootLock(path).close()
 
 
+def test_a_lock_whose_file_is_gone_or_another_one_does_not_stand(tmp_path: Path) -> None:
+    lock = RootLock(tmp_path / "lock")
+    assert lock.stands()
+    (tmp_path / "lock").unlink()
+    assert not lock.stands()
+    (tmp_path / "lock").touch()
+    assert not lock.stands()
+    lock.close()
+
+
 def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
     lock = RootLock(tmp_path / "lock")
     # What it says shows that it was executed: until then it has copies of all descriptors.
