@@ -52,12 +52,16 @@ def test_ready_is_one_byte_once_it_listens(server: Server) -> None:
 
 def test_a_server_whose_directory_is_removed_ends(server: Server) -> None:
     server.stop()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nsrun.server", "--root", str(server.root)], env=server.environment
-    )
-    until(lambda: "serving" in (server.root / "run/server.log").read_text())
-    shutil.rmtree(server.root / "run")
-    assert process.wait(timeout=20) == 0
+    log = server.root / "run/server.log"
+    log.unlink()
+    command = [sys.executable, "-m", "nsrun.server", "--root", str(server.root)]
+    with subprocess.Popen(command, env=server.environment) as process:
+        try:
+            until(lambda: log.exists() and "serving" in log.read_text())
+            shutil.rmtree(server.root / "run")
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
