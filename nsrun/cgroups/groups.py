@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -38,7 +39,7 @@ def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: st
         run_dir: the server's run directory; must exist.
 
     Raises:
-        StepError: the directory cannot be made.
+        StepError: the directory cannot be made, or not be written down.
     """
     named = os.environ.get(BASE_VARIABLE)
     if layout.mount is None:
@@ -47,14 +48,20 @@ def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: st
     base = (
         Path(named) if named else _delegated(layout.mount) or (recorded[0] if recorded else layout.mount / _name(root))
     )
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        bases = [base, *(older for older in recorded if older != base and _pods(older))]
-        if recorded != bases:
-            record = Path(run_dir, RECORD)
-            temporary = record.with_name(f".{RECORD}.new")
+    bases = [base, *(older for older in recorded if older != base and _pods(older))]
+    # Written down first: a cgroup that nobody knows of would stay for ever.
+    if recorded != bases:
+        record = Path(run_dir, RECORD)
+        temporary = record.with_name(f".{RECORD}.new")
+        try:
             temporary.write_text("".join(f"{path}\n" for path in bases), encoding="utf-8")
             os.replace(temporary, record)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise StepError("write", str(record), error.errno or 0) from error
+    try:
+        base.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StepError(
             "make cgroup", str(base), error.errno or 0, what="containers cannot be held together"

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -219,6 +220,19 @@ def test_without_a_tree_nothing_is_made_and_nothing_fails(host: Host) -> None:
     groups.close(remove=True)
 
 
+def test_a_full_run_directory_is_named_and_leaves_no_cgroup(leak_check: None, host: Host) -> None:
+    full = host.scratch / "run"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=2", "tmpfs", str(full)], check=True)
+    try:
+        (full / "filler").touch()
+        with pytest.raises(StepError, match=r"write .*/run/cgroup-base: No space left on device"):
+            choose_base(detect(), host.root, full)
+        assert os.listdir(full) == ["filler"]
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
+
+
 def test_the_recorded_base_outlives_the_server_that_chose_it(
     leak_check: None, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +290,7 @@ def test_pods_stay_in_the_base_that_they_were_made_in(
 
 
 REPORT = """
+import subprocess
 import sys
 from nsrun.cgroups import choose_base, detect
 open(sys.argv[1] + "/cgroup.procs", "w").write("0")
