@@ -128,7 +128,8 @@ class Leases:
     def _read(self, name: str) -> str | None:
         try:
             IPv4Address(name)
-            return (self.directory / name).read_text(encoding="utf-8").strip()
+            # Garbage is nobody's uid: such a lease is collected.
+            return (self.directory / name).read_text(encoding="utf-8", errors="replace").strip()
         except (ValueError, OSError):
             return None
 
