@@ -56,6 +56,8 @@ class Service:
     async def open(self) -> None:
         """Adopt what is there, and look for leftovers."""
         await self._pods.adopt()
+        # Before anybody is answered: a pod that is gone, as the next `down` will be told, must have left nothing.
+        await self._world.sweep()
         self._world.collect_soon()
 
     async def close(self) -> None:

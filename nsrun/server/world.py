@@ -133,10 +133,7 @@ class World:
         from nsrun.server.sandbox import end_unreachable
 
         end_unreachable(self.layout.pods)
-        alive = self._alive()
-        for uid in self._directories():
-            if uid not in alive:
-                await self._sweep(uid)
+        await self.sweep()
         alive = self._alive()
         for name in _listed(self.layout.pod_logs):
             if name.rpartition("_")[2] not in alive and self.layout.own_logs(self.layout.pod_logs / name):
@@ -155,6 +152,13 @@ class World:
                 _LOG.info("collected %s", gone)
         except NsrunError as error:
             _LOG.warning("collect the network: %s", error)
+
+    async def sweep(self) -> None:
+        """Remove directories of pods that have no wish: half-made, or half-removed."""
+        alive = self._alive()
+        for uid in self._directories():
+            if uid not in alive:
+                await self._sweep(uid)
 
     def _alive(self) -> set[str]:
         broken = {uid for uid in self.broken if self.layout.pod(uid).wish.exists()}
