@@ -58,6 +58,7 @@ class Podman:
             "podman", "--root", str(work / "root"), "--runroot", str(work / "runroot"), "--tmpdir", str(work / "tmp"),
             "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--runtime", str(work / "crun"),
         ]  # fmt: skip
+        self.tables = _nft_tables()
         archive = work / "rootfs.tar"
         run(["tar", "-C", str(rootfs), "-cf", str(archive), "."])
         self._podman("import", str(archive), "localhost/bench")
@@ -87,7 +88,15 @@ class Podman:
         """Removes everything."""
         self._podman("pod", "rm", "--all", "--force")
         run(["umount", str(self.work / "root" / "overlay")], check=False)
+        # Its network plugins leave their tables; only the test host has them.
+        for table in _nft_tables() - self.tables:
+            run(["nft", "delete", *table.split()])
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+def _nft_tables() -> set[str]:
+    """`table ip nat` and the like, of this network namespace."""
+    return set(run(["nft", "list", "tables"]).splitlines())
 
 
 class Bundle:
