@@ -152,7 +152,7 @@ def test_the_process_itself(box: Box) -> None:
     result = box.run(pod(*seq("fds", "signals", "self", "cwd", "env", "args a b", "hostname", "links")), stdin=b"hello")
     numbers = [line.split()[0] for line in result.section("fds")]
     assert numbers == ["0", "1", "2"], "no descriptor leaks in"
-    assert result.section("self") == ["pid=4 ppid=1 sid=1 pgid=1 umask=0022 nice=0 oom_score_adj=1000"]
+    assert result.section("self") == [f"pid=4 ppid=1 sid=1 pgid=1 umask=0022 nice={os.nice(0)} oom_score_adj=1000"]
     assert result.section("signals") == ["pdeathsig 0"]
     assert result.section("cwd") == ["/"]
     assert result.section("hostname") == ["web (none)"]
