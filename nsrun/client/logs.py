@@ -98,7 +98,6 @@ class ContainerLog:
         self.done = False
         self._joiner = Joiner(self.container)
         self._finished: set[tuple[int, int, int]] = set()
-        self._cut_off = b""
 
     def close(self) -> None:
         """Close all files."""
