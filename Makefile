@@ -68,6 +68,20 @@ test-sanitized: build ## the ns ring again with the C built under ASan and UBSan
 	tools/packages.sh test
 	tools/sanitized.sh $(PYTEST) tests/ns -m ns $(TEST_OPTIONS)
 
+.PHONY: conformance
+conformance: build ## docs/conformance.md anew: which tests prove which rule of a Pod
+	$(BIN)/python tools/conformance.py
+
+.PHONY: conformance-run
+conformance-run: build ## run the tests that prove rules, and print each rule's result (root)
+	tools/packages.sh test
+	mkdir -p build/conformance
+	-$(PYTEST) tests/pure -m pure -k test_S_ --junit-xml build/conformance/pure.xml $(TEST_OPTIONS)
+	-$(PYTEST) tests/ns -m ns -k test_S_ --junit-xml build/conformance/ns.xml $(TEST_OPTIONS)
+	-$(BIN)/python -m tests.host.testhost -- $(BIN)/python -m pytest tests/host -m host -k test_S_ \
+		--junit-xml $(CURDIR)/build/conformance/host.xml $(TEST_OPTIONS)
+	$(BIN)/python tools/conformance.py --results build/conformance/*.xml
+
 .PHONY: fuzz
 fuzz: ## libFuzzer on everything in C that decodes bytes; FUZZ_SECONDS=60 for each target
 	tools/packages.sh fuzz

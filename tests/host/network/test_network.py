@@ -28,14 +28,14 @@ from tests.host.testhost import REPOSITORY
 pytestmark = [pytest.mark.requires("root", "bridge", "nftables"), pytest.mark.timeout(120)]
 
 
-def test_pods_reach_each_other_under_their_own_addresses(lab: Lab) -> None:
+def test_S_NET_pods_reach_each_other_under_their_own_addresses(lab: Lab) -> None:
     (one, one_at), (two, two_at) = lab.attached(), lab.attached()
     assert one_at.ip != two_at.ip
     assert reach(one.tcp(), two.listen(two_at.ip)) == one_at.ip
     assert reach(two.tcp(), one.listen(one_at.ip)) == two_at.ip
 
 
-def test_host_and_pod_reach_each_other(lab: Lab) -> None:
+def test_S_NET_host_and_pod_reach_each_other(lab: Lab) -> None:
     pod, at = lab.attached()
     with socket.socket() as client:
         client.settimeout(5)
@@ -71,7 +71,7 @@ def test_the_first_packet_is_not_lost(lab: Lab) -> None:
         assert time.monotonic() - started < 0.9
 
 
-def test_a_pod_sees_its_own_links_and_routes_and_nothing_else(lab: Lab) -> None:
+def test_S_NET_a_pod_sees_its_own_links_and_routes_and_nothing_else(lab: Lab) -> None:
     lab.attached()
     pod, at = lab.attached()
     links = json.loads(lab.host.in_network(pod.pid, "ip", "-json", "-details", "address"))
@@ -112,7 +112,7 @@ def test_attach_is_idempotent_and_keeps_connections(lab: Lab) -> None:
             assert peer.recv(100) == b"still here"
 
 
-def test_a_new_sandbox_gets_the_pods_address_again(lab: Lab) -> None:
+def test_S_NET_a_new_sandbox_gets_the_pods_address_again(lab: Lab) -> None:
     pod, at = lab.attached()
     successor = Pod(pod.uid)
     lab.pods.append(successor)

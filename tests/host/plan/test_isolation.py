@@ -20,7 +20,7 @@ def _inodes(server: Server, container: str) -> dict[str, str]:
     return dict(line.split() for line in _lines(server, container, "/bin/ns"))
 
 
-def test_containers_of_a_pod_and_the_machine(server: Server) -> None:
+def test_S_NS_containers_of_a_pod_and_the_machine(server: Server) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     server.up(
         pod(

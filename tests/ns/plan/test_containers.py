@@ -168,12 +168,12 @@ def test_the_first_process_dies_with_its_parent(box: Box) -> None:
     assert box.run(pod("testbox", "signals")).lines == ["pdeathsig 9"]
 
 
-def test_other_processes_are_invisible(box: Box) -> None:
+def test_S_NS_other_processes_are_invisible(box: Box) -> None:
     result = box.run(pod("testbox", "pids"))
     assert result.lines == ["1 testbox"]
 
 
-def test_namespaces_are_all_its_own(box: Box) -> None:
+def test_S_NS_namespaces_are_all_its_own(box: Box) -> None:
     result = box.run(pod("testbox", "ns"))
     theirs = dict(line.split() for line in result.lines)
     for name in ("cgroup", "ipc", "mnt", "net", "pid", "uts"):
@@ -181,7 +181,7 @@ def test_namespaces_are_all_its_own(box: Box) -> None:
     assert theirs["user"] == str(os.stat("/proc/self/ns/user").st_ino)
 
 
-def test_host_network(box: Box) -> None:
+def test_S_NS_host_network(box: Box) -> None:
     result = box.run(pod(*seq("ns", "hostname", "cat /etc/hosts"), hostNetwork=True))
     theirs = dict(line.split() for line in result.section("ns"))
     for name in ("net", "uts"):

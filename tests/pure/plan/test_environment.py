@@ -29,7 +29,7 @@ from nsrun.spec.model import (
 from tests.pure.plan.pods import NODE, env, inputs, pod
 
 
-def test_later_variables_see_earlier_ones_and_not_the_images() -> None:
+def test_S_ENV_later_variables_see_earlier_ones_and_not_the_images() -> None:
     container = Container(
         name="app",
         env=[
@@ -49,7 +49,7 @@ def test_later_variables_see_earlier_ones_and_not_the_images() -> None:
     }
 
 
-def test_the_pod_beats_the_image_beats_the_runtime() -> None:
+def test_S_ENV_the_pod_beats_the_image_beats_the_runtime() -> None:
     given = inputs(image_config=ImageConfig(env=("PATH=/image", "HOSTNAME=fake", "LANG=C", "EMPTY=", "EQ=a=b")))
     assert environment({"LANG": "de", "X": "1"}, given, tty=False) == {
         "PATH": "/image",
@@ -62,7 +62,7 @@ def test_the_pod_beats_the_image_beats_the_runtime() -> None:
     }
 
 
-def test_what_there_is_without_anything() -> None:
+def test_S_ENV_what_there_is_without_anything() -> None:
     assert environment({}, inputs(user=ImageUser(7, 7, (), "")), tty=True) == {
         "PATH": DEFAULT_PATH,
         "HOSTNAME": "web",
@@ -71,12 +71,12 @@ def test_what_there_is_without_anything() -> None:
     }
 
 
-def test_home_is_the_users_unless_somebody_says_otherwise() -> None:
+def test_S_ENV_home_is_the_users_unless_somebody_says_otherwise() -> None:
     assert environment({"HOME": "/x"}, inputs(), tty=False)["HOME"] == "/x"
     assert environment({}, inputs(image_config=ImageConfig(env=("HOME=/y",))), tty=False)["HOME"] == "/y"
 
 
-def test_no_environment_holds_a_nul() -> None:
+def test_S_ENV_no_environment_holds_a_nul() -> None:
     with pytest.raises(PlanError, match="NUL") as caught:
         as_strings({"A": "x\0y"})
     assert caught.value.reason == "CreateContainerError"
@@ -149,15 +149,15 @@ def _fields(path: str, **spec: Any) -> str:
         ("spec.serviceAccountName", ""),
     ],
 )
-def test_field_references(path: str, expected: str) -> None:
+def test_S_ENV_field_references(path: str, expected: str) -> None:
     assert _fields(path) == expected
 
 
-def test_with_the_hosts_network_the_pods_address_is_the_hosts() -> None:
+def test_S_ENV_with_the_hosts_network_the_pods_address_is_the_hosts() -> None:
     assert _fields("status.podIP", hostNetwork=True) == "10.200.0.1"
 
 
-def test_an_unknown_field_path_is_refused() -> None:
+def test_S_ENV_an_unknown_field_path_is_refused() -> None:
     with pytest.raises(PlanError, match=r"unsupported fieldPath: spec\.x") as caught:
         _fields("spec.x")
     assert caught.value.reason == "CreateContainerConfigError"
@@ -176,7 +176,7 @@ def test_an_unknown_field_path_is_refused() -> None:
         ("limits.hugepages-2Mi", "1", "0"),
     ],
 )
-def test_resource_references_are_rounded_up(resource: str, divisor: str, expected: str) -> None:
+def test_S_ENV_resource_references_are_rounded_up(resource: str, divisor: str, expected: str) -> None:
     container = Container(
         name="app",
         resources=ResourceRequirements(limits={"cpu": "1500m", "memory": "134217729"}, requests={"cpu": "250m"}),
@@ -185,14 +185,14 @@ def test_resource_references_are_rounded_up(resource: str, divisor: str, expecte
     assert resource_value(pod(container), container, selector, NODE) == expected
 
 
-def test_a_limit_that_is_not_set_is_what_the_node_has() -> None:
+def test_S_ENV_a_limit_that_is_not_set_is_what_the_node_has() -> None:
     container = Container(name="app")
     one = pod(container)
     assert resource_value(one, container, ResourceFieldSelector(resource="limits.cpu"), NODE) == "4"
     assert resource_value(one, container, ResourceFieldSelector(resource="limits.memory", divisor="1Gi"), NODE) == "8"
 
 
-def test_resources_of_another_container() -> None:
+def test_S_ENV_resources_of_another_container() -> None:
     app, other = Container(name="app"), Container(name="other", resources=ResourceRequirements(limits={"cpu": "3"}))
     one = pod(app)
     one.spec.initContainers.append(other)
@@ -201,7 +201,7 @@ def test_resources_of_another_container() -> None:
         resource_value(one, app, ResourceFieldSelector(containerName="gone", resource="limits.cpu"), NODE)
 
 
-def test_what_the_user_chose_to_ignore_sets_no_variable() -> None:
+def test_S_ENV_what_the_user_chose_to_ignore_sets_no_variable() -> None:
     container = Container(
         name="app",
         env=[

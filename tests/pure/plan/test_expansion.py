@@ -73,7 +73,7 @@ VARIABLES = {
         ("$$$(VAR_DNE)", "$$(VAR_DNE)"),
     ],
 )
-def test_rule(text: str, expected: str) -> None:
+def test_S_EXPAND_rule(text: str, expected: str) -> None:
     assert expand(text, VARIABLES) == expected
 
 
@@ -101,10 +101,10 @@ def _reference(text: str, variables: dict[str, str]) -> str:
     st.text(alphabet="$()AB \nä", max_size=40),
     st.dictionaries(st.sampled_from(["A", "B", "AB", ""]), st.text("$()A", max_size=5)),
 )
-def test_agrees_with_a_scanner(text: str, variables: dict[str, str]) -> None:
+def test_S_EXPAND_agrees_with_a_scanner(text: str, variables: dict[str, str]) -> None:
     assert expand(text, variables) == _reference(text, variables)
 
 
 @given(st.text(max_size=40))
-def test_doubling_the_operator_escapes_everything(text: str) -> None:
+def test_S_EXPAND_doubling_the_operator_escapes_everything(text: str) -> None:
     assert expand(text.replace("$", "$$"), {"A": "x"}) == text

@@ -163,12 +163,12 @@ def _resources(memory: str | None, cpu: str | None = None, *, limits: bool = Fal
         (_resources(None, "1"), 999),
     ],
 )
-def test_oom_score(resources: ResourceRequirements, expected: int) -> None:
+def test_S_CGROUP_oom_score(resources: ResourceRequirements, expected: int) -> None:
     container = Container(name="app", resources=resources)
     assert oom_score_adj(pod(container), container, 8 << 30) == expected
 
 
-def test_a_sidecar_is_no_more_killable_than_what_it_serves() -> None:
+def test_S_CGROUP_a_sidecar_is_no_more_killable_than_what_it_serves() -> None:
     main = Container(name="app", resources=_resources("4Gi"))
     sidecar = Container(name="mesh", restartPolicy="Always")
     init = Container(name="init")
@@ -178,7 +178,7 @@ def test_a_sidecar_is_no_more_killable_than_what_it_serves() -> None:
     assert oom_score_adj(one, init, 8 << 30) == 999
 
 
-def test_a_critical_pod_is_the_last_to_go() -> None:
+def test_S_CGROUP_a_critical_pod_is_the_last_to_go() -> None:
     one = pod(priorityClassName="system-node-critical")
     assert oom_score_adj(one, one.spec.containers[0], 8 << 30) == -997
 

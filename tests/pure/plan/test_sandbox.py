@@ -27,13 +27,13 @@ def test_the_whole_of_it() -> None:
     ]
 
 
-def test_host_network_leaves_network_and_name_alone() -> None:
+def test_S_NS_host_network_leaves_network_and_name_alone() -> None:
     program = sandbox_program(pod(hostNetwork=True), INPUTS)
     assert program.ops[0] == ops.Unshare("CLONE_NEWNS|CLONE_NEWIPC", why=program.ops[0].why)
     assert not {type(op) for op in program.ops} & {ops.Hostname, ops.LoopbackUp, ops.Sysctl}
 
 
-def test_host_ipc_leaves_shared_memory_alone() -> None:
+def test_S_NS_host_ipc_leaves_shared_memory_alone() -> None:
     program = sandbox_program(pod(hostIPC=True), INPUTS)
     assert "CLONE_NEWIPC" not in program.ops[0].describe()
     assert not any(isinstance(op, ops.Mount) for op in program.ops)
