@@ -12,11 +12,11 @@ import msgspec
 
 from nsrun.errors import ConflictError, NsrunError, SpecError, UnsupportedError, UsageError
 from nsrun.server import wait
-from nsrun.server.events import rfc3339
 from nsrun.server.trace import mark
 from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, changes, load, unsupported
 from nsrun.spec.model import PodStatus
 from nsrun.state.ledger import Wish
+from nsrun.status.times import rfc3339
 
 if TYPE_CHECKING:
     from nsrun.server.control import Request

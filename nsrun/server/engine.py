@@ -38,7 +38,7 @@ from nsrun.reconcile.model import (
 )
 from nsrun.server import containers, sandbox
 from nsrun.server.clock import Timer
-from nsrun.server.events import as_object, marked_deleted, newly_backing_off
+from nsrun.server.events import as_object, field_path, marked_deleted, newly_backing_off
 from nsrun.server.mirror import Mirror
 from nsrun.server.prepared import Prepared
 from nsrun.server.trace import mark
@@ -51,7 +51,8 @@ from nsrun.state.files import remove_tree, unlink_if_there
 from nsrun.state.layout import PodPaths
 from nsrun.state.ledger import Ledger, Wish, write_deletion, write_ledger
 from nsrun.status import pod_status, summary
-from nsrun.status.events import BACK_OFF, FAILED_SYNC, WARNING, Event, container_path, fold_event
+from nsrun.status.events import BACK_OFF, FAILED_SYNC, LOG_BLOCKED, WARNING, Event
+from nsrun.status.folding import EventLog
 
 RETRY_S = 1.0
 """How long an action that failed for a reason outside the pod (a full disk, a shim that does not answer) is left alone."""
@@ -82,6 +83,7 @@ class PodEngine:
         self.uid = uid
         self.wish = wish
         self.ledger = ledger
+        self.events = EventLog(ledger.events)
         self.paths: PodPaths = world.layout.pod(uid)
         # A deletion that a full disk left room for only in a file's name is not in the object.
         self.pod: Pod = wish.object if wish.deletion is None else marked_deleted(wish.object, wish.deletion)
@@ -364,7 +366,7 @@ class PodEngine:
         name = self.mirror.log_blocked(event.id, number)
         if name is not None and number:
             text = f"The log of container {name} cannot be written ({errno_text(number)}): its output waits, nothing is lost"
-            self.note(WARNING, "LogBlocked", text, name)
+            self.note(WARNING, LOG_BLOCKED, text, name)
         self.wake()
 
     def _on_shim_close(self, client: ShimClient) -> None:
@@ -491,7 +493,7 @@ class PodEngine:
     # saying and storing
 
     def note(self, kind: str, reason: str, message: str, container: str = "") -> None:
-        """Add an event.
+        """Add an event; a flood of them is folded and thinned out (S-EVENTS).
 
         Args:
             kind: NORMAL or WARNING.
@@ -499,16 +501,14 @@ class PodEngine:
             message: a sentence.
             container: the container it is about, if it is about one.
         """
-        path = ""
-        if container:
-            inits = {one.name for one in self.pod.spec.initContainers}
-            path = container_path(container, init=container in inits)
-        now = self.world.clock.now()
-        events = fold_event(self.ledger.events, Event(kind, reason, message, path), now)
-        self.ledger.events = list(events)
+        path = field_path(self.pod, container)
+        told = self.events.add(Event(kind, reason, message, path), self.world.clock.now())
+        if told is None:
+            return
+        self.ledger.events = self.events.told
         self._unsaved = True
         if self.world.hub.events_watched:
-            self.world.hub.event(self.event_object(events[-1]))
+            self.world.hub.event(self.event_object(told))
         self.changed.tell()
 
     def event_object(self, event: Event) -> dict[str, Any]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import uuid
 from typing import Any
 
 import msgspec
 
 from nsrun.reconcile.model import Deletion
 from nsrun.spec.model import ContainerStatus, ObjectMeta, Pod, PodStatus
-from nsrun.status.events import Event
+from nsrun.status.events import Event, container_path
+from nsrun.status.times import rfc3339
 
 COMPONENT = "nsrun"
 
 
-def rfc3339(seconds: float) -> str:
-    """A time as metav1.Time prints it: whole seconds, UTC."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def field_path(pod: Pod, container: str) -> str:
+    """The fieldPath of an event about a container of the pod; "" is the pod itself."""
+    if not container:
+        return ""
+    if any(one.name == container for one in pod.spec.containers):
+        return container_path(container)
+    init = any(one.name == container for one in pod.spec.initContainers)
+    return container_path(container, of="initContainers" if init else "ephemeralContainers")
 
 
 def as_object(event: Event, metadata: ObjectMeta, version: str, node: str) -> dict[str, Any]:
@@ -38,12 +44,14 @@ def as_object(event: Event, metadata: ObjectMeta, version: str, node: str) -> di
     }
     if event.field_path:
         involved["fieldPath"] = event.field_path
+    name = f"{metadata.name}.{int(event.first_at * 1e9):x}"
     return {
         "kind": "Event",
         "apiVersion": "v1",
         "metadata": {
-            "name": f"{metadata.name}.{int(event.first_at * 1e9):x}",
+            "name": name,
             "namespace": metadata.namespace,
+            "uid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{metadata.uid}/{name}")),
             "creationTimestamp": rfc3339(event.first_at),
         },
         "involvedObject": involved,

@@ -1,33 +1,75 @@
-"""The words that events use, and how repeated events fold into one (S-EVENTS).
+"""The words that events use (S-EVENTS), and an event as the server keeps it.
 
-Source: kubelet pkg/kubelet/events/event.go, client-go tools/record/events_cache.go (eventLogger).
+Source: kubelet pkg/kubelet/events/event.go; reasons that stand elsewhere name their file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 NORMAL, WARNING = "Normal", "Warning"
 
-PULLING = "Pulling"
-PULLED = "Pulled"
+# of containers
 CREATED = "Created"
 STARTED = "Started"
-KILLING = "Killing"
-BACK_OFF = "BackOff"
 FAILED = "Failed"
-FAILED_CREATE_POD_SANDBOX = "FailedCreatePodSandBox"
-FAILED_KILL_POD = "FailedKillPod"
-FAILED_MOUNT = "FailedMount"
-FAILED_SYNC = "FailedSync"
-SANDBOX_CHANGED = "SandboxChanged"
-ERR_IMAGE_NEVER_PULL = "ErrImageNeverPull"
-INSPECT_FAILED = "InspectFailed"
-MISSING_CLUSTER_DNS = "MissingClusterDNS"
+"""A container that could not be made or started, and an image that could not be pulled."""
+KILLING = "Killing"
+PREEMPTING = "Preempting"
+BACK_OFF = "BackOff"
+"""Of a container that is not restarted yet, and of an image that is not pulled yet."""
+EXCEEDED_GRACE_PERIOD = "ExceededGracePeriod"
 
-KEPT_S = 3600.0
-"""An event that was not repeated for this long is forgotten, as an API server does by default."""
+# of pods
+FAILED_KILL_POD = "FailedKillPod"
+FAILED_CREATE_POD_CONTAINER = "FailedCreatePodContainer"
+NETWORK_NOT_READY = "NetworkNotReady"
+FAILED_SYNC = "FailedSync"
+FAILED_VALIDATION = "FailedValidation"
+SANDBOX_CHANGED = "SandboxChanged"
+FAILED_CREATE_POD_SANDBOX = "FailedCreatePodSandBox"
+FAILED_POD_SANDBOX_STATUS = "FailedPodSandBoxStatus"
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+"""pkg/kubelet/active_deadline.go."""
+EVICTED = "Evicted"
+"""pkg/kubelet/eviction/helpers.go."""
+MISSING_CLUSTER_DNS = "MissingClusterDNS"
+"""pkg/kubelet/network/dns/dns.go, as the next two."""
+DNS_CONFIG_FORMING = "DNSConfigForming"
+CHECK_LIMITS_FOR_RESOLV_CONF = "CheckLimitsForResolvConf"
+INVALID_ENVIRONMENT_VARIABLE_NAMES = "InvalidEnvironmentVariableNames"
+"""pkg/kubelet/kubelet_pods.go."""
+
+# of images
+PULLING = "Pulling"
+PULLED = "Pulled"
+INSPECT_FAILED = "InspectFailed"
+ERR_IMAGE_NEVER_PULL = "ErrImageNeverPull"
+
+# of volumes
+FAILED_ATTACH_VOLUME = "FailedAttachVolume"
+FAILED_MOUNT = "FailedMount"
+FAILED_MAP_VOLUME = "FailedMapVolume"
+FAILED_UNMOUNT = "FailedUnMount"
+ALREADY_MOUNTED_VOLUME = "AlreadyMountedVolume"
+SUCCESSFUL_ATTACH_VOLUME = "SuccessfulAttachVolume"
+SUCCESSFUL_MOUNT_VOLUME = "SuccessfulMountVolume"
+
+# of probes and hooks
+UNHEALTHY = "Unhealthy"
+PROBE_WARNING = "ProbeWarning"
+FAILED_POST_START_HOOK = "FailedPostStartHook"
+FAILED_PRE_STOP_HOOK = "FailedPreStopHook"
+
+# of resizes in place
+RESIZE_STARTED = "ResizeStarted"
+RESIZE_COMPLETED = "ResizeCompleted"
+RESIZE_ERROR = "ResizeError"
+RESIZE_INFEASIBLE = "ResizeInfeasible"
+RESIZE_DEFERRED = "ResizeDeferred"
+
+# nsrun's own
+LOG_BLOCKED = "LogBlocked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +90,6 @@ class Event:
         return (self.type, self.reason, self.message, self.field_path)
 
 
-def fold_event(events: Sequence[Event], new: Event, now: float, *, kept: int = 64) -> tuple[Event, ...]:
-    """The events with `new`, which happened at `now`; oldest first by the last time, at most `kept`.
-
-    A repetition grows `count` and `last_at` of the one that is there; `first_at` stays.
-    """
-    same = next((event for event in events if event.key == new.key and now - event.last_at <= KEPT_S), None)
-    first_at, count = (now, 1) if same is None else (same.first_at, same.count + 1)
-    added = replace(new, count=count, first_at=first_at, last_at=now)
-    others = [event for event in events if event.key != new.key and now - event.last_at <= KEPT_S]
-    return (*others, added)[-kept:]
-
-
-def container_path(name: str, *, init: bool) -> str:
-    """The fieldPath of an event that is about a container."""
-    return f"spec.{'initContainers' if init else 'containers'}{{{name}}}"
+def container_path(name: str, *, of: str = "containers") -> str:
+    """The fieldPath of an event that is about a container of the pod's list `of` (kubelet pkg/kubelet/container/ref.go)."""
+    return f"spec.{of}{{{name}}}"
