@@ -31,6 +31,11 @@ def due(since: float, delay_s: float, now: float) -> float:
     return since + delay_s if since - now <= delay_s else now
 
 
+def retry_due(waiting: Waiting, tempo: float, now: float) -> float:
+    """When what failed is tried again; `tempo` makes the delay that much shorter."""
+    return due(waiting.retry_at - waiting.delay_s, waiting.delay_s / tempo, now)
+
+
 def waiting_after(before: Waiting | None, reason: str, message: str, now: float) -> Waiting:
     """What a failed attempt to make an instance (or a sandbox) leaves: tried again after 10, 20, 40 ... 300 s."""
     delay_s = next_delay(before.delay_s if before is not None else 0.0)

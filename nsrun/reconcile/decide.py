@@ -6,8 +6,7 @@ Carry the actions out, observe, ask again: never count on having seen a change h
 
 from __future__ import annotations
 
-from nsrun.reconcile.backoff import SANDBOX_INTERVAL_S, due
-from nsrun.reconcile.ledger import settle
+from nsrun.reconcile.backoff import SANDBOX_INTERVAL_S, due, retry_due
 from nsrun.reconcile.model import (
     Action,
     CleanSandbox,
@@ -21,6 +20,7 @@ from nsrun.reconcile.model import (
     WakeAt,
 )
 from nsrun.reconcile.order import Finish, Views, finish_of, starts, views_of
+from nsrun.reconcile.settle import deadline_of, settle
 from nsrun.reconcile.termination import Stop, grace_of, stop_all, stop_requested
 from nsrun.spec.model import Pod
 
@@ -30,7 +30,7 @@ def decide(pod: Pod, observed: Observed, now: float) -> list[Action]:
 
     `now` is in seconds since the epoch. No action and no WakeAt: nothing to do until something changes.
     """
-    observed = settle(observed, now)
+    observed = settle(pod, observed, now)
     views = views_of(pod, observed)
     finish = finish_of(pod, observed, views)
     if observed.deletion is not None:
@@ -73,17 +73,23 @@ def _wind_up(pod: Pod, observed: Observed, views: Views, finish: Finish, now: fl
 def _run(pod: Pod, observed: Observed, views: Views, now: float) -> list[Action]:
     match observed.sandbox.state:
         case SandboxState.NONE:
-            return _create_sandbox(observed.sandbox, now)
+            return _create_sandbox(observed.sandbox, observed.tempo, now) + _deadline(pod, observed)
         case SandboxState.DEAD:
             return [CleanSandbox("the shim is gone, and there is work left")]
         case SandboxState.READY:
-            return stop_requested(views, pod, now) + starts(pod, views, now)
+            return stop_requested(views, pod, now) + starts(pod, views, now) + _deadline(pod, observed)
 
 
-def _create_sandbox(sandbox: Sandbox, now: float) -> list[Action]:
+def _deadline(pod: Pod, observed: Observed) -> list[Action]:
+    """Look again when the pod has been active for as long as it may; settling makes it fail then."""
+    at = deadline_of(pod, observed)
+    return [] if at is None else [WakeAt("the pod's active deadline", at)]
+
+
+def _create_sandbox(sandbox: Sandbox, tempo: float, now: float) -> list[Action]:
     waiting = sandbox.waiting
     if waiting is not None:
-        again = due(waiting.retry_at - waiting.delay_s, waiting.delay_s, now)
+        again = retry_due(waiting, tempo, now)
         if again > now:
             return [WakeAt(f"sandbox: {waiting.reason}, to be tried again", again)]
     elif sandbox.created_at is not None:

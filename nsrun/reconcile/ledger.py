@@ -14,7 +14,17 @@ from typing import Any
 import msgspec
 
 from nsrun.reconcile.backoff import RESET_S, next_delay
-from nsrun.reconcile.model import ContainerLedger, Instance, InstanceState, Observed, SandboxState
+from nsrun.reconcile.model import (
+    ContainerLedger,
+    HookKind,
+    HookRun,
+    Instance,
+    InstanceState,
+    ProbeKind,
+    ProbeResults,
+    StopCause,
+    StopRequest,
+)
 
 LOST_EXIT_CODE = 137
 LOST_REASON = "ContainerStatusUnknown"
@@ -23,24 +33,34 @@ START_ERROR_EXIT_CODE = 128
 START_ERROR_REASON = "StartError"
 
 
-def begin(ledger: ContainerLedger, attempt: int, at: float | None) -> ContainerLedger:
+def begin(ledger: ContainerLedger, attempt: int, at: float | None, instance_id: str = "") -> ContainerLedger:
     """Note that instance number `attempt` was begun at `at` (seconds since the epoch, None = not known yet).
 
-    The back-off moves one step on (S-BACKOFF) when the container has run before and nobody asked for this restart.
+    The back-off moves one step on (S-BACKOFF) when the container has run before and nobody asked for this restart; with a
+    new definition it begins anew.
     """
     if attempt < ledger.starts:
         return ledger
-    restarted = ledger.last is not None and ledger.stop_requested_at is None
+    cause = ledger.stop.cause if ledger.stop is not None else None
+    match cause:
+        case StopCause.CHANGED:
+            backoff_s = 0.0
+        case StopCause.REQUEST | StopCause.RESTART_ALL:
+            backoff_s = ledger.backoff_s
+        case _:
+            backoff_s = next_delay(ledger.backoff_s) if ledger.last is not None else ledger.backoff_s
     return replace(
         ledger,
         starts=attempt + 1,
         restart_count=attempt,
-        backoff_s=next_delay(ledger.backoff_s) if restarted else ledger.backoff_s,
+        backoff_s=backoff_s,
         last_start_at=at,
+        instance_id=instance_id,
         waiting=None,
-        stop_requested_at=None,
-        stop_grace_s=None,
-        stop_reason="",
+        stop=None,
+        post_start=None,
+        pre_stop=None,
+        probes=None,
     )
 
 
@@ -50,12 +70,14 @@ def fold(ledger: ContainerLedger, instance: Instance) -> ContainerLedger:
     An instance that the ledger knows already, or knows a successor of, changes nothing.
     """
     seen_at = instance.started_at if instance.started_at is not None else instance.finished_at
-    ledger = begin(ledger, instance.attempt, seen_at)
+    ledger = begin(ledger, instance.attempt, seen_at, instance.id)
     if instance.attempt == ledger.starts - 1 and ledger.last_start_at is None and seen_at is not None:
         ledger = replace(ledger, last_start_at=seen_at)
     if instance.alive or (ledger.last is not None and instance.attempt <= ledger.last.attempt):
         return ledger
     dead = complete(instance, ledger)
+    if ledger.stop is not None and instance.attempt == ledger.starts - 1:
+        dead = replace(dead, stopped_by=ledger.stop.cause)
     # A command that never ran has no start; its end is as good, and never more than 600 s after it.
     started_at = ledger.last_start_at if instance.attempt == ledger.starts - 1 else instance.started_at
     lived_s = 0.0 if started_at is None or dead.finished_at is None else dead.finished_at - started_at
@@ -85,46 +107,81 @@ def complete(instance: Instance, ledger: ContainerLedger) -> Instance:
     )
 
 
-def settle(observed: Observed, now: float) -> Observed:
-    """The same observation with all that follows from it.
+def request_stop(ledger: ContainerLedger, request: StopRequest) -> ContainerLedger:
+    """Ask that the newest instance is stopped. Settle before, so that it is this instance.
 
-    Without a living shim nothing lives: such instances become LOST, ended at `now` unless the ledger already says when.
-    Every instance is folded into its container's ledger. Store the ledgers of the result when they differ.
+    Asking again before it has happened can only shorten the time that it has; somebody's wish for another instance, or a
+    change of the definition, then decides what comes next.
     """
-    lost = observed.sandbox.state is not SandboxState.READY
-    ledgers = dict(observed.ledgers)
-    current: dict[str, Instance] = {}
-    by_attempt = sorted((*observed.older, *observed.current.values()), key=lambda instance: instance.attempt)
-    older: list[Instance] = []
-    for seen in by_attempt:
-        instance = seen
-        if instance.alive and lost:
-            instance = replace(instance, state=InstanceState.LOST)
-        if not instance.alive and instance.finished_at is None:
-            instance = replace(instance, finished_at=now)
-        ledger = fold(ledgers.get(seen.name, ContainerLedger()), instance)
-        if ledger.last is not None and ledger.last.id == instance.id:
-            # What was noted first stays: a lost container ended when that was noticed.
-            instance = ledger.last
-        ledgers[seen.name] = ledger
-        if observed.current.get(seen.name) is seen:
-            current[seen.name] = instance
-        else:
-            older.append(instance)
-    return replace(observed, current=current, older=tuple(older), ledgers=ledgers)
+    before = ledger.stop
+    if before is None:
+        return replace(ledger, stop=request)
+    if before.grace_s is None or request.grace_s is None:
+        grace_s = before.grace_s if request.grace_s is None else request.grace_s
+    else:
+        # The time of the first request stays, so that nobody gets the stop signal twice.
+        grace_s = min(before.grace_s, request.grace_s)
+    cause = min(before.cause, request.cause, key=_WEIGHT.index)
+    return replace(ledger, stop=replace(before, grace_s=grace_s, cause=cause))
 
 
-def request_restart(
-    ledger: ContainerLedger, now: float, grace_s: float | None = None, reason: str = "pod restart"
+_WEIGHT = (
+    StopCause.RESTART_ALL,
+    StopCause.CHANGED,
+    StopCause.REQUEST,
+    StopCause.LIVENESS,
+    StopCause.STARTUP,
+    StopCause.POST_START,
+)
+"""Of two causes the one that stands first here decides what comes after the stop."""
+
+
+def request_restart(ledger: ContainerLedger, now: float, grace_s: float | None = None) -> ContainerLedger:
+    """Ask that the container is stopped and started again, whatever its policy. Settle before, so that it is this instance."""
+    return request_stop(ledger, StopRequest(now, grace_s, StopCause.REQUEST, "pod restart"))
+
+
+def hook_started(ledger: ContainerLedger, kind: HookKind, instance_id: str, now: float) -> ContainerLedger:
+    """Note that a hook of the newest instance is about to begin; to be stored before it does. Once per instance."""
+    before = _hook(ledger, kind)
+    if ledger.instance_id not in ("", instance_id) or (before is not None and before.instance_id == instance_id):
+        return ledger
+    return _with_hook(ledger, kind, HookRun(instance_id, now))
+
+
+def hook_finished(
+    ledger: ContainerLedger, kind: HookKind, instance_id: str, now: float, error: str | None = None
 ) -> ContainerLedger:
-    """Ask that the container is stopped and started again, whatever its policy. Settle before, so that it is this instance.
+    """Note how a hook ended. What is not the hook that was noted as begun, or has ended already, changes nothing."""
+    before = _hook(ledger, kind)
+    if before is None or before.instance_id != instance_id or before.finished_at is not None:
+        return ledger
+    return _with_hook(ledger, kind, replace(before, finished_at=now, error=error))
 
-    Asking again before it has happened can only shorten the time that it has.
-    """
-    if ledger.stop_requested_at is None:
-        return replace(ledger, stop_requested_at=now, stop_grace_s=grace_s, stop_reason=reason)
-    graces = [grace for grace in (ledger.stop_grace_s, grace_s) if grace is not None]
-    return replace(ledger, stop_grace_s=min(graces, default=None))
+
+def _hook(ledger: ContainerLedger, kind: HookKind) -> HookRun | None:
+    return ledger.post_start if kind is HookKind.POST_START else ledger.pre_stop
+
+
+def _with_hook(ledger: ContainerLedger, kind: HookKind, run: HookRun) -> ContainerLedger:
+    return replace(ledger, post_start=run) if kind is HookKind.POST_START else replace(ledger, pre_stop=run)
+
+
+def probe_result(ledger: ContainerLedger, instance_id: str, kind: ProbeKind, success: bool) -> ContainerLedger:
+    """Note what a probe of the newest instance says now; the same object when that is nothing new, or of another one."""
+    if ledger.instance_id not in ("", instance_id):
+        return ledger
+    known = ledger.probes
+    if known is None or known.instance_id != instance_id:
+        known = ProbeResults(instance_id)
+    match kind:
+        case ProbeKind.STARTUP:
+            new = replace(known, startup=success)
+        case ProbeKind.READINESS:
+            new = replace(known, readiness=success)
+        case ProbeKind.LIVENESS:
+            new = replace(known, liveness=success)
+    return ledger if new == ledger.probes else replace(ledger, probes=new)
 
 
 def instance_to_data(instance: Instance) -> dict[str, Any]:

@@ -26,6 +26,40 @@ class Role(enum.Enum):
     INIT = "init"
     SIDECAR = "sidecar"
     MAIN = "main"
+    EPHEMERAL = "ephemeral"
+    """Added to a running pod: started once, and counts for nothing."""
+
+
+class StopCause(enum.Enum):
+    """Why a container is stopped although its pod goes on; it decides whether and when there is a next instance."""
+
+    REQUEST = "request"
+    """Somebody asked for a restart: another instance whatever the policy, at once, and no step of the back-off."""
+    LIVENESS = "liveness"
+    """The liveness probe failed: the policy decides (rules on exit codes do not count), with back-off."""
+    STARTUP = "startup"
+    """The startup probe failed: as LIVENESS."""
+    POST_START = "post-start"
+    """The postStart hook failed: the policy decides, with back-off."""
+    CHANGED = "changed"
+    """Its definition changed: another instance whatever the policy, and the back-off begins anew."""
+    RESTART_ALL = "restart-all"
+    """A rule of some container of the pod asked for all to be started anew (S-RESTARTALL)."""
+
+
+class HookKind(enum.Enum):
+    """The two lifecycle hooks (S-HOOK)."""
+
+    POST_START = "postStart"
+    PRE_STOP = "preStop"
+
+
+class ProbeKind(enum.Enum):
+    """The three probes (S-PROBE)."""
+
+    STARTUP = "startup"
+    READINESS = "readiness"
+    LIVENESS = "liveness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +71,7 @@ class Instance:
     sent to all of it. Whoever carries out SignalContainer and KillContainer fills them in at once, before the shim's record
     tells them: `decide` must not be asked again without knowing.
     `attempt` grows by one from instance to instance of a container and never repeats within a pod.
+    `stopped_by` is the cause of the stop that was pending when it died, None when nobody had asked for one.
     """
 
     id: str
@@ -55,6 +90,7 @@ class Instance:
     killed_at: float | None = None
     image_id: str = ""
     log_error: int = 0
+    stopped_by: StopCause | None = None
 
     @property
     def alive(self) -> bool:
@@ -76,14 +112,56 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class StopRequest:
+    """Stop the newest instance of a container, in a pod that goes on: since `at`, with `grace_s` (None = the pod's own).
+
+    `message` is what the Killing event says.
+    """
+
+    at: float
+    grace_s: float | None
+    cause: StopCause
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HookRun:
+    """A lifecycle hook of one instance: begun at `started_at`; `error` tells why it failed, None = it did not."""
+
+    instance_id: str
+    started_at: float
+    finished_at: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResults:
+    """What the probes of one instance said last. `startup` is None until it has said anything."""
+
+    instance_id: str
+    startup: bool | None = None
+    readiness: bool = False
+    liveness: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PodFailure:
+    """The pod as a whole has failed (DeadlineExceeded, rejected before it began): never taken back."""
+
+    reason: str
+    message: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerLedger:
     """What is remembered of a container across instances, shims and servers. Changed by `nsrun.reconcile.ledger` alone.
 
     `starts` instances were begun so far (the next attempt's number); `restart_count` is what status shows.
     `backoff_s` is the delay that the next restart has to wait from `last.finished_at` (S-BACKOFF): 0 = at once.
     `last` is the newest dead instance, `previous` the one before it.
-    `stop_requested_at` is set by `pod restart` and cleared when the next instance is begun: until then the container is
-    stopped and then started again whatever the policy says. `stop_grace_s` None is the pod's own grace period.
+    `instance_id` is of the newest instance. `stop` asks for its end, and says what comes after it; cleared when the next one is begun.
+    `post_start`, `pre_stop` and `probes` are of the newest instance.
     `image_id` and `stop_signal` are of the image that the newest instance was made from.
     """
 
@@ -94,11 +172,13 @@ class ContainerLedger:
     last: Instance | None = None
     previous: Instance | None = None
     waiting: Waiting | None = None
-    stop_requested_at: float | None = None
-    stop_grace_s: float | None = None
-    stop_reason: str = ""
+    instance_id: str = ""
+    stop: StopRequest | None = None
     image_id: str = ""
     stop_signal: int = 15
+    post_start: HookRun | None = None
+    pre_stop: HookRun | None = None
+    probes: ProbeResults | None = None
 
 
 class SandboxState(enum.Enum):
@@ -141,6 +221,9 @@ class Observed:
     `current` has the newest instance of each container that the present sandbox has made; a container without one is
     absent; without a sandbox (NONE) it is empty. `older` has every other instance whose record is still there.
     `terminal` is true once a terminal phase (Succeeded, Failed) was published: nothing is ever started again then.
+    `failure`: the pod has failed as a whole; what runs is stopped, and nothing is started any more.
+    `changed` tells when the definition of a container changed last: what was begun before that is stopped and started anew.
+    `tempo`: back-off delays and probe periods are divided by it; grace periods, deadlines and hooks are not.
     """
 
     sandbox: Sandbox = Sandbox()
@@ -151,6 +234,9 @@ class Observed:
     start_time: float | None = None
     terminal: bool = False
     host_ip: str = ""
+    failure: PodFailure | None = None
+    changed: dict[str, float] = field(default_factory=dict)
+    tempo: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +296,21 @@ class KillContainer(Action):
 
     name: str
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunHook(Action):
+    """Begin a lifecycle hook of an instance, in the background.
+
+    Note the HookRun in the stored ledger before it begins (`ledger.hook_started`), and how it ended (`hook_finished`):
+    it is asked for until the first is there, and never again after.
+    `timeout_s` is the time that the hook has in seconds; None = as long as it takes.
+    """
+
+    name: str
+    id: str
+    hook: HookKind
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

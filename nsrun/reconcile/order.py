@@ -9,51 +9,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nsrun.reconcile.backoff import due
+from nsrun.reconcile.backoff import due, retry_due
 from nsrun.reconcile.model import (
     Action,
     ContainerLedger,
     Instance,
     InstanceState,
     Observed,
+    ProbeResults,
     Role,
     StartContainer,
+    StopCause,
     WakeAt,
 )
+from nsrun.reconcile.policy import is_sidecar, restarts_after_kill, should_restart
 from nsrun.spec.model import Container, Pod
 
-ALWAYS, ON_FAILURE, NEVER = "Always", "OnFailure", "Never"
-
-
-def is_sidecar(container: Container) -> bool:
-    """Whether an init container is a native sidecar (S-SIDECAR)."""
-    return container.restartPolicy == ALWAYS
-
-
-def should_restart(pod: Pod, container: Container, exit_code: int, *, by_itself: bool = True) -> bool:
-    """Whether the policy wants another instance after an exit with `exit_code` (S-RESTART).
-
-    `by_itself` is False when it did not exit but was lost; then rules on exit codes do not count.
-    """
-    policy = pod.spec.restartPolicy or ALWAYS
-    if container.restartPolicy is not None:
-        if by_itself:
-            for rule in container.restartPolicyRules:
-                codes = rule.exitCodes
-                if codes is not None and (exit_code in codes.values) == (codes.operator == "In"):
-                    return rule.action == "Restart"
-        policy = container.restartPolicy
-    return policy == ALWAYS or (policy != NEVER and exit_code != 0)
+_WHATEVER = (StopCause.REQUEST, StopCause.CHANGED, StopCause.RESTART_ALL)
+_PROBES = (StopCause.LIVENESS, StopCause.STARTUP)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A container with all that is known of it. `instance` is the newest one of the present sandbox."""
+    """A container with all that is known of it. `instance` is the newest one of the present sandbox.
+
+    `tempo`: delays of its back-off are divided by it.
+    """
 
     container: Container
     role: Role
     ledger: ContainerLedger
     instance: Instance | None
+    tempo: float = 1.0
 
     @property
     def name(self) -> str:
@@ -67,8 +54,41 @@ class View:
 
     @property
     def running(self) -> bool:
-        """Whether it counts as started (there is no startup probe that would have to succeed)."""
-        return self.instance is not None and self.instance.state is InstanceState.RUNNING
+        """Whether it runs and its postStart hook, if it has one, is done: before that nobody takes it for running (S-HOOK)."""
+        if self.instance is None or self.instance.state is not InstanceState.RUNNING:
+            return False
+        lifecycle = self.container.lifecycle
+        if lifecycle is None or lifecycle.postStart is None:
+            return True
+        hook = self.ledger.post_start
+        return (
+            hook is not None
+            and hook.instance_id == self.instance.id
+            and hook.finished_at is not None
+            and hook.error is None
+        )
+
+    @property
+    def probes(self) -> ProbeResults | None:
+        """What the probes of the present instance said last, if anything."""
+        known = self.ledger.probes
+        if known is None or self.instance is None or known.instance_id != self.instance.id:
+            return None
+        return known
+
+    @property
+    def started(self) -> bool:
+        """Whether it runs and its startup probe, if it has one, has succeeded (S-COND)."""
+        if not self.running or self.container.startupProbe is None:
+            return self.running
+        return self.probes is not None and self.probes.startup is True
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is started and its readiness probe, if it has one, succeeds (S-COND)."""
+        if not self.started or self.container.readinessProbe is None:
+            return self.started
+        return self.probes is not None and self.probes.readiness
 
     @property
     def is_sidecar(self) -> bool:
@@ -77,14 +97,16 @@ class View:
 
     @property
     def restart_requested(self) -> bool:
-        """Whether somebody asked for a restart that has not happened yet."""
-        return self.ledger.stop_requested_at is not None
+        """Whether there will be another instance whatever the policy says."""
+        return self.ledger.stop is not None and self.ledger.stop.cause in _WHATEVER
 
     def wants_instance(self, pod: Pod) -> bool:
         """Whether it runs, has never run, or has to run again: False once it is done for good."""
         last = self.ledger.last
         if self.alive or last is None or self.restart_requested or self.is_sidecar:
             return True
+        if last.stopped_by in _PROBES:
+            return restarts_after_kill(pod, self.container)
         return should_restart(pod, self.container, last.exit_code or 0, by_itself=last.state is not InstanceState.LOST)
 
     def failed_for_good(self, pod: Pod) -> bool:
@@ -126,7 +148,7 @@ def views_of(pod: Pod, observed: Observed) -> Views:
 
     def view(container: Container, role: Role) -> View:
         ledger = observed.ledgers.get(container.name, ContainerLedger())
-        return View(container, role, ledger, observed.current.get(container.name))
+        return View(container, role, ledger, observed.current.get(container.name), observed.tempo)
 
     return Views(
         inits=tuple(view(one, Role.SIDECAR if is_sidecar(one) else Role.INIT) for one in pod.spec.initContainers),
@@ -143,7 +165,9 @@ class Finish:
 
 
 def finish_of(pod: Pod, observed: Observed, views: Views) -> Finish | None:
-    """Whether the pod's work is over: an init container failed for good, or no main has anything left to do."""
+    """Whether the pod's work is over: it failed as a whole, an init failed for good, or no main has anything left to do."""
+    if observed.failure is not None:
+        return Finish(observed.failure.at, f"the pod has failed: {observed.failure.reason}")
     for view in views.inits:
         if view.role is Role.INIT and view.failed_for_good(pod):
             last = view.ledger.last
@@ -168,7 +192,7 @@ def starts(pod: Pod, views: Views, now: float) -> list[Action]:
         actions += _restart_sidecars(views.inits[: max(position, 0)], now)
         for at in range(max(position, 0), len(views.inits)):
             view = views.inits[at]
-            if view.is_sidecar and view.running:
+            if view.is_sidecar and view.started:
                 continue
             if view.role is Role.INIT and view.instance is not None and _succeeded(view.instance):
                 continue
@@ -193,27 +217,29 @@ def _restart_sidecars(inits: Sequence[View], now: float) -> list[Action]:
     return actions
 
 
-def restart_due(ledger: ContainerLedger, now: float) -> float:
+def restart_due(view: View, now: float) -> float:
     """When the next instance may begin, as far as the back-off is concerned (S-BACKOFF)."""
+    ledger = view.ledger
     last = ledger.last
-    if last is None or last.finished_at is None or ledger.backoff_s <= 0 or ledger.stop_requested_at is not None:
+    if last is None or last.finished_at is None or ledger.backoff_s <= 0 or view.restart_requested:
         return now
-    return due(last.finished_at, ledger.backoff_s, now)
+    return due(last.finished_at, ledger.backoff_s / view.tempo, now)
 
 
 def _start(view: View, now: float) -> list[Action]:
     ledger = view.ledger
-    at = restart_due(ledger, now)
+    at = restart_due(view, now)
     why = "first start"
     if ledger.last is not None:
         why = f"restart after exit {ledger.last.exit_code}"
-        if ledger.stop_requested_at is not None:
-            why = ledger.stop_reason or "restart requested"
-    if ledger.waiting is not None:
-        again = due(ledger.waiting.retry_at - ledger.waiting.delay_s, ledger.waiting.delay_s, now)
+        if view.restart_requested and ledger.stop is not None:
+            why = ledger.stop.message
+    waiting = ledger.waiting
+    if waiting is not None:
+        again = retry_due(waiting, view.tempo, now)
         if again > max(at, now):
-            return [WakeAt(f"container {view.name}: {ledger.waiting.reason}, to be tried again", again)]
-        why += f", tried again after {ledger.waiting.reason}"
+            return [WakeAt(f"container {view.name}: {waiting.reason}, to be tried again", again)]
+        why += f", tried again after {waiting.reason}"
     if at > now:
         return [WakeAt(f"container {view.name}: back-off {ledger.backoff_s:g}s", at)]
     return [StartContainer(f"container {view.name}: {why}", view.name, ledger.starts, view.role)]

@@ -77,11 +77,11 @@ def stop_requested(views: Views, pod: Pod, now: float) -> list[Action]:
 
 
 def _requested(view: View, pod: Pod) -> list[Stop]:
-    ledger = view.ledger
-    if ledger.stop_requested_at is None:
+    request = view.ledger.stop
+    if request is None:
         return []
-    grace_s = grace_of(pod) if ledger.stop_grace_s is None else ledger.stop_grace_s
-    return [Stop(ledger.stop_requested_at, grace_s, ledger.stop_reason or "restart requested")]
+    grace_s = grace_of(pod) if request.grace_s is None else request.grace_s
+    return [Stop(request.at, grace_s, request.message)]
 
 
 def _stop(view: View, stops: list[Stop], now: float) -> list[Action]:

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from nsrun.errors import ConflictError, NsrunError, StepError, errno_text
-from nsrun.reconcile import decide, request_deletion
-from nsrun.reconcile.ledger import request_restart, settle
+from nsrun.reconcile import decide, request_deletion, settle
+from nsrun.reconcile.ledger import probe_result, request_restart
 from nsrun.reconcile.model import (
     Action,
     CleanSandbox,
@@ -28,6 +28,7 @@ from nsrun.reconcile.model import (
     Instance,
     KillContainer,
     Observed,
+    ProbeKind,
     RemovePod,
     Sandbox,
     SandboxState,
@@ -187,7 +188,7 @@ class PodEngine:
         deletion = request_deletion(self.wish.deletion, now, grace_s)
         if deletion == self.wish.deletion:
             return
-        wish = Wish(object=marked_deleted(self.pod, deletion), options=self.wish.options, deletion=deletion)
+        wish = msgspec.structs.replace(self.wish, object=marked_deleted(self.pod, deletion), deletion=deletion)
         try:
             write_deletion(self.paths, wish)
         except FileNotFoundError:
@@ -245,7 +246,29 @@ class PodEngine:
         self.save()
         self.wake()
 
+    def probe_result(self, name: str, instance_id: str, kind: ProbeKind, success: bool, message: str = "") -> None:
+        """Take what a probe of an instance says now; what follows from it is decided at once.
+
+        Nothing new, or about an instance that has a successor: nothing happens. `message` is for the log.
+        """
+        known = self.ledger.containers.get(name)
+        if known is None:
+            return
+        new = probe_result(known, instance_id, kind, success)
+        if new is known:
+            return
+        word = "succeeds" if success else f"fails: {message}"
+        _LOG.debug("pod %s: container %s: %s probe %s", self.label, name, kind.value, word)
+        self.ledger.containers[name] = new
+        self.touch()
+        self.wake()
+
     # observing
+
+    @property
+    def tempo(self) -> float:
+        """What delays of the back-off and periods of probes are divided by."""
+        return float(self.wish.options.get("timeScale") or 1.0)
 
     def container(self, name: str) -> Container:
         """The container of this name in the spec, init containers included."""
@@ -284,6 +307,7 @@ class PodEngine:
             older.extend(current.values())
             current = {}
         observed = settle(
+            self.pod,
             Observed(
                 sandbox=Sandbox(
                     state=state,
@@ -299,11 +323,15 @@ class PodEngine:
                 start_time=self.ledger.start_time,
                 terminal=self.ledger.terminal,
                 host_ip=self.world.host_ip(),
+                failure=self.ledger.failure,
+                changed=self.wish.changed,
+                tempo=self.tempo,
             ),
             now,
         )
-        if observed.ledgers != self.ledger.containers:
+        if observed.ledgers != self.ledger.containers or observed.failure != self.ledger.failure:
             self.ledger.containers = dict(observed.ledgers)
+            self.ledger.failure = observed.failure
             self._unsaved = True
         self.observed = observed
         return observed

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from nsrun.errors import InternalError
-from nsrun.reconcile.model import ContainerLedger, Deletion, Waiting
+from nsrun.reconcile.model import ContainerLedger, Deletion, PodFailure, Waiting
 from nsrun.spec.model import Pod, PodStatus
 from nsrun.state.files import read_or_none, write_atomic
 from nsrun.state.layout import PodPaths
@@ -18,20 +18,22 @@ from nsrun.status.events import Event
 class Wish(msgspec.Struct, kw_only=True, omit_defaults=True):
     """pod.json. `object` is the Pod after defaulting, without status; its metadata has the deletionTimestamp.
 
-    `deletion` has the exact time and grace period of it; `options` is what `pod up` was told.
+    `deletion` has the exact time and grace period of it; `options` is what `pod up` was told. `changed` tells when the
+    definition of a container changed last (seconds since the epoch): what was begun before that is started anew.
     """
 
     object: Pod
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     deletion: Deletion | None = None
+    changed: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     """ledger.json.
 
     `sandbox_attempt` is the number of the newest sandbox that was begun, at `sandbox_created_at`; `sandbox_ready` says that
-    it was finished. `terminal`: a terminal phase was published. `status` is the last published status, kept for its
-    transition times and its terminal phase.
+    it was finished. `failure`: the pod has failed as a whole. `terminal`: a terminal phase was published. `status` is the
+    last published status, kept for its transition times and its terminal phase.
     """
 
     version: int = 1
@@ -41,6 +43,7 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     sandbox_ready: bool = False
     sandbox_waiting: Waiting | None = None
     ips: tuple[str, ...] = ()
+    failure: PodFailure | None = None
     terminal: bool = False
     containers: dict[str, ContainerLedger] = msgspec.field(default_factory=dict)
     events: list[Event] = msgspec.field(default_factory=list)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nsrun.reconcile.order import is_sidecar
+from nsrun.reconcile.policy import is_sidecar
 from nsrun.spec.model import ContainerStatus, Pod, PodStatus
 from nsrun.status.conditions import INITIALIZED, READY
 from nsrun.status.phase import TERMINAL

@@ -85,7 +85,7 @@ def _states(pod: Pod, view: View, views: Views, going_on: bool, now: float) -> t
         return _waiting(ledger.waiting.reason, ledger.waiting.message), last
     if last is None:
         return _waiting(not_yet), None
-    if again and restart_due(ledger, now) > now:
+    if again and restart_due(view, now) > now:
         message = back_off_message(pod, view.name, ledger.backoff_s)
         return _waiting(CRASH_LOOP_BACK_OFF, message), last
     if again and instance is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nsrun.reconcile.ledger import settle
 from nsrun.reconcile.model import Observed
 from nsrun.reconcile.order import finish_of, views_of
+from nsrun.reconcile.settle import settle
 from nsrun.spec.model import HostIP, Pod, PodIP, PodStatus
 from nsrun.status.conditions import conditions
 from nsrun.status.containers import container_statuses
@@ -20,7 +20,7 @@ def pod_status(pod: Pod, observed: Observed, now: float, previous: PodStatus | N
     phase, and addresses of a finished pod are kept from it, and a terminal phase never changes.
     """
     old = previous if previous is not None else pod.status
-    observed = settle(observed, now)
+    observed = settle(pod, observed, now)
     views = views_of(pod, observed)
     finish = finish_of(pod, observed, views)
     inits, mains = container_statuses(pod, observed, views, finish, now)

@@ -5,13 +5,36 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsrun.reconcile import begin, fold, request_restart, settle
-from nsrun.reconcile.ledger import from_data, instance_from_data, instance_to_data, to_data
-from nsrun.reconcile.model import ContainerLedger, Instance, InstanceState, SandboxState, Waiting
-from tests.pure.reconcile.world import T0, instance, seen
+from nsrun.reconcile import begin, fold, request_restart, request_stop, settle
+from nsrun.reconcile.ledger import (
+    from_data,
+    hook_finished,
+    hook_started,
+    instance_from_data,
+    instance_to_data,
+    probe_result,
+    to_data,
+)
+from nsrun.reconcile.model import (
+    ContainerLedger,
+    HookKind,
+    HookRun,
+    Instance,
+    InstanceState,
+    ProbeKind,
+    ProbeResults,
+    SandboxState,
+    StopCause,
+    StopRequest,
+    Waiting,
+)
+from tests.pure.reconcile.world import T0, instance, make_pod, seen
+
+POD = make_pod()
 
 ENDS = st.builds(
     lambda state, code, lived_s: (state, code, lived_s),
@@ -88,12 +111,13 @@ def test_begin_clears_what_was_about_the_instance_before() -> None:
         starts=1,
         last=instance("app", "exited"),
         waiting=Waiting("ErrImagePull", "x", T0),
-        stop_requested_at=T0,
-        stop_grace_s=5,
-        stop_reason="pod restart",
+        stop=StopRequest(T0, 5, StopCause.REQUEST, "pod restart"),
+        post_start=HookRun("app-0", T0),
+        pre_stop=HookRun("app-0", T0),
+        probes=ProbeResults("app-0", True, True, False),
     )
     begun = begin(ledger, 1, T0 + 5)
-    assert (begun.waiting, begun.stop_requested_at, begun.stop_grace_s, begun.stop_reason) == (None, None, None, "")
+    assert (begun.waiting, begun.stop, begun.post_start, begun.pre_stop, begun.probes) == (None,) * 5
     assert begin(begun, 1, T0 + 9) == begun
     assert begin(begun, 0, T0 + 9) == begun
 
@@ -102,23 +126,77 @@ def test_request_restart_twice_only_shortens_the_time() -> None:
     first = request_restart(ContainerLedger(starts=1), T0, 30)
     second = request_restart(first, T0 + 5, 10)
     third = request_restart(second, T0 + 6)
-    assert (second.stop_requested_at, second.stop_grace_s) == (T0, 10)
+    assert second.stop == StopRequest(T0, 10, StopCause.REQUEST, "pod restart")
     assert third == second
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "counts"),
+    [
+        (StopCause.LIVENESS, StopCause.REQUEST, StopCause.REQUEST),
+        (StopCause.REQUEST, StopCause.LIVENESS, StopCause.REQUEST),
+        (StopCause.LIVENESS, StopCause.CHANGED, StopCause.CHANGED),
+        (StopCause.POST_START, StopCause.LIVENESS, StopCause.LIVENESS),
+        (StopCause.REQUEST, StopCause.RESTART_ALL, StopCause.RESTART_ALL),
+    ],
+)
+def test_S_RESTART_of_two_causes_for_a_stop_one_decides(first: StopCause, second: StopCause, counts: StopCause) -> None:
+    ledger = request_stop(ContainerLedger(starts=1), StopRequest(T0, None, first, "first"))
+    ledger = request_stop(ledger, StopRequest(T0 + 3, 4, second, "second"))
+    assert ledger.stop == StopRequest(T0, 4, counts, "first")
+
+
+def test_S_RESTART_who_dies_while_a_stop_is_pending_was_stopped_by_its_cause() -> None:
+    ledger = fold(ContainerLedger(), instance("app"))
+    ledger = request_stop(ledger, StopRequest(T0, None, StopCause.LIVENESS, "x"))
+    ended = fold(ledger, instance("app", "exited", code=143))
+    assert ended.last is not None
+    assert ended.last.stopped_by is StopCause.LIVENESS
+    again = fold(fold(ended, instance("app", attempt=1)), instance("app", "exited", attempt=1, code=1))
+    assert again.last is not None
+    assert (again.last.stopped_by, again.stop) == (None, None)
+
+
+def test_S_HOOK_runs_once_for_an_instance_and_ends_once() -> None:
+    ledger = fold(ContainerLedger(), instance("app"))
+    for kind in HookKind:
+        assert hook_started(ledger, kind, "app-9", T0) is ledger, "another instance"
+        begun = hook_started(ledger, kind, "app-0", T0 + 1)
+        assert hook_started(begun, kind, "app-0", T0 + 5) is begun
+        assert hook_finished(ledger, kind, "app-0", T0) is ledger, "it was not begun"
+        ended = hook_finished(begun, kind, "app-0", T0 + 2, "exit 1")
+        assert hook_finished(ended, kind, "app-0", T0 + 3) is ended
+        run = ended.post_start if kind is HookKind.POST_START else ended.pre_stop
+        assert run == HookRun("app-0", T0 + 1, T0 + 2, "exit 1")
+        assert from_data(json.loads(json.dumps(to_data(ended)))) == ended
+
+
+def test_S_PROBE_results_are_of_the_newest_instance() -> None:
+    ledger = fold(ContainerLedger(), instance("app"))
+    assert probe_result(ledger, "app-9", ProbeKind.LIVENESS, False) is ledger
+    assert probe_result(ledger, "app-0", ProbeKind.LIVENESS, True).probes == ProbeResults("app-0")
+    told = probe_result(ledger, "app-0", ProbeKind.STARTUP, True)
+    told = probe_result(told, "app-0", ProbeKind.READINESS, True)
+    assert told.probes == ProbeResults("app-0", startup=True, readiness=True, liveness=True)
+    assert probe_result(told, "app-0", ProbeKind.READINESS, True) is told
+    assert probe_result(told, "app-0", ProbeKind.LIVENESS, False).probes == ProbeResults("app-0", True, True, False)
+    assert fold(told, instance("app", attempt=1)).probes is None
+    assert from_data(json.loads(json.dumps(to_data(told)))) == told
 
 
 def test_S_REASONS_without_a_shim_what_lived_is_lost_at_the_time_it_was_noticed() -> None:
     observed = seen(instance("app"), state=SandboxState.DEAD)
-    settled = settle(observed, T0 + 5)
+    settled = settle(POD, observed, T0 + 5)
     lost = settled.current["app"]
     assert (lost.state, lost.finished_at, lost.exit_code) == (InstanceState.LOST, T0 + 5, 137)
-    again = settle(replace(observed, ledgers=settled.ledgers), T0 + 50)
+    again = settle(POD, replace(observed, ledgers=settled.ledgers), T0 + 50)
     assert again.current["app"] == lost
     assert again.ledgers == settled.ledgers
 
 
 def test_settle_folds_older_instances_first() -> None:
     observed = seen(instance("app", "exited", code=1), instance("app", attempt=1, started=T0 + 1))
-    settled = settle(observed, T0 + 2)
+    settled = settle(POD, observed, T0 + 2)
     ledger = settled.ledgers["app"]
     assert ledger.last is not None
     assert (ledger.starts, ledger.last.attempt, ledger.backoff_s) == (2, 0, 10.0)

@@ -17,9 +17,11 @@ from nsrun.reconcile.model import (
     Sandbox,
     SandboxState,
     StartContainer,
+    StopCause,
+    StopRequest,
     StopSandbox,
 )
-from nsrun.reconcile.order import should_restart
+from nsrun.reconcile.policy import should_restart
 from nsrun.spec.model import Container
 from tests.pure.reconcile.world import T0, World, instance, make_pod, seen
 
@@ -283,7 +285,8 @@ def test_S_SANDBOX_is_stopped_once_the_pod_has_finished_and_the_record_stays(pol
 
 
 def test_S_PHASE_nothing_starts_in_a_pod_that_has_finished() -> None:
-    ledgers = {"app": ContainerLedger(starts=1, last=instance("app", "exited"), stop_requested_at=T0)}
+    stop = StopRequest(T0, None, StopCause.REQUEST)
+    ledgers = {"app": ContainerLedger(starts=1, last=instance("app", "exited"), stop=stop)}
     none = Observed(sandbox=Sandbox(SandboxState.NONE, 0), ledgers=ledgers, terminal=True)
     assert decide(make_pod(policy="Never"), none, T0 + 9) == []
 

@@ -16,6 +16,8 @@ from nsrun.reconcile.model import (
     Sandbox,
     SandboxState,
     SignalContainer,
+    StopCause,
+    StopRequest,
     StopSandbox,
     WakeAt,
 )
@@ -295,6 +297,6 @@ def test_S_TERM_everything_is_dead_before_the_sandbox_is_stopped() -> None:
 def test_the_earliest_of_several_due_times_counts() -> None:
     dead = instance("b", "exited", attempt=2, code=1, finished=T0 + 95)
     ledgers = {"b": ContainerLedger(starts=3, backoff_s=20.0, last_start_at=T0)}
-    ledgers["a"] = ContainerLedger(starts=1, stop_requested_at=T0 + 100)
+    ledgers["a"] = ContainerLedger(starts=1, stop=StopRequest(T0 + 100, None, StopCause.REQUEST))
     observed = seen(stopped_at("a", T0 + 100), dead, ledgers=ledgers)
     assert deciding(make_pod(mains=("a", "b")), observed, T0 + 100) == [("wake", 115)]

@@ -185,8 +185,8 @@ class World:
 
     def step(self) -> bool:
         """One round of the server; False when there was nothing to do."""
-        observed = settle(self.observe(), self.now)
-        assert settle(observed, self.now) == observed, "settling twice changes nothing"
+        observed = settle(self.pod, self.observe(), self.now)
+        assert settle(self.pod, observed, self.now) == observed, "settling twice changes nothing"
         changed = observed.ledgers != self.memory.ledgers
         self.memory.ledgers = dict(observed.ledgers)
         if self._crash():
@@ -460,7 +460,7 @@ class World:
         """`pod restart`, of a running container in a pod that has not finished."""
         if self.stored_status.phase in TERMINAL:
             return
-        observed = settle(self.observe(), self.now)
+        observed = settle(self.pod, self.observe(), self.now)
         instance_ = observed.current.get(name)
         if instance_ is None or not instance_.alive:
             return

@@ -8,7 +8,17 @@ import msgspec
 import pytest
 
 from nsrun.reconcile.ledger import complete
-from nsrun.reconcile.model import ContainerLedger, Deletion, Instance, Observed, Sandbox, SandboxState, Waiting
+from nsrun.reconcile.model import (
+    ContainerLedger,
+    Deletion,
+    Instance,
+    Observed,
+    Sandbox,
+    SandboxState,
+    StopCause,
+    StopRequest,
+    Waiting,
+)
 from nsrun.spec.model import ContainerStatus, Pod, PodCondition, PodStatus
 from nsrun.status import pod_status
 from nsrun.status.times import rfc3339
@@ -107,7 +117,7 @@ PHASES: list[tuple[str, Pod, Observed, str]] = [
     (
         "restart requested under Never",
         make_pod(policy="Never"),
-        seen(ended(143), ledgers={"app": replace(CREATED, stop_requested_at=T0)}),
+        seen(ended(143), ledgers={"app": replace(CREATED, stop=StopRequest(T0, None, StopCause.REQUEST))}),
         "Running",
     ),
 ]
