@@ -9,7 +9,7 @@
 #define KNOWN_FLAGS (NSR_START_STDIN | NSR_START_STDIN_ONCE | NSR_START_TERMINAL | NSR_START_NO_CGROUP)
 
 /* request -> how many descriptors it may carry, and which member of the union it uses */
-enum body { BODY_NONE, BODY_START, BODY_EXEC, BODY_ID, BODY_ATTACH };
+enum body { BODY_NONE, BODY_START, BODY_ID, BODY_ATTACH };
 
 static const struct {
 	uint8_t least, most;
@@ -20,7 +20,7 @@ static const struct {
     [NSR_MSG_SANDBOX] = {1, NSR_FD_MAX, BODY_NONE},
     [NSR_MSG_NETWORK] = {0, 0, BODY_NONE},
     [NSR_MSG_START] = {2, NSR_FD_MAX, BODY_START},
-    [NSR_MSG_EXEC] = {2, NSR_FD_MAX, BODY_EXEC},
+    [NSR_MSG_EXEC] = {2, NSR_FD_MAX, BODY_START},
     [NSR_MSG_SIGNAL] = {0, 0, BODY_ID},
     [NSR_MSG_KILL] = {0, 0, BODY_ID},
     [NSR_MSG_REOPEN] = {1, 1, BODY_ID},
@@ -30,6 +30,7 @@ static const struct {
     [NSR_MSG_LIST] = {0, 0, BODY_NONE},
     [NSR_MSG_FORGET] = {0, 0, BODY_ID},
     [NSR_MSG_QUIT] = {0, 0, BODY_NONE},
+    [NSR_MSG_JOB] = {1, NSR_FD_MAX, BODY_START},
 };
 
 int message_is_id(const char id[65])
@@ -58,19 +59,24 @@ int message_first_slot(const struct nsr_message *message)
 	uint32_t flags = message->u.start.flags;
 	int first = flags & NSR_START_NO_CGROUP ? 2 : 3;
 
+	if (message->type == NSR_MSG_JOB)
+		return first - 1;
 	return message->type == NSR_MSG_EXEC && !(flags & NSR_START_TERMINAL) ? first + 3 : first;
 }
 
 static int check_start(const struct nsr_message *message)
 {
 	const struct nsr_start *start = &message->u.start;
-	int exec = message->type == NSR_MSG_EXEC;
+	int job = message->type == NSR_MSG_JOB;
+	int exec = message->type == NSR_MSG_EXEC || job;
 
 	if (start->flags & ~(uint32_t)KNOWN_FLAGS || !is_name(start->name))
 		return -EINVAL;
 	if (exec ? !message_is_id(start->target) : !message_is_id(start->id))
 		return -EINVAL;
 	if (exec && start->flags & (NSR_START_STDIN | NSR_START_STDIN_ONCE))
+		return -EINVAL;
+	if (job && start->flags & NSR_START_TERMINAL)
 		return -EINVAL;
 	return (int)message->n_fds < message_first_slot(message) ? -EINVAL : 0;
 }
@@ -89,7 +95,6 @@ int message_check(const void *packet, size_t size, int n_fds)
 		return -EINVAL;
 	switch (requests[message.type].body) {
 	case BODY_START:
-	case BODY_EXEC:
 		return check_start(&message);
 	case BODY_ID:
 		return message_is_id(message.u.signal.id) ? 0 : -EINVAL;

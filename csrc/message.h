@@ -14,7 +14,7 @@
  */
 int message_check(const void *packet, size_t size, int n_fds);
 
-/* The number of the first descriptor of a START or EXEC that is a slot. */
+/* The number of the first descriptor of a START, EXEC or JOB that is a slot. */
 int message_first_slot(const struct nsr_message *message);
 
 /* Whether `id` holds an id and nothing behind it. */

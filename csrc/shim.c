@@ -107,6 +107,9 @@ static void dispatch(const struct epoll_event *event)
 	case SOURCE_ATTACH:
 		attach_event(index, event->events);
 		break;
+	case SOURCE_JOB:
+		job_output(index);
+		break;
 	}
 }
 
@@ -179,6 +182,14 @@ static int inherited(void)
 	return fcntl(FD_LISTENER, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+/* A descriptor of it, or -errno. */
+static int subdirectory(const char *name)
+{
+	if (mkdirat(FD_DIRECTORY, name, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	return sys_answer(openat(FD_DIRECTORY, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+}
+
 /* Everything that may fail. Runs in the process that stays: a signalfd in an epoll set belongs to the process that put it there. */
 static int prepare(void)
 {
@@ -211,12 +222,13 @@ static int prepare(void)
 	files = (struct rlimit){.rlim_cur = shim.files.rlim_max, .rlim_max = shim.files.rlim_max};
 	setrlimit(RLIMIT_NOFILE, &files);
 
-	if (mkdirat(FD_DIRECTORY, "containers", 0700) < 0 && errno != EEXIST)
-		return -errno;
-	shim.records_fd = openat(FD_DIRECTORY, "containers", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	shim.records_fd = subdirectory("containers");
+	shim.jobs_fd = subdirectory("jobs");
 	shim.own_pid_ns = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-	if (shim.records_fd < 0 || shim.own_pid_ns < 0)
+	if (shim.own_pid_ns < 0)
 		return -errno;
+	if (shim.records_fd < 0 || shim.jobs_fd < 0)
+		return shim.records_fd < 0 ? shim.records_fd : shim.jobs_fd;
 	shim.started_ns = shim_clock();
 
 	error = shim_watch(shim.signal_fd, EPOLLIN, SOURCE_SIGNAL, 0);

@@ -55,11 +55,16 @@ struct instance {
 	struct nsr_record record;
 };
 
+/* An EXEC or, with `job`, a JOB. That one's place is taken until its process is reaped and nobody holds its output any more: closing that
+ * earlier would kill, with SIGPIPE, what it left running. */
 struct exec {
-	int used, failed, started;
-	int pid, pidfd, report_fd, status_fd, terminal_fd;
+	int used, failed, started, job;
+	int pid, pidfd, report_fd;	/* pid 0: reaped */
+	int status_fd, terminal_fd;	/* EXEC */
+	int file_fd, output_fd;		/* JOB: its file; our end of the pipe that it writes to */
 	int target;			/* index of its instance */
 	struct nsr_report report;
+	struct nsr_record record;	/* JOB */
 };
 
 struct client {
@@ -72,10 +77,10 @@ struct client {
 
 /* What an epoll event is about: kind << 32 | index. An event may be stale, its place taken by another: nothing is concluded from it but that
  * it is worth trying, and nothing here reads or writes in blocking mode. */
-enum source { SOURCE_SIGNAL, SOURCE_LISTENER, SOURCE_CLIENT, SOURCE_REPORT, SOURCE_EXEC_REPORT, SOURCE_STREAM, SOURCE_ATTACH };
+enum source { SOURCE_SIGNAL, SOURCE_LISTENER, SOURCE_CLIENT, SOURCE_REPORT, SOURCE_EXEC_REPORT, SOURCE_STREAM, SOURCE_ATTACH, SOURCE_JOB };
 
 struct shim {
-	int epoll, signal_fd, records_fd, own_pid_ns;
+	int epoll, signal_fd, records_fd, jobs_fd, own_pid_ns;
 	int sandbox;			/* 0 not run, 1 ready, -1 failed */
 	int quit;
 	int64_t started_ns;
@@ -104,6 +109,7 @@ int table_running(void);			/* instances and execs with a process or with output 
 int table_known(void);
 int record_write(struct instance *instance, int create);
 int record_remove(const struct instance *instance);
+void record_fill(struct nsr_record *record, const struct nsr_start *start, const char *id);	/* a zeroed one */
 
 /* shim_wire.c: clients, packets */
 void client_accept(void);
@@ -141,11 +147,19 @@ void instance_drained(int index);		/* to be called when a stream has ended or it
 int instance_kill(int index);
 int64_t instance_timers(int64_t now);		/* does what is due; when to come again */
 
-/* shim_exec.c */
+/* shim_exec.c; a place is an index of shim.execs */
 void exec_start(struct asker from, const struct nsr_message *message, int *fds, int n_fds);
+int exec_place(const struct nsr_start *start);	/* a free one; -ENOENT, -ESRCH: the target; -ENOBUFS */
+int exec_make(int place, const struct nsr_message *message, struct making *making, const int *fds, int n_fds);	/* 0 or -errno: nothing runs */
+void exec_free(int place);
 void exec_report(int index);
 void exec_reaped(int index, int status);
 void exec_kill_of(int target);
+
+/* shim_job.c */
+void job_start(struct asker from, const struct nsr_message *message, int *fds, int n_fds);
+void job_output(int index);
+void job_told(struct exec *exec, uint32_t kind, int wait_status);	/* writes down what an EXEC's status socket would be told */
 
 /* attach.c: copies of the output */
 int attach_add(int instance, int fd, unsigned int streams);	/* its number, or -errno; takes fd over when it succeeds */

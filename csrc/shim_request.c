@@ -103,34 +103,31 @@ static int has_process(const struct instance *instance)
 
 static void remember_stop(struct instance *instance, int signal)
 {
-	if (instance->record.stop_signal != 0 || signal == 0)
-		return;
 	instance->record.stop_signal = signal;
 	instance->record.stop_ns = shim_clock();
 	record_write(instance, 0);
 }
 
-static int send_signal(int index, int signal)
+static int send_signal(int index, int signal, int stop)
 {
 	struct instance *instance = &shim.instances[index];
-	int error;
-
 	if (signal < 0 || signal > 64)
 		return -EINVAL;
 	if (!has_process(instance))
 		return -ESRCH;
 	/* Before it is sent: an exit that follows at once must find it on disk. */
-	if (signal != 0)
+	if (stop)
 		remember_stop(instance, signal);
-	error = sys_pidfd_send_signal(instance->pidfd, signal);
-	return error;
+	return sys_pidfd_send_signal(instance->pidfd, signal);
 }
 
 static int kill_all(int index)
 {
 	if (!has_process(&shim.instances[index]))
 		return -ESRCH;
-	remember_stop(&shim.instances[index], 9);
+	/* After a stop signal this is its last step: when that one was sent is what counts. */
+	if (shim.instances[index].record.stop_signal == 0)
+		remember_stop(&shim.instances[index], 9);
 	return instance_kill(index);
 }
 
@@ -249,6 +246,9 @@ void request(struct asker from, const struct nsr_message *message, int *fds, int
 	case NSR_MSG_EXEC:
 		exec_start(from, message, fds, n_fds);
 		return;
+	case NSR_MSG_JOB:
+		job_start(from, message, fds, n_fds);
+		return;
 	case NSR_MSG_ATTACH:
 		attach(from, &message->u.attach, fds, n_fds);
 		return;
@@ -266,7 +266,7 @@ void request(struct asker from, const struct nsr_message *message, int *fds, int
 	}
 	switch (message->type) {
 	case NSR_MSG_SIGNAL:
-		answer(from, send_signal(index, message->u.signal.signal));
+		answer(from, send_signal(index, message->u.signal.signal, message->u.signal.stop != 0));
 		break;
 	case NSR_MSG_KILL:
 		answer(from, kill_all(index));

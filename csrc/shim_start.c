@@ -66,17 +66,6 @@ static void start_failed(int index, int error)
 	client_send(instance->asker, &message, NULL, 0);
 }
 
-static void fill_record(struct nsr_record *record, const struct nsr_start *start)
-{
-	record->magic = NSR_MAGIC;
-	record->version = NSR_WIRE_VERSION;
-	record->state = NSR_STATE_STARTING;
-	memcpy(record->id, start->id, sizeof(record->id));
-	memcpy(record->name, start->name, sizeof(record->name));
-	record->attempt = start->attempt;
-	record->flags = start->flags;
-}
-
 /* Order: table, record on disk, pipes, process. What fails up to the record leaves nothing behind; what fails later is a START_FAILED. */
 void instance_start(struct asker from, const struct nsr_message *message, int *fds, int n_fds)
 {
@@ -103,7 +92,7 @@ void instance_start(struct asker from, const struct nsr_message *message, int *f
 	}
 	instance = &shim.instances[index];
 	instance->asker = from;
-	fill_record(&instance->record, start);
+	record_fill(&instance->record, start, start->id);
 	error = record_write(instance, 1);
 	if (error < 0) {
 		program_unload(&making);

@@ -76,7 +76,7 @@ int table_running(void)
 		running += phase == PHASE_SETUP || phase == PHASE_RUNNING || phase == PHASE_DRAINING;
 	}
 	for (int i = 0; i < shim.n_execs; i++)
-		running += shim.execs[i].used;
+		running += shim.execs[i].used && shim.execs[i].pid > 0;
 	return running;
 }
 
@@ -87,6 +87,17 @@ int table_known(void)
 	for (int i = 0; i < shim.n_instances; i++)
 		known += shim.instances[i].phase != PHASE_FREE && shim.instances[i].phase != PHASE_FORGOTTEN;
 	return known;
+}
+
+void record_fill(struct nsr_record *record, const struct nsr_start *start, const char *id)
+{
+	record->magic = NSR_MAGIC;
+	record->version = NSR_WIRE_VERSION;
+	record->state = NSR_STATE_STARTING;
+	memcpy(record->id, id, sizeof(record->id));
+	memcpy(record->name, start->name, sizeof(record->name));
+	record->attempt = start->attempt;
+	record->flags = start->flags;
 }
 
 /*

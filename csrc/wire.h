@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 enum {
-	NSR_WIRE_VERSION = 1,
+	NSR_WIRE_VERSION = 2,
 	NSR_MAGIC = 0x6e737231,		/* "nsr1", first word of a program */
 	NSR_ID_LEN = 64,		/* a container id: 64 lower-case hex digits */
 	NSR_NAME_LEN = 63,		/* a container name: a DNS label */
@@ -20,6 +20,7 @@ enum {
 	NSR_FD_MAX = 16,		/* descriptors that one message may carry */
 	NSR_OP_ARGS = 6,
 	NSR_PROGRAM_MAX = 8388608,	/* bytes of one encoded program: argv and env of ARG_MAX and some */
+	NSR_JOB_OUTPUT = 10240,		/* bytes of a job's output that are kept */
 	NSR_NO_SLOT = -1
 };
 
@@ -123,7 +124,7 @@ enum nsr_report_kind {
 /*
  * Slots of a program that START or EXEC runs: 0, 1 and 2 are always its standard streams (-1, thus /dev/null in NSR_OP_STDIO,
  * where there is none; all three are -1 with NSR_START_TERMINAL), and the descriptors of the message that are "slots" below
- * follow from 3 on. START: the shim makes the pipes. EXEC without NSR_START_TERMINAL: the first three of the slots are stdin, stdout, stderr.
+ * follow from 3 on. START and JOB: the shim makes the pipes. EXEC without NSR_START_TERMINAL: the first three of the slots are stdin, stdout, stderr.
  * SANDBOX: the slots of its program are numbered from 0.
  */
 
@@ -141,7 +142,7 @@ enum nsr_message_type {
 	/* A cgroup that cgroup.kill was ever written to is used up: Linux 6.18 kills who is born into it (CLONE_INTO_CGROUP) at once. */
 	NSR_MSG_START = 5,		/* u.start; fd0 program, fd1 log file, fd2 cgroup directory or absent (flag), then the program's slots -> STARTED or FAILED */
 	NSR_MSG_EXEC = 6,		/* u.start with target; fd0 program, fd1 status socket, fd2 cgroup directory or absent (flag: the target's own is taken), then stdin, stdout, stderr (absent with TERMINAL), then slots -> OK (accepted) or FAILED; everything else goes to the status socket */
-	NSR_MSG_SIGNAL = 7,		/* u.signal: to the root process; ESRCH when it is gone -> OK or FAILED */
+	NSR_MSG_SIGNAL = 7,		/* u.signal: to the root process; with `stop` it is noted in its record; ESRCH when it is gone -> OK or FAILED */
 	NSR_MSG_KILL = 8,		/* u.signal.id: SIGKILL to all of the container (cgroup.kill, and the root process) -> OK or FAILED */
 	NSR_MSG_REOPEN = 9,		/* u.signal.id; fd0 the new log file -> OK; ESRCH when it has ended and all is written */
 	NSR_MSG_ATTACH = 10,		/* u.attach; fd0 socket or pipe that output is copied to, fd1 another for stderr alone (as many as has_output says) -> OK with fd0 = write end of stdin or the pty's master when asked for */
@@ -150,6 +151,9 @@ enum nsr_message_type {
 	NSR_MSG_LIST = 13,		/* -> one RECORD for each instance known, then OK */
 	NSR_MSG_FORGET = 14,		/* u.signal.id: an exited instance's record goes -> OK; EBUSY while it runs */
 	NSR_MSG_QUIT = 15,		/* -> OK and the shim ends; EBUSY while anything runs. What a blocked log still waits to write is lost then */
+	/* As EXEC, for a process that must not depend on who asked for it, nor run twice: known by its target and name, once for each target,
+	 * it reads /dev/null, and its end and the beginning of its output are kept in the file jobs/TARGET.NAME of the pod's directory. */
+	NSR_MSG_JOB = 16,		/* u.start with target; fd0 program, fd1 cgroup directory or absent (flag: the target's own is taken), then slots -> OK (accepted; the file is there) or FAILED: EEXIST when it was asked for before */
 	/* answers */
 	NSR_MSG_OK = 32,
 	NSR_MSG_FAILED = 33,		/* u.report */
@@ -158,7 +162,8 @@ enum nsr_message_type {
 	/* events */
 	NSR_MSG_EXITED = 48,		/* u.record, already on disk */
 	NSR_MSG_LOG_BLOCKED = 49,	/* u.signal.id, signal = errno: the log cannot be written; the container's output waits */
-	NSR_MSG_LOG_RESUMED = 50	/* u.signal.id */
+	NSR_MSG_LOG_RESUMED = 50,	/* u.signal.id */
+	NSR_MSG_JOB_ENDED = 51		/* u.record of a job, already on disk */
 };
 
 enum nsr_start_flag {
@@ -177,7 +182,8 @@ enum nsr_state {
 };
 
 /*
- * One instance of a container. Kept in the shim's table, sent as it is, and written as it is to the file
+ * One instance of a container, or one job in it (then `id` is the target's, and `log_bytes` of output follow the record in its file;
+ * fewer than there were, and `log_error`, when the disk is full). Kept in the shim's table, sent as it is, and written as it is to the file
  * containers/<id> of the pod's directory: first whole before the process is made (so that a full disk is an error of the start),
  * then overwritten in place.
  */
@@ -191,7 +197,7 @@ struct nsr_record {
 	uint32_t attempt;		/* how many instances of this name came before */
 	int32_t pid;			/* as the shim sees it */
 	int32_t wait_status;		/* of wait(2), when exited */
-	int32_t stop_signal;		/* the first signal that MSG_SIGNAL or MSG_KILL sent, or 0 */
+	int32_t stop_signal;		/* the last that MSG_SIGNAL sent with `stop`; SIGKILL when there was none and MSG_KILL came; or 0 */
 	int64_t started_ns;		/* CLOCK_REALTIME; 0 = never */
 	int64_t finished_ns;
 	int64_t stop_ns;		/* when stop_signal was sent */
@@ -204,12 +210,12 @@ struct nsr_record {
 struct nsr_start {
 	char id[65];
 	char name[64];
-	char target[65];		/* EXEC: the id of the running container whose namespaces are joined */
+	char target[65];		/* EXEC, JOB: the id of the running container whose namespaces are joined */
 	char reserved[6];
 	uint32_t attempt;
 	uint32_t flags;			/* enum nsr_start_flag */
 	uint64_t clone_flags;		/* CLONE_NEW* given to clone3 */
-	uint64_t join_flags;		/* EXEC: CLONE_NEW* of the target that the child enters before its program; CLONE_NEWPID is entered too */
+	uint64_t join_flags;		/* EXEC, JOB: CLONE_NEW* of the target that the child enters before its program; CLONE_NEWPID is entered too */
 };
 
 /* On the status socket of an EXEC (SOCK_SEQPACKET or SOCK_STREAM, the client's end is read until end of file). */
@@ -231,7 +237,7 @@ struct nsr_signal {
 	char id[65];
 	char reserved[7];
 	int32_t signal;
-	uint32_t reserved2;
+	uint32_t stop;			/* SIGNAL: 1 = this is the signal that is to end the container */
 };
 
 struct nsr_attach {

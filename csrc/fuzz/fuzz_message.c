@@ -25,11 +25,12 @@ static void check(const void *packet, size_t size, int n_fds)
 		return;
 	promise(size == sizeof(message));
 	memcpy(&message, packet, sizeof(message));
-	promise(message.type >= NSR_MSG_HELLO && message.type <= NSR_MSG_QUIT);
+	promise(message.type >= NSR_MSG_HELLO && message.type <= NSR_MSG_JOB);
 	promise(n_fds >= 0 && n_fds <= NSR_FD_MAX && message.n_fds == (uint32_t)n_fds);
 	switch (message.type) {
 	case NSR_MSG_START:
 	case NSR_MSG_EXEC:
+	case NSR_MSG_JOB:
 		promise(message_first_slot(&message) <= n_fds);
 		promise(memchr(message.u.start.name, '\0', sizeof(message.u.start.name)) != NULL);
 		promise(message_is_id(message.type == NSR_MSG_START ? message.u.start.id : message.u.start.target));

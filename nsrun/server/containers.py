@@ -29,7 +29,7 @@ from nsrun.server.instances import start_error
 from nsrun.server.prepared import Prepared, prepare
 from nsrun.server.sandbox import clear
 from nsrun.server.trace import mark
-from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest
+from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest, forget_jobs
 from nsrun.spec.model import Container
 from nsrun.state.files import unlink_if_there
 from nsrun.status.events import CREATED, ERR_IMAGE_NEVER_PULL, FAILED, KILLING, NORMAL, PULLED, STARTED, WARNING
@@ -174,7 +174,7 @@ async def stop(engine: PodEngine, action: SignalContainer) -> None:
     if engine.shim is None:
         return
     try:
-        await engine.shim.signal(action.id, action.signal)
+        await engine.shim.signal(action.id, action.signal, stop=True)
     except ShimClosedError:
         raise
     except ShimError as error:
@@ -207,6 +207,7 @@ async def forget(engine: PodEngine, action: ForgetInstance) -> None:
             await engine.shim.forget(action.id)
     else:
         unlink_if_there(engine.paths.containers / action.id)
+    forget_jobs(engine.paths.directory, action.id)
     engine.mirror.drop(action.id)
     await release(engine, action.id)
     # The newest instance's log stays, and the one before it for `pod logs --previous`.

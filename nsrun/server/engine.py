@@ -46,7 +46,7 @@ from nsrun.server.trace import mark
 from nsrun.server.watch import Change, Changed
 from nsrun.server.world import World
 from nsrun.shim import Event as ShimEvent
-from nsrun.shim import Exited, LogBlocked, ShimClient, ShimClosedError, ShimError, read_records, shim_alive
+from nsrun.shim import Exited, JobEnded, LogBlocked, ShimClient, ShimClosedError, ShimError, read_records, shim_alive
 from nsrun.spec.model import Container, Pod, PodStatus
 from nsrun.state.files import remove_tree, unlink_if_there
 from nsrun.state.layout import PodPaths
@@ -389,6 +389,8 @@ class PodEngine:
             mark(self.label, f"exited {event.record.name}")
             self.mirror.note(event.record)
             self.wake()
+            return
+        if isinstance(event, JobEnded):
             return
         number = event.error if isinstance(event, LogBlocked) else 0
         name = self.mirror.log_blocked(event.id, number)

@@ -215,7 +215,7 @@ async def _take_away(engine: PodEngine, patience_s: float = 0.0) -> None:
     if engine.ledger.ips or world.network.leases.of(engine.uid):
         await world.network.detach(engine.uid)
         mark(engine.label, "network removed")
-    for tree in (paths.roots, paths.containers, paths.files, paths.shm):
+    for tree in (paths.roots, paths.containers, paths.jobs, paths.files, paths.shm):
         await clear(tree)
     unlink_if_there(paths.shim_socket)
     engine.drop_all()

@@ -4,6 +4,7 @@
     begin_spawn(pod_dir, name)   the same, to be waited for with `wait` of what it returns
     shim_alive(pod_dir)          asks the lock, not the process list
     read_records(pod_dir)        what a shim wrote, also after its death
+    read_job(pod_dir, id, name)  the same of a job
     ShimClient                   asyncio: requests, answers and events over the shim's socket
 
 Every function that takes a pod directory takes it as a path; sockets below it are reached through /proc/self/fd because
@@ -12,12 +13,15 @@ Every function that takes a pod directory takes it as a path; sockets below it a
 
 from nsrun.shim.client import ShimClient
 from nsrun.shim.errors import ShimClosedError, ShimError, ShimStartError
-from nsrun.shim.process import begin_spawn, read_records, shim_alive, spawn
+from nsrun.shim.process import begin_spawn, forget_jobs, read_job, read_records, shim_alive, spawn
 from nsrun.shim.records import (
     Event,
     ExecRequest,
     Exited,
     Hello,
+    Job,
+    JobEnded,
+    JobRequest,
     LogBlocked,
     LogResumed,
     Record,
@@ -34,6 +38,9 @@ __all__ = [
     "ExecRequest",
     "Exited",
     "Hello",
+    "Job",
+    "JobEnded",
+    "JobRequest",
     "LogBlocked",
     "LogResumed",
     "Record",
@@ -47,6 +54,8 @@ __all__ = [
     "State",
     "begin_spawn",
     "exit_code",
+    "forget_jobs",
+    "read_job",
     "read_records",
     "shim_alive",
     "signal_name",

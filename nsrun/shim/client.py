@@ -21,6 +21,8 @@ from nsrun.shim.records import (
     ExecRequest,
     Exited,
     Hello,
+    JobEnded,
+    JobRequest,
     LogBlocked,
     LogResumed,
     Record,
@@ -206,13 +208,36 @@ class ShimClient:
             fds = [program_fd, request.status_fd, *cgroup, *stdio, *request.slots]
             await self._request("EXEC", fds, fill, subject=request.target)
 
-    async def signal(self, id: str, signo: int) -> None:  # noqa: A002 - what it is called everywhere
-        """Sends a signal to a container's root process; the first one is remembered as its stop signal.
+    async def job(self, request: JobRequest) -> None:
+        """Begins a job. Returns when it is accepted and has its file; its end is told by JobEnded and in the file (`read_job`).
+
+        Raises:
+            ShimError: EEXIST when it was begun before, maybe by another client; ESRCH when the target does not run, ENOENT when it is
+                not known; ENOSPC and the like when its file cannot be made, ENOBUFS, EINVAL. But for EEXIST nothing ran.
+        """
+
+        def fill(message: Any) -> None:
+            start = message.u.start
+            wire.put_text(start.target, request.target)
+            wire.put_text(start.name, request.name)
+            start.flags = _lib.NSR_START_NO_CGROUP if request.cgroup_fd is None else 0
+            start.clone_flags = request.clone_flags
+            start.join_flags = request.join_flags
+
+        with _program(request.program) as program_fd:
+            cgroup = [] if request.cgroup_fd is None else [request.cgroup_fd]
+            await self._request("JOB", [program_fd, *cgroup, *request.slots], fill, subject=request.target)
+
+    async def signal(self, id: str, signo: int, *, stop: bool = False) -> None:  # noqa: A002 - what it is called everywhere
+        """Sends a signal to a container's root process.
+
+        Args:
+            stop: it is the one that is to end the container, and is remembered as such in its record.
 
         Raises:
             ShimError: ESRCH when it is gone, ENOENT when the id is not known.
         """
-        await self._request("SIGNAL", fill=_filled(id, signo), subject=id)
+        await self._request("SIGNAL", fill=_filled(id, signo, stop=stop), subject=id)
 
     async def kill(self, id: str) -> None:  # noqa: A002
         """SIGKILL to everything in a container. Raises ShimError like `signal`."""
@@ -425,6 +450,8 @@ def _failure(pending: _Pending, message: Any) -> ShimError:
 def _event(kind: int, message: Any) -> Event | None:
     if kind == _lib.NSR_MSG_EXITED:
         return Exited(wire.record(message.u.record))
+    if kind == _lib.NSR_MSG_JOB_ENDED:
+        return JobEnded(wire.record(message.u.record))
     if kind == _lib.NSR_MSG_LOG_BLOCKED:
         return LogBlocked(wire.text(message.u.signal.id), int(message.u.signal.signal))
     if kind == _lib.NSR_MSG_LOG_RESUMED:
@@ -432,9 +459,10 @@ def _event(kind: int, message: Any) -> Event | None:
     return None
 
 
-def _filled(id: str, signo: int = 0) -> Callable[[Any], None]:  # noqa: A002
+def _filled(id: str, signo: int = 0, *, stop: bool = False) -> Callable[[Any], None]:  # noqa: A002
     def fill(message: Any) -> None:
         wire.put_text(message.u.signal.id, id)
+        message.u.signal.stop = stop
         message.u.signal.signal = signo
 
     return fill

@@ -13,11 +13,12 @@ from pathlib import Path
 from nsrun import native
 from nsrun.shim import wire
 from nsrun.shim.errors import ShimError
-from nsrun.shim.records import Record
+from nsrun.shim.records import Job, Record
 
 SOCKET = "shim.sock"
 LOCK = "shim.lock"
 RECORDS = "containers"
+JOBS = "jobs"
 
 # First number that a descriptor to be inherited may have here: above the places (3, 4, 5) it has in the shim, so that
 # the moves into those places cannot overwrite one another.
@@ -162,9 +163,34 @@ def read_records(pod_dir: Path | str) -> list[Record]:
     return sorted(records, key=lambda record: (record.started_ns or record.finished_ns, record.attempt, record.id))
 
 
-def _read(name: str, directory_fd: int) -> bytes:
+def read_job(pod_dir: Path | str, target: str, name: str) -> Job | None:
+    """What the shim, alive or dead, wrote down about a job; None when it was never begun.
+
+    Raises:
+        OSError: the file is there and cannot be read.
+    """
+    try:
+        with directory(Path(pod_dir) / JOBS) as jobs_fd:
+            data = _read(f"{target}.{name}", jobs_fd, wire.RECORD_SIZE + wire.JOB_OUTPUT)
+    except FileNotFoundError:
+        return None
+    record = wire.parse_record(data[: wire.RECORD_SIZE])
+    # Its shim was killed before it had written it: no process was made.
+    return None if record is None else Job(record, data[wire.RECORD_SIZE :])
+
+
+def forget_jobs(pod_dir: Path | str, target: str) -> None:
+    """Remove what is written down about the jobs of an instance. To be called when its shim does not know the instance any more."""
+    with contextlib.suppress(FileNotFoundError), directory(Path(pod_dir) / JOBS) as jobs_fd:
+        for name in os.listdir(jobs_fd):
+            if name.startswith(f"{target}."):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=jobs_fd)
+
+
+def _read(name: str, directory_fd: int, size: int = 4096) -> bytes:
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
     try:
-        return os.read(descriptor, 4096)
+        return os.read(descriptor, size)
     finally:
         os.close(descriptor)

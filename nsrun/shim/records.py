@@ -44,7 +44,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One instance of a container as its shim remembers it (`struct nsr_record`). Times are CLOCK_REALTIME in nanoseconds, 0 = never."""
+    """One instance of a container, or a job in one, as its shim remembers it (`struct nsr_record`).
+
+    Times are CLOCK_REALTIME in nanoseconds, 0 = never. `stop_signal` is the last one that was sent as such, SIGKILL when it was
+    killed without one, 0 when neither.
+    """
 
     state: State
     id: str
@@ -142,6 +146,43 @@ class ExecRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A process to run in a running container that goes on when nobody waits for it, and is begun once for each (target, name).
+
+    It reads /dev/null; of what it writes, stdout and stderr together, the first 10 KiB are kept. `name` is a DNS label.
+    `join_flags` and `cgroup_fd` are those of ExecRequest.
+    """
+
+    target: str
+    name: str
+    program: bytes
+    clone_flags: int = 0
+    join_flags: int = 0
+    cgroup_fd: int | None = None
+    slots: Sequence[int] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its file has it. `record.id` is its target's; `record.log_bytes` is the length of `output` once it has ended."""
+
+    record: Record
+    output: bytes
+
+    @property
+    def ended(self) -> bool:
+        """Nothing will be added any more."""
+        return not self.record.alive
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """A job ended; its file says so already. The record is that of the file: `id` is the target's, `name` its own."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """An instance ended; its record is on disk already."""
 
@@ -163,7 +204,7 @@ class LogResumed:
     id: str
 
 
-Event = Exited | LogBlocked | LogResumed
+Event = Exited | JobEnded | LogBlocked | LogResumed
 
 
 def signal_name(number: int) -> str:

@@ -13,6 +13,7 @@ ffi = native.ffi
 
 MESSAGE_SIZE: int = ffi.sizeof("struct nsr_message")
 RECORD_SIZE: int = ffi.sizeof("struct nsr_record")
+JOB_OUTPUT: int = lib.NSR_JOB_OUTPUT
 
 _REQUESTS = (
     "HELLO",
@@ -30,6 +31,7 @@ _REQUESTS = (
     "LIST",
     "FORGET",
     "QUIT",
+    "JOB",
 )
 REQUEST: dict[str, int] = {name: getattr(lib, f"NSR_MSG_{name}") for name in _REQUESTS}
 OP_NAMES: dict[int, str] = {

@@ -53,6 +53,11 @@ class PodPaths:
         return self.directory / "containers"
 
     @property
+    def jobs(self) -> Path:
+        """What the shim keeps of hooks that run, or ran, in its containers."""
+        return self.directory / "jobs"
+
+    @property
     def files(self) -> Path:
         """hosts, hostname and resolv.conf of the pod."""
         return self.directory / "files"

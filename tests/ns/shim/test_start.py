@@ -46,7 +46,7 @@ def test_death_by_a_signal_of_its_own(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_signal_reaches_the_root_process_and_the_first_is_remembered(pod_dir: Path) -> None:
+def test_S_TERM_a_stop_signal_reaches_the_root_process_and_is_remembered(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         await pod.start(
             1, shell("trap 'echo usr1' USR1; trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done")
@@ -54,7 +54,7 @@ def test_signal_reaches_the_root_process_and_the_first_is_remembered(pod_dir: Pa
         await eventually(lambda: b"ready" in pod.log(1).content())
         await pod.client.signal(new_id(1), 0)
         assert pod.record_on_disk(1).stop_signal == 0
-        await pod.client.signal(new_id(1), signal.SIGUSR1)
+        await pod.client.signal(new_id(1), signal.SIGUSR1, stop=True)
         await eventually(lambda: b"usr1" in pod.log(1).content())
         on_disk = pod.record_on_disk(1)
         assert on_disk.stop_signal == signal.SIGUSR1
