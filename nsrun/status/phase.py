@@ -26,6 +26,8 @@ def phase_of(pod: Pod, views: Views, statuses: Mapping[str, ContainerStatus], *,
             waiting += stopped(status) is None
         elif status.state.running is not None:
             running += 1
+            # Once a main container was begun in this sandbox, a sidecar that starts up anew does not make it pending again.
+            waiting += not (view.started or views.initialized)
         elif stopped(status) is None:
             waiting += 1
     for view in views.mains:
