@@ -803,6 +803,180 @@ static int cmd_forkmany(int argc, char **argv)
 	return 0;
 }
 
+/* --- telling the test ------------------------------------------------------------------------------------------------------ */
+
+/* "SECONDS.MICROSECONDS TEXT" as a datagram to PORT of the default gateway, or of this machine where there is none: kept whatever becomes of the pod. */
+static int tell(long port, const char *text)
+{
+	struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	FILE *routes = fopen("/proc/net/route", "re");
+	char line[512], message[1024];
+	struct timespec now;
+	int fd, n;
+
+	while (routes && fgets(line, sizeof(line), routes)) {
+		unsigned int destination, gateway;
+
+		if (sscanf(line, "%*s %x %x", &destination, &gateway) == 2 && destination == 0 && gateway)
+			place.sin_addr.s_addr = gateway;
+	}
+	if (routes)
+		fclose(routes);
+	clock_gettime(CLOCK_REALTIME, &now);
+	n = snprintf(message, sizeof(message), "%lld.%06ld %s", (long long)now.tv_sec, now.tv_nsec / 1000, text);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || sendto(fd, message, (size_t)n, 0, (struct sockaddr *)&place, sizeof(place)) != n)
+		return failed("tell");
+	close(fd);
+	return 0;
+}
+
+static int cmd_tell(int argc, char **argv)
+{
+	return argc == 3 ? tell(number(argv[1]), argv[2]) : wrong("PORT TEXT");
+}
+
+static void on_term(int signal)
+{
+	caught = signal;
+}
+
+static double monotonic(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Until SECONDS are over (below 0: never) or SIGTERM has come; true when it has. */
+static bool until_term(double length)
+{
+	double end = monotonic() + length;
+
+	for (;;) {
+		struct timespec some = {3600, 0};
+		sigset_t open;
+
+		sigemptyset(&open);
+		if (caught == SIGTERM)
+			return true;
+		if (length >= 0) {
+			double left = end - monotonic();
+
+			if (left <= 0)
+				return false;
+			some.tv_sec = (time_t)left;
+			some.tv_nsec = (long)((left - (double)some.tv_sec) * 1e9);
+		}
+		ppoll(NULL, 0, &some, &open);
+	}
+}
+
+/*
+ * A life that the test hears of: "NAME start", then "NAME term" if SIGTERM comes, and "NAME exit CODE" at the end. Words KEY=VALUE:
+ *   delay=SECONDS    before "start"              seconds=SECONDS  after it (below 0, as without: until SIGTERM)
+ *   code=STATUS      at the end (0)              linger=SECONDS   after SIGTERM (0; below 0: SIGTERM changes nothing)
+ *   touch=FILE       made at "start"             say=TEXT         one line on standard output at "start"
+ *   count=FILE codes=STATUS,STATUS,…             run number n ends with the n-th status, the last one again and again
+ */
+static int cmd_life(int argc, char **argv)
+{
+	double delay = 0, length = -1, linger = 0;
+	const char *touch = NULL, *say = NULL, *count = NULL, *codes = NULL;
+	struct sigaction action = {.sa_handler = on_term};
+	char text[512];
+	sigset_t term;
+	int code = 0;
+	long port;
+
+	if (argc < 3)
+		return wrong("PORT NAME [KEY=VALUE…]");
+	port = number(argv[1]);
+	for (int i = 3; i < argc; i++) {
+		char *value = strchr(argv[i], '=');
+
+		if (!value)
+			return wrong("PORT NAME [KEY=VALUE…]");
+		*value++ = 0;
+		if (!strcmp(argv[i], "delay"))
+			delay = seconds(value);
+		else if (!strcmp(argv[i], "seconds"))
+			length = *value == '-' ? -1 : seconds(value);
+		else if (!strcmp(argv[i], "linger"))
+			linger = *value == '-' ? -1 : seconds(value);
+		else if (!strcmp(argv[i], "code"))
+			code = (int)number(value);
+		else if (!strcmp(argv[i], "touch"))
+			touch = value;
+		else if (!strcmp(argv[i], "say"))
+			say = value;
+		else if (!strcmp(argv[i], "count"))
+			count = value;
+		else if (!strcmp(argv[i], "codes"))
+			codes = value;
+		else
+			return wrong("PORT NAME [KEY=VALUE…]");
+	}
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	if (count && codes) {
+		int fd = open(count, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+		struct stat status;
+
+		if (fd < 0 || write(fd, ".", 1) != 1 || fstat(fd, &status) || close(fd))
+			return failed(count);
+		code = (int)strtol(codes, NULL, 10);
+		for (long run = 1; run < status.st_size && (codes = strchr(codes, ',')); run++)
+			code = (int)strtol(++codes, NULL, 10);
+	}
+	rest(delay);
+	snprintf(text, sizeof(text), "%s start", argv[2]);
+	if (tell(port, text))
+		return 1;
+	if (touch && put(touch, "", 0))
+		return 1;
+	if (say)
+		dprintf(1, "%s\n", say);
+	if (until_term(length)) {
+		snprintf(text, sizeof(text), "%s term", argv[2]);
+		tell(port, text);
+		if (linger < 0) {
+			caught = 0;
+			sigprocmask(SIG_BLOCK, &term, NULL);
+			signal(SIGTERM, SIG_IGN);
+			until_term(length);
+		}
+		rest(linger);
+	}
+	snprintf(text, sizeof(text), "%s exit %d", argv[2], code);
+	tell(port, text);
+	return code;
+}
+
+/* Closes standard output and error, and lives on for SECONDS. */
+static int cmd_mute(int argc, char **argv)
+{
+	if (argc != 2)
+		return wrong("SECONDS");
+	close(1);
+	close(2);
+	rest(seconds(argv[1]));
+	return 0;
+}
+
+/* Forks without end, and so does every child. */
+static int cmd_forkbomb(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	dprintf(1, "ready\n");
+	while (fork() >= 0 || errno == EAGAIN)
+		;
+	return failed("fork");
+}
+
 /* --- load ---------------------------------------------------------------------------------------------------------------- */
 
 static int cmd_spin(int argc, char **argv)
@@ -1206,14 +1380,17 @@ static const struct {
 	{"failing", cmd_failing},
 	{"false", cmd_false},
 	{"fds", cmd_fds},
+	{"forkbomb", cmd_forkbomb},
 	{"forkmany", cmd_forkmany},
 	{"hostname", cmd_hostname},
 	{"ids", cmd_ids},
+	{"life", cmd_life},
 	{"lines", cmd_lines},
 	{"links", cmd_links},
 	{"ls", cmd_ls},
 	{"mkdir", cmd_mkdir},
 	{"mounts", cmd_mounts},
+	{"mute", cmd_mute},
 	{"netclient", cmd_netclient},
 	{"netserver", cmd_netserver},
 	{"ns", cmd_ns},
@@ -1231,6 +1408,7 @@ static const struct {
 	{"stat", cmd_stat},
 	{"status", cmd_status},
 	{"stubborn", cmd_stubborn},
+	{"tell", cmd_tell},
 	{"then", cmd_then},
 	{"trap", cmd_trap},
 	{"true", cmd_true},
