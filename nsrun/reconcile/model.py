@@ -154,6 +154,15 @@ class PodFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessUser:
+    """Who the root process of an instance begins as; `groups` are its supplementary groups."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerLedger:
     """What is remembered of a container across instances, shims and servers. Changed by `nsrun.reconcile.ledger` alone.
 
@@ -162,7 +171,7 @@ class ContainerLedger:
     `last` is the newest dead instance, `previous` the one before it.
     `instance_id` is of the newest instance. `stop` asks for its end, and says what comes after it; cleared when the next one is begun.
     `post_start`, `pre_stop` and `probes` are of the newest instance.
-    `image_id` and `stop_signal` are of the image that the newest instance was made from.
+    `image_id`, `stop_signal` and `user` are what the newest instance was made with.
     """
 
     starts: int = 0
@@ -176,6 +185,7 @@ class ContainerLedger:
     stop: StopRequest | None = None
     image_id: str = ""
     stop_signal: int = 15
+    user: ProcessUser | None = None
     post_start: HookRun | None = None
     pre_stop: HookRun | None = None
     probes: ProbeResults | None = None

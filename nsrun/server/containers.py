@@ -97,7 +97,7 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
         shim = engine.shim
         if shim is None:
             raise ShimClosedError("START", errno.ENOTCONN, engine.label)
-        _remember_image(engine, container, prepared.image)
+        _remember(engine, container, prepared)
         mark(engine.label, f"start {action.name}")
         engine.note(NORMAL, PULLED, f'Container image "{container.image}" already present on machine', action.name)
         engine.note(NORMAL, CREATED, f"Created container: {action.name}", action.name)
@@ -138,11 +138,13 @@ def _flags(container: Container) -> StartFlag:
     return flags
 
 
-def _remember_image(engine: PodEngine, container: Container, image: Image) -> None:
+def _remember(engine: PodEngine, container: Container, prepared: Prepared) -> None:
+    """Note what an instance is made with, for what is asked about it once only its record is left."""
     known = engine.ledger.containers.get(container.name, ContainerLedger())
-    stop_signal = image.stop_signal_number()
-    if known.image_id != image.id or known.stop_signal != stop_signal:
-        engine.ledger.containers[container.name] = replace(known, image_id=image.id, stop_signal=stop_signal)
+    image = prepared.image
+    new = replace(known, image_id=image.id, stop_signal=image.stop_signal_number(), user=prepared.user)
+    if new != known:
+        engine.ledger.containers[container.name] = new
         engine.touch()
 
 

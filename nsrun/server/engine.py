@@ -108,7 +108,8 @@ class PodEngine:
         self._awake = asyncio.Event()
         self._wake_at: float | None = None
         self._unsaved = False
-        self._announced = False
+        self._announced: Pod | None = None
+        """The Pod, without its status, as it was told last."""
         self._trouble = ""
         self._task: asyncio.Task[None] | None = None
         self._last_resort: Timer | None = None
@@ -453,7 +454,7 @@ class PodEngine:
             self.ledger.start_time = now
             self._unsaved = True
         observed = self._observe(now)
-        if not self._announced:
+        if self._announced is not self.pod:
             self._publish(observed, now)
         actions = decide(self.pod, observed, now)
         self._wake_at = None
@@ -573,9 +574,9 @@ class PodEngine:
                 self._wake_at = min(at, self._wake_at)
 
     def _publish(self, observed: Observed, now: float) -> None:
-        """Work the status out; tell the watchers if it is another one."""
+        """Work the status out; tell the watchers if it, or the object, is another one."""
         status = pod_status(self.pod, observed, now, self.ledger.status)
-        if self._announced and status == self.ledger.status:
+        if self._announced is self.pod and status == self.ledger.status:
             return
         for name in newly_backing_off(self.ledger.status, status):
             text = f"Back-off restarting failed container {name} in pod {self.name}_{self.namespace}({self.uid})"
@@ -584,8 +585,8 @@ class PodEngine:
         self.ledger.terminal = self.ledger.terminal or status.phase in _FINISHED
         self._unsaved = True
         self.version = self.world.hub.next_version()
-        change: Change = "MODIFIED" if self._announced else "ADDED"
-        self._announced = True
+        change: Change = "ADDED" if self._announced is None else "MODIFIED"
+        self._announced = self.pod
         if self.world.hub.watched:
             self.world.hub.pod_changed(change, self.object(), self.columns())
         self.changed.tell()

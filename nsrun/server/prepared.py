@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from nsrun import native
 from nsrun.images import Image
-from nsrun.plan import ContainerInputs, container_program, pod_hostname, user_spec
-from nsrun.reconcile.model import StartContainer
+from nsrun.plan import ContainerInputs, Program, container_program, pod_hostname, user_spec
+from nsrun.plan.ops import User
+from nsrun.reconcile.model import ProcessUser, StartContainer
 from nsrun.server import termination
 from nsrun.spec.model import Container
 
@@ -31,6 +32,7 @@ class Prepared:
         id: of the instance.
         image: that it is made of.
         attempt: its number.
+        user: who its root process begins as.
         ips: of the pod, as its program has them.
         program: in the wire form.
         clone_flags: CLONE_NEW*.
@@ -42,6 +44,7 @@ class Prepared:
     id: str
     image: Image
     attempt: int
+    user: ProcessUser
     ips: tuple[str, ...]
     program: bytes
     clone_flags: int
@@ -85,6 +88,7 @@ def prepare(
             id=instance_id,
             image=image,
             attempt=action.attempt,
+            user=user_of(program),
             ips=engine.ledger.ips,
             program=native.encode(program.ops),
             clone_flags=native.flags(program.clone_flags),
@@ -94,6 +98,14 @@ def prepare(
         )
         stack.pop_all()
     return prepared
+
+
+def user_of(program: Program) -> ProcessUser:
+    """Who the root process of a program begins as: what it is told to become, or else root."""
+    for op in program.ops:
+        if isinstance(op, User):
+            return ProcessUser(op.uid, op.gid, op.groups)
+    return ProcessUser(0, 0)
 
 
 def inputs_for(engine: PodEngine, container: Container, image: Image, instance_id: str) -> ContainerInputs:

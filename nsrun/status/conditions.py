@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from nsrun.reconcile.model import Observed, SandboxState
+from nsrun.reconcile.model import Observed, SandboxState, StopCause
 from nsrun.reconcile.order import Views
 from nsrun.spec.model import ContainerStatus, Pod, PodCondition
 from nsrun.status.phase import FAILED, SUCCEEDED
@@ -15,7 +15,13 @@ INITIALIZED = "Initialized"
 READY = "Ready"
 CONTAINERS_READY = "ContainersReady"
 SCHEDULED = "PodScheduled"
-OWN = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED)
+RESTARTING_ALL = "AllContainersRestarting"
+OWN = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, RESTARTING_ALL)
+
+
+def foreign(previous: Iterable[PodCondition]) -> list[PodCondition]:
+    """The conditions that somebody else has set, as they are: those of readiness gates, DisruptionTarget."""
+    return [condition for condition in previous if condition.type not in OWN]
 
 
 def conditions(
@@ -29,25 +35,26 @@ def conditions(
 ) -> list[PodCondition]:
     """All conditions in the kubelet's order; a lastTransitionTime stays as long as the status does.
 
-    Conditions of `previous` that are not nsrun's own are kept as they are, in front.
+    Conditions of `previous` that are not nsrun's own are kept as they are, in front. `phase` is the one that the pod comes to,
+    also while its last containers are being stopped.
     """
     before = {condition.type: condition for condition in previous}
-    foreign = [condition for kind, condition in before.items() if kind not in OWN]
-    ready_to_start = observed.sandbox.state is SandboxState.READY
     containers_ready = _containers_ready(views, statuses, phase)
     made = [
-        PodCondition(type=READY_TO_START, status=_truth(ready_to_start)),
+        PodCondition(type=READY_TO_START, status=_truth(observed.sandbox.state is SandboxState.READY)),
         _initialized(views, statuses, phase),
         _ready(pod, containers_ready, before),
         containers_ready,
         PodCondition(type=SCHEDULED, status="True"),
     ]
+    if _could_restart_all(pod):
+        made.append(_restarting_all(observed, phase))
     for condition in made:
         old = before.get(condition.type)
         kept = old.lastTransitionTime if old is not None and old.status == condition.status else None
         condition.lastTransitionTime = kept or rfc3339(now)
         condition.observedGeneration = pod.metadata.generation
-    return foreign + made
+    return foreign(before.values()) + made
 
 
 def _truth(value: bool) -> str:
@@ -116,3 +123,26 @@ def _ready(pod: Pod, containers_ready: PodCondition, before: Mapping[str, PodCon
     if messages:
         return PodCondition(type=READY, status="False", reason="ReadinessGatesNotReady", message=", ".join(messages))
     return PodCondition(type=READY, status="True")
+
+
+def _could_restart_all(pod: Pod) -> bool:
+    """Whether a rule of some container asks for a restart of all (kubelet: podutil.AllContainersCouldRestart)."""
+    return any(
+        rule.action == "RestartAllContainers"
+        for container in (*pod.spec.initContainers, *pod.spec.containers)
+        for rule in container.restartPolicyRules
+    )
+
+
+def _restarting_all(observed: Observed, phase: str) -> PodCondition:
+    if phase in (SUCCEEDED, FAILED):
+        reason = "PodCompleted" if phase == SUCCEEDED else "PodFailed"
+        return PodCondition(type=RESTARTING_ALL, status="False", reason=reason)
+    if any(known.stop is not None and known.stop.cause is StopCause.RESTART_ALL for known in observed.ledgers.values()):
+        return PodCondition(
+            type=RESTARTING_ALL,
+            status="True",
+            reason="RestartAllContainersStarted",
+            message="container exited with restart policy rule",
+        )
+    return PodCondition(type=RESTARTING_ALL, status="False")

@@ -349,7 +349,9 @@ def _inside(text: str) -> list[_Step]:
     if match is None or text in ("", "-"):
         raise JsonPathError(f"invalid array index {text}")
     try:
-        first, last, step = (int(one) if one else None for one in (match[1], (match[2] or "")[1:], (match[3] or "")[1:]))
+        first, last, step = (
+            int(one) if one else None for one in (match[1], (match[2] or "")[1:], (match[3] or "")[1:])
+        )
     except ValueError:
         raise JsonPathError(f"invalid array index {text}") from None
     if step is not None and step <= 0:
@@ -417,7 +419,9 @@ def _sliced(value: Any, step: _Slice) -> list[Any]:
 
 
 def _compare(left: Any, sign: str, right: Any) -> bool:
-    kinds = [bool if isinstance(one, bool) else float if isinstance(one, int | float) else type(one) for one in (left, right)]
+    kinds = [
+        bool if isinstance(one, bool) else float if isinstance(one, int | float) else type(one) for one in (left, right)
+    ]
     if kinds[0] is not kinds[1] or kinds[0] not in (bool, float, str):
         raise JsonPathError("incompatible types for comparison")
     return _OPERATORS[sign](left, right)

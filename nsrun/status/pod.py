@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from nsrun.reconcile.model import Observed
-from nsrun.reconcile.order import finish_of, views_of
-from nsrun.reconcile.settle import settle
-from nsrun.spec.model import HostIP, Pod, PodIP, PodStatus
-from nsrun.status.conditions import conditions
+from nsrun.reconcile.order import Finish, finish_of, views_of
+from nsrun.reconcile.settle import DEADLINE_REASON, settle
+from nsrun.spec.model import HostIP, Pod, PodIP, PodStatus, ResourceRequirements
+from nsrun.status.conditions import conditions, foreign
 from nsrun.status.containers import container_statuses
-from nsrun.status.phase import TERMINAL, phase_of
+from nsrun.status.phase import FAILED, TERMINAL, phase_of
 from nsrun.status.qos import qos_class
 from nsrun.status.times import rfc3339
 
@@ -21,26 +21,42 @@ def pod_status(pod: Pod, observed: Observed, now: float, previous: PodStatus | N
     """
     old = previous if previous is not None else pod.status
     observed = settle(pod, observed, now)
+    if _rejected(observed):
+        return _rejection(pod, observed, old)
     views = views_of(pod, observed)
     finish = finish_of(pod, observed, views)
-    inits, mains = container_statuses(pod, observed, views, finish, now)
-    statuses = {status.name: status for status in (*inits, *mains)}
+    statuses = container_statuses(pod, observed, views, finish, now)
     over = not views.anything_alive and (finish is not None or observed.deletion is not None)
-    phase = phase_of(pod, views, statuses, over=over)
-    if old.phase is not None and (old.phase in TERMINAL or (phase in TERMINAL and views.anything_alive)):
-        # Terminal is for ever, and not before everything has ended (kubelet status_manager.go mergePodStatus).
-        phase = old.phase
+    coming = phase_of(pod, views, statuses.by_name, over=over)
+    if observed.failure is not None:
+        coming = FAILED
+    if old.phase in TERMINAL:
+        coming = old.phase
     status = PodStatus(
         observedGeneration=pod.metadata.generation,
-        phase=phase,
-        conditions=conditions(pod, observed, views, statuses, phase, old.conditions, now),
+        # Terminal is for ever, and not before everything has ended (kubelet status_manager.go mergePodStatus).
+        phase=old.phase if old.phase is not None and coming in TERMINAL and views.anything_alive else coming,
+        conditions=conditions(pod, observed, views, statuses.by_name, coming, old.conditions, now),
         startTime=rfc3339(observed.start_time),
-        initContainerStatuses=inits,
-        containerStatuses=mains,
+        initContainerStatuses=statuses.inits,
+        containerStatuses=statuses.mains,
+        ephemeralContainerStatuses=statuses.ephemeral,
         qosClass=qos_class(pod),
     )
-    if phase == old.phase:
+    if status.phase == old.phase:
         status.reason, status.message = old.reason, old.message
+    elif observed.failure is not None and status.phase == FAILED:
+        status.reason, status.message = observed.failure.reason, observed.failure.message
+    _place(pod, observed, status, old, finish)
+    resources = pod.spec.resources
+    if resources is not None:
+        status.resources = ResourceRequirements(limits=dict(resources.limits), requests=dict(resources.requests))
+        status.allocatedResources = dict(resources.requests)
+    return status
+
+
+def _place(pod: Pod, observed: Observed, status: PodStatus, old: PodStatus, finish: Finish | None) -> None:
+    """Fill in the addresses of the machine and of the pod."""
     if observed.host_ip:
         status.hostIP = observed.host_ip
         status.hostIPs = [HostIP(ip=observed.host_ip)]
@@ -52,4 +68,28 @@ def pod_status(pod: Pod, observed: Observed, now: float, previous: PodStatus | N
     if ips:
         status.podIP = ips[0]
         status.podIPs = [PodIP(ip=ip) for ip in ips]
-    return status
+
+
+def _rejected(observed: Observed) -> bool:
+    """Whether the pod was refused before anything of it was begun (S-ADMIT); a deadline only ends what was taken on."""
+    failure = observed.failure
+    return (
+        failure is not None
+        and failure.reason != DEADLINE_REASON
+        and observed.sandbox.attempt < 0
+        and not any(ledger.starts for ledger in observed.ledgers.values())
+    )
+
+
+def _rejection(pod: Pod, observed: Observed, old: PodStatus) -> PodStatus:
+    """All that is said of a refused pod (kubelet.go rejectPod): nothing about containers, and no condition but others'."""
+    assert observed.failure is not None
+    return PodStatus(
+        observedGeneration=pod.metadata.generation,
+        phase=FAILED,
+        reason=observed.failure.reason,
+        message=observed.failure.message,
+        conditions=foreign(old.conditions),
+        startTime=rfc3339(observed.start_time),
+        qosClass=qos_class(pod),
+    )

@@ -13,6 +13,7 @@ from nsrun.reconcile.model import (
     Deletion,
     Instance,
     Observed,
+    ProcessUser,
     Sandbox,
     SandboxState,
     StopCause,
@@ -223,7 +224,11 @@ def test_S_BACKOFF_message_is_the_kubelets(delay_s: float, text: str) -> None:
 
 def test_S_REASONS_the_whole_of_a_running_container() -> None:
     last = ended(137, finished=T0 + 4.5, reason="OOMKilled")
-    ledgers = {"app": ContainerLedger(starts=2, restart_count=1, last=last, image_id="sha256:abc")}
+    ledgers = {
+        "app": ContainerLedger(
+            starts=2, restart_count=1, last=last, image_id="sha256:abc", user=ProcessUser(1000, 3000, (4000, 3000))
+        )
+    }
     observed = seen(instance("app", attempt=1, started=T0 + 5.9), ledgers=ledgers)
     status = one(pod_status(make_pod(), observed, T0 + 10))
     assert msgspec.to_builtins(status) == {
@@ -234,6 +239,9 @@ def test_S_REASONS_the_whole_of_a_running_container() -> None:
         "ready": True,
         "started": True,
         "restartCount": 1,
+        "stopSignal": "SIGTERM",
+        "resources": {},
+        "user": {"linux": {"uid": 1000, "gid": 3000, "supplementalGroups": [3000, 4000]}},
         "state": {"running": {"startedAt": rfc3339(T0 + 5)}},
         "lastState": {
             "terminated": {
