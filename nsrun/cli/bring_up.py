@@ -120,7 +120,7 @@ def sentence(pod: dict[str, Any], waited: requests.Wait) -> str:
     verdict = str(pod.get("verdict", "created"))
     text = f"pod/{pod['name']} {verdict}"
     changes = pod.get("changes") or []
-    if verdict == "replaced" and changes:
+    if verdict in ("configured", "replaced") and changes:
         text += f" ({', '.join(map(clean, changes))})"
     if waited == "none":
         return text

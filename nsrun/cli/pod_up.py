@@ -21,8 +21,9 @@ from nsrun.errors import NotFoundError, UsageError
     cls=HelpfulCommand,
     help="""Bring up the pods of manifests, and wait until they run.
 
-    A pod that is there already with the same spec is left as it is; one that differs is an error that says where,
-    unless --replace is given.""",
+    A pod that is there already with the same spec is left as it is. Of one that differs, what Kubernetes lets change of a
+    running pod is changed (images, labels, annotations, ...); anything else is an error that says what, unless --replace
+    is given.""",
     examples="""
     nsrun pod up pod.yaml                    # wait until its containers run
     nsrun pod up pod.yaml --wait=ready       # until it is ready
@@ -36,7 +37,7 @@ from nsrun.errors import NotFoundError, UsageError
 @click.option("-f", "--filename", metavar="FILE", multiple=True, type=click.Path(), help="As FILE; may be repeated.")
 @click.option("-R", "--recursive", is_flag=True, help="Read directories of directories, too.")
 @click.option("-n", "--namespace", metavar="NAME", help="Of pods whose manifest names none. [default: default]")
-@click.option("--replace", is_flag=True, help="Take a pod down and up again when its spec has changed.")
+@click.option("--replace", is_flag=True, help="Take a pod down and up again when it cannot be changed in place.")
 @click.option(
     "--wait",
     type=click.Choice(["none", "running", "ready"]),

@@ -232,7 +232,7 @@ class Observed:
     absent; without a sandbox (NONE) it is empty. `older` has every other instance whose record is still there.
     `terminal` is true once a terminal phase (Succeeded, Failed) was published: nothing is ever started again then.
     `failure`: the pod has failed as a whole; what runs is stopped, and nothing is started any more.
-    `changed` tells when the definition of a container changed last: what was begun before that is stopped and started anew.
+    `changed` has the number of the first instance of a container's present definition: one before it is stopped and started anew.
     `tempo`: back-off delays and probe periods are divided by it; grace periods, deadlines and hooks are not.
     """
 
@@ -245,7 +245,7 @@ class Observed:
     terminal: bool = False
     host_ip: str = ""
     failure: PodFailure | None = None
-    changed: dict[str, float] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
     tempo: float = 1.0
 
 

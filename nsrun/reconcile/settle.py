@@ -19,7 +19,7 @@ from nsrun.reconcile.model import (
     StopCause,
     StopRequest,
 )
-from nsrun.reconcile.policy import restarts_after_kill
+from nsrun.reconcile.policy import is_sidecar, restarts_after_kill
 from nsrun.spec.model import Container, Pod, Probe
 
 DEADLINE_REASON = "DeadlineExceeded"
@@ -89,10 +89,10 @@ def _with_stop(
     pod: Pod, container: Container, instance: Instance, ledger: ContainerLedger, observed: Observed, now: float
 ) -> ContainerLedger:
     """The ledger of a living instance, with the stop that it has coming."""
-    changed_at = observed.changed.get(container.name)
-    if changed_at is not None and _begun_before(instance, ledger, changed_at) and not _asked(ledger, StopCause.CHANGED):
-        message = f"Container {container.name} definition changed, will be restarted"
-        return request_stop(ledger, StopRequest(now, None, StopCause.CHANGED, message))
+    if instance.attempt < observed.changed.get(container.name, 0) and not _asked(ledger, StopCause.CHANGED):
+        message = _definition_changed(pod, container)
+        if message:
+            return request_stop(ledger, StopRequest(now, None, StopCause.CHANGED, message))
     if ledger.stop is not None:
         return ledger
     probes = ledger.probes
@@ -111,9 +111,11 @@ def _asked(ledger: ContainerLedger, cause: StopCause) -> bool:
     return ledger.stop is not None and ledger.stop.cause is cause
 
 
-def _begun_before(instance: Instance, ledger: ContainerLedger, at: float) -> bool:
-    begun_at = instance.started_at if instance.started_at is not None else ledger.last_start_at
-    return begun_at is not None and begun_at < at
+def _definition_changed(pod: Pod, container: Container) -> str:
+    """What the event says of a running container whose definition changed; "": it is left to finish, as plain inits are."""
+    if all(container is not one for one in pod.spec.initContainers):
+        return f"Container {container.name} definition changed, will be restarted"
+    return f"Init container {container.name} definition changed" if is_sidecar(container) else ""
 
 
 def _probe_stop(pod: Pod, container: Container, probe: Probe | None, cause: StopCause, now: float) -> StopRequest:

@@ -1,4 +1,7 @@
-"""pod.up: manifests to pods. Everything is judged before anything is begun; a pod that is there stays unless it is to be replaced."""
+"""pod.up: manifests to pods. Everything is judged before anything is begun.
+
+A pod that is there is changed in place as far as Kubernetes lets a pod change, and else stays unless it is to be replaced.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nsrun.errors import ConflictError, NsrunError, SpecError, UnsupportedError, UsageError
+from nsrun.errors import ConflictError, NsrunError, SpecError, TimedOutError, UnsupportedError, UsageError
 from nsrun.server import wait
 from nsrun.server.trace import mark
-from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, changes, load, unsupported
+from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, load, unsupported
 from nsrun.spec.model import PodStatus
+from nsrun.spec.update import Update, inherit, judge_update
 from nsrun.state.ledger import Wish
 from nsrun.status.times import rfc3339
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from nsrun.server.world import World
 
 NAME_TRIES = 32
+STARTING_S = 10.0
+"""How long a change waits for starts that are under way; they take milliseconds."""
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 """Letters of generated names (apimachinery pkg/util/rand): no vowels, no digits that look like letters."""
 
@@ -34,10 +40,13 @@ class Job:
     """One pod of a request."""
 
     pod: Pod
+    raw: Any
     where: str
     warnings: list[str] = field(default_factory=list)
     verdict: str = "created"
-    changes: list[str] = field(default_factory=list)
+    judged: Update = field(default_factory=Update)
+    renewed: dict[str, int] = field(default_factory=dict)
+    """Number of the instance to come, of the containers that are started again."""
     engine: PodEngine | None = None
 
     @property
@@ -58,7 +67,7 @@ class Job:
             "namespace": self.engine.namespace,
             "uid": self.engine.uid,
             "verdict": self.verdict,
-            "changes": self.changes,
+            "changes": list(self.judged.paths),
             "warnings": self.warnings,
             "phase": self.engine.phase,
         }
@@ -84,6 +93,7 @@ async def up(world: World, registry: Registry, request: Request) -> object:
     for job in jobs:
         for warning in job.warnings:
             request.event({"pod": job.label, "kind": "warning", "text": warning})
+    await _update(registry, jobs, replace=replace)
     await _replace_old(registry, jobs, request)
     _create(world, registry, jobs)
     for job in jobs:
@@ -192,7 +202,7 @@ def _namespace(verdict: Verdict, namespace: str | None) -> str:
 
 def _judged(pod: Pod, verdict: Verdict, namespace: str | None, *, ignore: bool) -> Job:
     pod.metadata.namespace = _namespace(verdict, namespace)
-    job = Job(pod, verdict.where())
+    job = Job(pod, verdict.raw, verdict.where())
     refused = []
     for one in unsupported(pod):
         line = f"{verdict.where(one.path)}: {one.path}: {one.message}"
@@ -217,13 +227,13 @@ def _compare(registry: Registry, jobs: list[Job], *, replace: bool) -> None:
     """Set each job's verdict; nothing is touched yet.
 
     Raises:
-        ConflictError: a pod is there that differs or is on its way out, and it is not to be replaced.
+        ConflictError: a pod is there that cannot become what is asked for or is on its way out, and it is not to be replaced.
     """
     for job in jobs:
-        engine = registry.get(*job.key) if job.pod.metadata.name else None
+        job.engine = engine = registry.get(*job.key) if job.pod.metadata.name else None
+        job.verdict, job.judged = "created", Update()
         if engine is None:
             continue
-        job.engine = engine
         if engine.deleting:
             if not replace:
                 raise ConflictError(
@@ -232,17 +242,55 @@ def _compare(registry: Registry, jobs: list[Job], *, replace: bool) -> None:
                 )
             job.verdict = "replaced"
             continue
-        job.changes = changes(engine.asked_for(), job.pod)
-        if not job.changes:
+        asked = engine.asked_for()
+        inherit(asked, job.pod, job.raw)
+        job.judged = judge_update(asked, job.pod)
+        if not job.judged.paths:
             job.verdict = "unchanged"
+        elif not job.judged.errors:
+            job.verdict = "configured"
         elif replace:
             job.verdict = "replaced"
         else:
             raise ConflictError(
-                f'pod "{job.label}" is already there, and the manifest differs from it',
-                details="Changed: " + ", ".join(job.changes),
+                f'pod "{job.label}" is already there, and cannot be changed into what the manifest asks for',
+                details=_objections(job.judged),
                 resolution="Pass --replace to take it down and bring the new one up.",
             )
+
+
+def _objections(judged: Update) -> str:
+    """What the API server says, and where the pods differ: it shows the whole of both there."""
+    lines = [str(error) for error in judged.errors]
+    if judged.fixed:
+        lines.append(f"Cannot be changed in place: {', '.join(judged.fixed)}")
+    others = [path for path in judged.paths if path not in judged.fixed]
+    if others:
+        lines.append(f"Changed as well: {', '.join(others)}" if judged.fixed else f"Changed: {', '.join(others)}")
+    return "\n".join(lines)
+
+
+async def _update(registry: Registry, jobs: list[Job], *, replace: bool) -> None:
+    """Change the pods that can be changed in place, all in one go: each is either as it was or as it is asked to be.
+
+    Raises:
+        ConflictError: somebody else was faster, and what is there now cannot become what is asked for; nothing was changed.
+        TimedOutError: a shim does not answer; nothing was changed.
+        StepError: a full disk or the like; the pods before it are changed.
+    """
+    for job in jobs:
+        if job.verdict == "configured" and job.engine is not None and not await job.engine.starting.none(STARTING_S):
+            raise TimedOutError(
+                f'pod "{job.label}" cannot be changed: a container of it has been starting for {STARTING_S:g} s',
+                resolution=f"Try again, or look at it: nsrun pod describe {job.engine.name}",
+            )
+    _compare(registry, jobs, replace=replace)
+    for job in jobs:
+        if job.verdict == "configured" and job.engine is not None:
+            inits = {one.name for one in job.pod.spec.initContainers if one.restartPolicy != "Always"}
+            running = (job.engine.mirror.running(name) for name in job.judged.redefined if name not in inits)
+            job.renewed = {one.name: one.attempt + 1 for one in running if one is not None}
+            job.engine.update(job.pod, job.judged, {})
 
 
 async def _replace_old(registry: Registry, jobs: list[Job], request: Request) -> None:
@@ -324,8 +372,12 @@ async def _wait(world: World, job: Job, request: Request, *, ready: bool, timeou
                 kind = "warning"
             request.event({"pod": job.label, "kind": kind, "text": event["message"]})
 
-    for event in engine.ledger.events if job.verdict != "unchanged" else ():
+    def is_up(engine: PodEngine) -> bool:
+        begun = engine.ledger.containers
+        return wait.up(engine, ready=ready) and all(begun[name].starts > job.renewed[name] for name in job.renewed)
+
+    for event in engine.ledger.events if job.verdict in ("created", "replaced") else ():
         happened(engine.event_object(event))
     with world.hub.events(happened):
-        await wait.until(engine, lambda one: wait.up(one, ready=ready), timeout_s, "ready" if ready else "running")
+        await wait.until(engine, is_up, timeout_s, "ready" if ready else "running")
     request.event({"pod": job.label, "kind": "phase", "text": f"phase {engine.phase}"})

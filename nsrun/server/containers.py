@@ -101,28 +101,29 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
         mark(engine.label, f"start {action.name}")
         engine.note(NORMAL, PULLED, f'Container image "{container.image}" already present on machine', action.name)
         engine.note(NORMAL, CREATED, f"Created container: {action.name}", action.name)
-        try:
-            record = await shim.start(
-                StartRequest(
-                    id=prepared.id,
-                    name=action.name,
-                    attempt=action.attempt,
-                    program=prepared.program,
-                    log_fd=prepared.log_fd,
-                    clone_flags=prepared.clone_flags,
-                    cgroup_fd=prepared.cgroup_fd,
-                    slots=prepared.slots,
-                    flags=_flags(container),
+        with engine.starting:
+            try:
+                record = await shim.start(
+                    StartRequest(
+                        id=prepared.id,
+                        name=action.name,
+                        attempt=action.attempt,
+                        program=prepared.program,
+                        log_fd=prepared.log_fd,
+                        clone_flags=prepared.clone_flags,
+                        cgroup_fd=prepared.cgroup_fd,
+                        slots=prepared.slots,
+                        flags=_flags(container),
+                    )
                 )
-            )
-        except ShimStartError as error:
-            # Its START_FAILED record is an instance that ended; the shim has it, and it is listed like the others.
-            engine.note(WARNING, FAILED, f"Error: {start_error(error.report)}", action.name)
-            # Noted one by one: a sibling may have ended after the shim made the list and before it is read here.
-            for listed in await shim.list():
-                engine.mirror.note(listed)
-            return
-    engine.mirror.note(record)
+                engine.mirror.note(record)
+            except ShimStartError as error:
+                # Its START_FAILED record is an instance that ended; the shim has it, and it is listed like the others.
+                engine.note(WARNING, FAILED, f"Error: {start_error(error.report)}", action.name)
+                # Noted one by one: a sibling may have ended after the shim made the list and before it is read here.
+                for listed in await shim.list():
+                    engine.mirror.note(listed)
+                return
     mark(engine.label, f"started {action.name}")
     engine.note(NORMAL, STARTED, f"Started container {action.name}", action.name)
 

@@ -12,7 +12,7 @@ import copy
 import errno
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
@@ -40,6 +40,7 @@ from nsrun.reconcile.model import (
 from nsrun.server import containers, sandbox
 from nsrun.server.clock import Timer
 from nsrun.server.events import as_object, field_path, marked_deleted, newly_backing_off
+from nsrun.server.inflight import InFlight
 from nsrun.server.mirror import Mirror
 from nsrun.server.prepared import Prepared
 from nsrun.server.trace import mark
@@ -48,9 +49,10 @@ from nsrun.server.world import World
 from nsrun.shim import Event as ShimEvent
 from nsrun.shim import Exited, JobEnded, LogBlocked, ShimClient, ShimClosedError, ShimError, read_records, shim_alive
 from nsrun.spec.model import Container, Pod, PodStatus
+from nsrun.spec.update import Update, updated
 from nsrun.state.files import remove_tree, unlink_if_there
 from nsrun.state.layout import PodPaths
-from nsrun.state.ledger import Ledger, Wish, write_deletion, write_ledger
+from nsrun.state.ledger import Ledger, Wish, write_deletion, write_ledger, write_wish
 from nsrun.status import pod_status, summary
 from nsrun.status.events import BACK_OFF, FAILED_SYNC, LOG_BLOCKED, WARNING, Event
 from nsrun.status.folding import EventLog
@@ -100,6 +102,8 @@ class PodEngine:
         self.observed = Observed(deletion=wish.deletion)
         """What was seen last; for those who only want to tell of it."""
         self.changed = Changed()
+        self.starting = InFlight()
+        """Starts that the shim was asked for and has not answered yet."""
         self.looked = asyncio.Event()
         """Set once the pod was looked at (or could not be): before that, only what is on disk is known of it."""
         self.gone = False
@@ -159,9 +163,10 @@ class PodEngine:
         return self.ledger.status.phase or "Pending"
 
     def asked_for(self) -> Pod:
-        """The pod as the manifest had it: what nsrun added to the spec is taken out again."""
+        """The pod as the manifest had it: what was added to the spec since is taken out again."""
         asked = copy.deepcopy(self.pod)
         asked.spec.nodeName = self.wish.options.get("nodeName")
+        asked.spec.ephemeralContainers = []
         return asked
 
     @property
@@ -202,6 +207,48 @@ class PodEngine:
         self.wish = wish
         self.pod = wish.object
         self._expect_end()
+        self.wake()
+
+    def update(self, pod: Pod, judged: Update, options: dict[str, Any]) -> None:
+        """Make the pod another one, as far as that is possible in place; on disk and published when this returns.
+
+        Nothing may be starting (`starting.none`): an instance is made from the definition at the time of its start.
+
+        Args:
+            pod: what is asked for; what nsrun adds to a pod stays as it is.
+            judged: how that differs from the pod, without objections.
+            options: those of the wish that are to be other ones.
+
+        Raises:
+            StepError: it could not be written down; then the pod is as it was.
+        """
+        now = self.world.clock.now()
+        changed = dict(self.wish.changed)
+        if judged.redefined:
+            observed = self._observe(now)
+            for name in judged.redefined:
+                known = observed.ledgers.get(name)
+                if known is not None:
+                    changed[name] = known.starts
+                    # The back-off is of a definition (S-BACKOFF). Stored first: the wish alone decides whether this happened.
+                    self.ledger.containers[name] = replace(known, backoff_s=0.0, waiting=None)
+                    self._unsaved = True
+            self.save()
+        wish = msgspec.structs.replace(
+            self.wish,
+            object=updated(self.pod, pod, of_spec=judged.of_spec),
+            changed=changed,
+            options=self.wish.options | options,
+        )
+        try:
+            write_wish(self.paths, wish)
+        except OSError as error:
+            raise StepError(
+                "write", str(self.paths.wish), error.errno or 0, what=f'pod "{self.label}" could not be changed'
+            ) from error
+        self.wish = wish
+        self.pod = wish.object
+        self._publish(self._observe(now), now)
         self.wake()
 
     def _expect_end(self) -> None:

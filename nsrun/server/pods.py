@@ -146,6 +146,10 @@ class Registry:
                 if wish is None:
                     continue
                 ledger, unreadable = self._ledger(paths)
+                if unreadable and wish.changed:
+                    # The instances are counted from 0 again.
+                    wish.changed = {}
+                    write_wish(paths, wish)
             except (InternalError, OSError) as error:
                 # The others must not suffer; the directory stays for somebody to look at.
                 _LOG.error("pod directory %s is left alone: %s", paths.directory, error)

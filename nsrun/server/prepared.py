@@ -18,7 +18,7 @@ from nsrun.plan import ContainerInputs, Program, container_program, pod_hostname
 from nsrun.plan.ops import User
 from nsrun.reconcile.model import ProcessUser, StartContainer
 from nsrun.server import termination
-from nsrun.spec.model import Container
+from nsrun.spec.model import Container, Pod
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
@@ -30,6 +30,7 @@ class Prepared:
 
     Attributes:
         id: of the instance.
+        pod: as it was then.
         image: that it is made of.
         attempt: its number.
         user: who its root process begins as.
@@ -42,6 +43,7 @@ class Prepared:
     """
 
     id: str
+    pod: Pod
     image: Image
     attempt: int
     user: ProcessUser
@@ -54,7 +56,8 @@ class Prepared:
 
     def fits(self, engine: PodEngine, action: StartContainer, image: Image) -> bool:
         """Whether it is what `action` would make now."""
-        return self.attempt == action.attempt and self.image == image and self.ips == engine.ledger.ips
+        made_for = (self.attempt, self.image, self.ips)
+        return self.pod is engine.pod and made_for == (action.attempt, image, engine.ledger.ips)
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -86,6 +89,7 @@ def prepare(
             stack.callback(os.close, cgroup_fd)
         prepared = Prepared(
             id=instance_id,
+            pod=engine.pod,
             image=image,
             attempt=action.attempt,
             user=user_of(program),

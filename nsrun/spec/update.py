@@ -54,6 +54,7 @@ class Update:
     Attributes:
         paths: the fields that differ, in the order of the API; () = they ask for the same.
         errors: why Kubernetes would not make this of that pod; () = it would.
+        fixed: the fields among `paths` that the last of `errors` is about, which itself names only those that may change.
         redefined: the containers whose definition is another one, so that a running one is to be started again; in the
             order of the API.
         of_spec: the spec differs, not only the metadata.
@@ -61,6 +62,7 @@ class Update:
 
     paths: tuple[str, ...] = ()
     errors: tuple[FieldError, ...] = ()
+    fixed: tuple[str, ...] = ()
     redefined: tuple[str, ...] = ()
     of_spec: bool = False
 
@@ -91,10 +93,27 @@ def judge_update(old: Pod, new: Pod) -> Update:
     paths = changes(old, new)
     errors = Errors()
     _annotations(old.metadata, new.metadata, errors)
-    _spec(old, new, errors)
+    fixed = _spec(old, new, errors)
     pairs = zip(_containers(old.spec), _containers(new.spec), strict=False)
     redefined = () if errors else tuple(after.name for before, after in pairs if _redefined(before, after))
-    return Update(tuple(paths), tuple(errors), redefined, any(path.startswith("spec") for path in paths))
+    return Update(tuple(paths), tuple(errors), tuple(fixed), redefined, any(path.startswith("spec") for path in paths))
+
+
+def updated(pod: Pod, asked: Pod, *, of_spec: bool) -> Pod:
+    """`pod` with what is asked for; what nsrun added to it stays, and its ephemeral containers, which no manifest has.
+
+    `of_spec`: its spec is another one, which makes it a new generation (apiserver pkg/registry/core/pod/strategy.go).
+    """
+    metadata = msgspec.structs.replace(
+        pod.metadata,
+        labels=asked.metadata.labels,
+        annotations=asked.metadata.annotations,
+        generation=(pod.metadata.generation or 1) + of_spec,
+    )
+    spec = msgspec.structs.replace(
+        asked.spec, nodeName=pod.spec.nodeName, ephemeralContainers=pod.spec.ephemeralContainers
+    )
+    return msgspec.structs.replace(pod, metadata=metadata, spec=spec)
 
 
 def _containers(spec: PodSpec) -> list[Container]:
@@ -123,14 +142,18 @@ def _annotations(old: ObjectMeta, new: ObjectMeta, errors: Errors) -> None:
             errors.forbidden(f"metadata.annotations[{key}]", f"may not {verb} mirror pod annotation")
 
 
-def _spec(old: Pod, new: Pod, errors: Errors) -> None:
-    """The rules in the API server's order, then equality of what is left once everything that may change is set back."""
+def _spec(old: Pod, new: Pod, errors: Errors) -> list[str]:
+    """The rules in the API server's order, then equality of what is left once everything that may change is set back.
+
+    Returns:
+        The fields that must not differ and do.
+    """
     for field in ("containers", "initContainers"):
         if len(getattr(old.spec, field)) != len(getattr(new.spec, field)):
             errors.forbidden(f"spec.{field}", "pod updates may not add or remove containers")
-            return
+            return []
     if not _deadline(old.spec, new.spec, errors):
-        return
+        return []
     _tolerations(old.spec, new.spec, errors)
     _gates(old.spec, new.spec, errors)
     rest = copy.deepcopy(new.spec)
@@ -147,8 +170,8 @@ def _spec(old: Pod, new: Pod, errors: Errors) -> None:
         _gated(old.spec, rest, errors)
     left = changes(Pod(spec=old.spec), Pod(spec=rest))
     if left:
-        may = "pod updates may not change fields other than " + ",".join(UPDATABLE)
-        errors.forbidden("spec", f"{may}\nchanged: {', '.join(left)}")
+        errors.forbidden("spec", "pod updates may not change fields other than " + ",".join(UPDATABLE))
+    return left
 
 
 def _deadline(old: PodSpec, new: PodSpec, errors: Errors) -> bool:

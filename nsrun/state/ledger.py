@@ -18,14 +18,14 @@ from nsrun.status.events import Event
 class Wish(msgspec.Struct, kw_only=True, omit_defaults=True):
     """pod.json. `object` is the Pod after defaulting, without status; its metadata has the deletionTimestamp.
 
-    `deletion` has the exact time and grace period of it; `options` is what `pod up` was told. `changed` tells when the
-    definition of a container changed last (seconds since the epoch): what was begun before that is started anew.
+    `deletion` has the exact time and grace period of it; `options` is what `pod up` was told. `changed` has the
+    number of the first instance of a container's present definition: one that was begun before it is started anew.
     """
 
     object: Pod
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     deletion: Deletion | None = None
-    changed: dict[str, float] = msgspec.field(default_factory=dict)
+    changed: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):

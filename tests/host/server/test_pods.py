@@ -62,7 +62,7 @@ def test_up_again_is_no_change_and_a_changed_manifest_wants_replace(server: Serv
     with pytest.raises(ConflictError, match="already there") as caught:
         server.up(manifest)
     assert "spec.containers[0].command" in str(caught.value.details)
-    assert "metadata.labels" in str(caught.value.details)
+    assert "Changed as well: metadata.labels[app]" in str(caught.value.details)
     replaced = server.up(manifest, replace=True)["pods"][0]
     assert replaced["verdict"] == "replaced"
     assert replaced["uid"] != first["uid"]

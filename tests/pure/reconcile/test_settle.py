@@ -130,11 +130,11 @@ def test_S_RESTART_after_a_failed_postStart_hook_the_policy_counts(policy: str, 
     assert views_of(pod, settle(pod, seen(ended), T0)).mains[0].wants_instance(pod) is again
 
 
-@pytest.mark.parametrize(("changed_at", "stops"), [(T0 - 1, False), (T0, False), (T0 + 1, True)])
+@pytest.mark.parametrize(("first", "stops"), [(0, False), (1, True), (2, True)])
 @pytest.mark.parametrize("policy", ["Always", "Never"])
-def test_S_RESTART_a_changed_definition_whatever_the_policy(changed_at: float, stops: bool, policy: str) -> None:
+def test_S_RESTART_a_changed_definition_whatever_the_policy(first: int, stops: bool, policy: str) -> None:
     pod = make_pod(policy=policy)
-    observed = seen(instance("app"), changed={"app": changed_at})
+    observed = seen(instance("app"), changed={"app": first})
     text = "Container app definition changed, will be restarted"
     assert stop_of(pod, observed) == (StopRequest(T0 + 50, None, StopCause.CHANGED, text) if stops else None)
     settled = settle(pod, observed, T0 + 50)
@@ -142,9 +142,29 @@ def test_S_RESTART_a_changed_definition_whatever_the_policy(changed_at: float, s
     assert views_of(pod, settle(pod, dead, T0 + 51)).mains[0].wants_instance(pod) is (stops or policy == "Always")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("app", "Container app definition changed, will be restarted"),
+        ("side", "Init container side definition changed"),
+        ("init", None),
+    ],
+)
+def test_S_RESTART_a_changed_definition_of_an_init_container(name: str, message: str | None) -> None:
+    pod = make_pod(inits=["init", "side*"])
+    ledger = settle(pod, seen(instance(name), changed={name: 1}), T0 + 50).ledgers[name]
+    assert (ledger.stop and ledger.stop.message) == message
+
+
+def test_S_RESTART_a_changed_definition_starts_nothing_that_is_done() -> None:
+    pod = make_pod(mains=["app", "other"], policy="Never")
+    observed = seen(instance("app", "exited"), instance("other"), changed={"app": 1})
+    assert decide(pod, observed, T0 + 50) == []
+
+
 def test_S_BACKOFF_begins_anew_with_a_changed_definition() -> None:
     before = ContainerLedger(starts=4, restart_count=3, backoff_s=40, last_start_at=T0, last=instance("app", attempt=2))
-    observed = seen(instance("app", attempt=3), ledgers={"app": before}, changed={"app": T0 + 1})
+    observed = seen(instance("app", attempt=3), ledgers={"app": before}, changed={"app": 4})
     settled = settle(make_pod(), observed, T0 + 2)
     dead = replace(settled, current={"app": instance("app", "exited", attempt=3, finished=T0 + 3)})
     settled = settle(make_pod(), dead, T0 + 3)

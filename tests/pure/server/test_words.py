@@ -13,7 +13,7 @@ from nsrun.spec.model import Container, ContainerState, ContainerStateTerminated
 
 
 def test_a_pod_with_a_generated_name_is_called_by_it() -> None:
-    job = Job(Pod(metadata=ObjectMeta(generateName="job-", namespace="default")), "pod.yaml:1")
+    job = Job(Pod(metadata=ObjectMeta(generateName="job-", namespace="default")), {}, "pod.yaml:1")
     job.engine = MagicMock(label="default/job-x4f2k")
     assert job.label == "default/job-x4f2k"
 
