@@ -36,7 +36,18 @@ class Duration(click.ParamType):  # type: ignore[type-arg] # generic from click 
         raise click.BadParameter(f"{text!r} is no duration; write 30s, 1m30s, 500ms or 2h", ctx, param)
 
 
+class SignedDuration(Duration):
+    """As Duration, and the same with a minus sign."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds of a duration."""
+        if isinstance(value, str) and value.strip().startswith("-"):
+            return -super().convert(value.strip()[1:], param, ctx)
+        return super().convert(value, param, ctx)
+
+
 DURATION = Duration()
+SIGNED_DURATION = SignedDuration()
 
 
 def namespace_option(command: F) -> F:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from nsrun.cli.groups import HelpfulCommand
-from nsrun.cli.params import DURATION, complete_pods, namespace_option, pod_argument
+from nsrun.cli.params import DURATION, SIGNED_DURATION, complete_pods, namespace_option, pod_argument
 from nsrun.cli.settings import Settings, say
 from nsrun.cli.show import bare
 from nsrun.client import library
 from nsrun.errors import UsageError
 
 WAIT_TIMEOUT_S = 30.0
+WEEK_S = 168 * 3600.0
 
 
 @click.command(
@@ -19,12 +22,15 @@ WAIT_TIMEOUT_S = 30.0
     help="Wait until pods meet a condition, in kubectl's words.",
     examples="""
     nsrun pod wait web --for=condition=Ready
+    nsrun pod wait web db --for=condition=Ready=false
+    nsrun pod wait --all --for=condition=Ready --timeout=2m
     nsrun pod wait job --for=phase=Succeeded --timeout=10m
-    nsrun pod wait web --for=jsonpath='{.status.podIP}'=10.88.0.5
+    nsrun pod wait web --for=jsonpath='{.status.podIP}'
+    nsrun pod wait web --for=jsonpath='{.status.containerStatuses[0].ready}'=true
     nsrun pod wait web --for=delete
     """,
 )
-@click.argument("names", metavar="POD...", nargs=-1, required=True, shell_complete=complete_pods)
+@click.argument("names", metavar="[POD]...", nargs=-1, shell_complete=complete_pods)
 @namespace_option
 @click.option(
     "--for",
@@ -32,30 +38,46 @@ WAIT_TIMEOUT_S = 30.0
     metavar="CONDITION",
     default="condition=Ready",
     show_default=True,
-    help="condition=NAME[=VALUE], phase=PHASE, jsonpath=PATH=VALUE, or delete.",
+    help="condition=NAME[=VALUE], phase=PHASE, jsonpath=PATH[=VALUE], create, or delete.",
 )
+@click.option("--all", "every", is_flag=True, help="All pods of the namespace.")
 @click.option(
     "--timeout",
-    type=DURATION,
+    type=SIGNED_DURATION,
     metavar="DURATION",
     default=WAIT_TIMEOUT_S,
-    help="How long; 0 looks once. [default: 30s]",
+    help="How long; 0 looks once, a negative one is a week. [default: 30s]",
 )
 @click.pass_obj
-def wait(settings: Settings, /, names: tuple[str, ...], namespace: str | None, condition: str, timeout: float) -> int:
+def wait(
+    settings: Settings, /, names: tuple[str, ...], namespace: str | None, condition: str, every: bool, timeout: float
+) -> int:
     """`nsrun pod wait`."""
+    if every == bool(names):
+        raise UsageError("name pods to wait for, or say --all", resolution="nsrun pod wait --help")
     kind, _, rest = condition.partition("=")
-    if kind not in ("condition", "phase", "jsonpath", "delete") or (kind != "delete" and not rest):
+    if kind.lower() not in (("condition", "phase", "jsonpath") if rest else ("create", "delete")):
         raise UsageError(
             f"--for={condition} is no condition",
-            details="condition=Ready, phase=Succeeded, jsonpath={.status.podIP}=10.88.0.5, or delete.",
+            details="condition=Ready, phase=Succeeded, jsonpath={.status.podIP}=10.88.0.5, create, or delete.",
             resolution="nsrun pod wait --help",
         )
-    plain = [bare(name) for name in names]
-    library.wait(settings.session(), plain, namespace, condition, timeout)
-    for name in plain:
-        say(f"pod/{name} {'deleted' if condition == 'delete' else 'condition met'}")
+    library.wait(
+        settings.session(),
+        [bare(name) for name in names],
+        namespace,
+        condition,
+        WEEK_S if timeout < 0 else timeout,
+        every=every,
+        on_met=say_met,
+    )
     return 0
+
+
+def say_met(name: str) -> None:
+    """Tell of a pod at once: others may take their time."""
+    say(f"pod/{name} condition met")
+    sys.stdout.flush()
 
 
 @click.command(

@@ -11,8 +11,9 @@ Every failure is an nsrun.errors.NsrunError.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -22,7 +23,7 @@ from nsrun.client.manifests import Manifest
 from nsrun.client.requests import Progress, Wait, down, up
 from nsrun.client.session import Call, Session
 from nsrun.client.wire import ConnectionLost, Message
-from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutError, UsageError
+from nsrun.errors import NsrunError, PodFailedError, TimedOutError, UsageError
 
 Object = dict[str, Any]
 
@@ -374,7 +375,7 @@ class Pod:
         """Wait for a condition, in the words of `kubectl wait --for`.
 
         Args:
-            condition: `condition=Ready`, `phase=Succeeded`, `jsonpath=.status.podIP=10.1.2.3`, `delete`.
+            condition: `condition=Ready`, `phase=Succeeded`, `jsonpath={.status.podIP}=10.1.2.3`, `delete`.
             timeout: seconds to wait at most.
 
         Raises:
@@ -543,22 +544,44 @@ def wait(
     condition: str,
     timeout: float | None,
     *,
+    every: bool = False,
+    on_met: Callable[[str], None] | None = None,
     call: Call | None = None,
 ) -> None:
-    """The request `pod.wait`. A repetition that finds the pods gone has its answer when that was waited for."""
-    params = {"names": list(names), "namespace": namespace, "for": condition, "timeout_s": timeout}
-    repeated = False
+    """The request `pod.wait`.
+
+    Args:
+        session: to the server.
+        names: of pods; none with `every`.
+        namespace: of the pods.
+        condition: in the words of `kubectl wait --for`.
+        timeout: seconds for all of them together; 0 looks once.
+        every: all pods of the namespace.
+        on_met: called once with the name of each pod that has come to it.
+        call: lets another thread cancel.
+    """
+    left, met = list(names), set[str]()
+
+    def reached(event: Message, _fds: list[int]) -> None:
+        name = str(event["met"])
+        if name not in met:
+            met.add(name)
+            if on_met is not None:
+                on_met(name)
 
     def again(params: Message) -> Message:
-        nonlocal repeated
-        repeated = True
-        return params
+        still = [name for name in left if name not in met]
+        if left and not still:
+            raise _AllMet
+        return {**params, "names": still}
 
-    try:
-        session.request("pod.wait", params, changed_for_repeat=again, call=call)
-    except NotFoundError:
-        if not (repeated and condition == "delete"):
-            raise
+    params = {"names": left, "all": every, "namespace": namespace, "for": condition, "timeout_s": timeout}
+    with contextlib.suppress(_AllMet):
+        session.request("pod.wait", params, on_event=reached, changed_for_repeat=again, call=call)
+
+
+class _AllMet(Exception):  # noqa: N818 - no error
+    """Nothing is left to wait for."""
 
 
 def restart(

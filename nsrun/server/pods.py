@@ -12,6 +12,7 @@ from pathlib import Path
 from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
 from nsrun.server.engine import PodEngine
 from nsrun.server.sandbox import end_unreachable
+from nsrun.server.watch import Changed
 from nsrun.server.world import World
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import PRIVATE, PodPaths
@@ -31,6 +32,8 @@ class Registry:
         self._world = world
         self._by_uid: dict[str, PodEngine] = {}
         self._by_name: dict[tuple[str, str], PodEngine] = {}
+        self.added = Changed()
+        """Told of each new pod."""
 
     def __iter__(self) -> Iterator[PodEngine]:
         return iter(sorted(self._by_uid.values(), key=lambda engine: (engine.namespace, engine.name)))
@@ -124,6 +127,7 @@ class Registry:
         self._by_uid[uid] = engine
         self._by_name[engine.namespace, engine.name] = engine
         engine.begin()
+        self.added.tell()
         return engine
 
     def _gone(self, engine: PodEngine) -> None:

@@ -21,6 +21,7 @@ from nsrun.server.prepared import log_path
 from nsrun.server.world import World
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout
+from nsrun.status.awaited import Deleted, awaited
 
 if TYPE_CHECKING:
     from nsrun.reconcile.model import Instance
@@ -294,13 +295,16 @@ class Service:
     async def _wait(self, request: Request) -> object:
         request.cancellable = True
         namespace = request.text("namespace", DEFAULT_NAMESPACE)
-        names, what = request.texts("names"), request.text("for")
-        if not names:
+        what = awaited(request.text("for"))
+        keys = [(namespace, name) for name in dict.fromkeys(request.texts("names"))]
+        if request.flag("all"):
+            keys = [(one.namespace, one.name) for one in self._pods if one.namespace == namespace]
+            if not keys and not isinstance(what, Deleted):
+                raise NotFoundError("no matching resources found", resolution="nsrun pod ls lists the pods there are.")
+        elif not keys:
             raise UsageError("no pod is named to wait for", resolution="nsrun pod wait NAME --for=condition=Ready")
         timeout_s = request.number_or_none("timeout_s")
-        await asyncio.gather(
-            *(wait.wait_for(self._pods.get(namespace, name), what, timeout_s, f"{namespace}/{name}") for name in names)
-        )
+        await wait.wait_for(self._pods, keys, what, timeout_s, lambda name: request.event({"met": name}))
         return {}
 
     async def _restart(self, request: Request) -> object:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from nsrun.errors import NotFoundError, PodFailedError, TimedOutError, UsageError
+from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutError
+from nsrun.status.awaited import Awaited, Created, Deleted
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
+    from nsrun.server.pods import Registry
 
 HOPELESS = frozenset(
     {
@@ -22,15 +23,13 @@ HOPELESS = frozenset(
         "ImageInspectError",
         "ImagePullBackOff",
         "InvalidImageName",
+        "PostStartHookError",
         "RunContainerError",
     }
 )
 """Reasons of a waiting container that somebody who waits for the pod wants to hear of at once (S-REASONS)."""
 
 Condition = Callable[["PodEngine"], bool]
-
-_JSONPATH = re.compile(r"^\{?\.?(?P<path>[^{}=]+?)\}?$")
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]|\[\?\(@\.([A-Za-z]+)==\"([^\"]*)\"\)\]")
 
 
 async def until(engine: PodEngine, condition: Condition, timeout_s: float | None, what: str) -> None:
@@ -122,115 +121,73 @@ def _failed(engine: PodEngine) -> PodFailedError:
     )
 
 
-def condition_of(text: str) -> tuple[Condition, str]:
-    """What `--for` says, as a function and in words.
+async def wait_for(
+    pods: Registry,
+    keys: Sequence[tuple[str, str]],
+    awaited: Awaited,
+    timeout_s: float | None,
+    on_met: Callable[[str], None],
+) -> None:
+    """pod.wait: return once each of the pods has come to what is waited for.
+
+    Args:
+        pods: all there are.
+        keys: namespace and name of those that are waited for.
+        awaited: what for.
+        timeout_s: for all of them together; 0 looks once, None waits for ever.
+        on_met: called with the name of each pod that has come to it.
 
     Raises:
-        UsageError: it is none of `delete`, `condition=NAME[=STATUS]`, `phase=PHASE`, `jsonpath=PATH=VALUE`.
+        NotFoundError: there is no such pod, or it went while it was waited for, and that was not waited for.
+        TimedOutError: it did not come about in time.
+        UsageError: a path leads to what cannot be compared.
     """
-    word, _, rest = text.partition("=")
-    match word:
-        case "delete" if not rest:
-            return (lambda engine: engine.gone), "deleted"
-        case "condition" if rest:
-            name, _, wanted = rest.partition("=")
-            return _has_condition(name, wanted or "True"), f"{name}={wanted or 'True'}"
-        case "phase" if rest:
-            return (lambda engine: engine.phase.lower() == rest.lower()), rest
-        case "jsonpath" if rest:
-            path, equals, value = _split_jsonpath(rest)
-            expected = value.strip("'\"") if equals else None
-            steps = _steps(path)
-            return (lambda engine: _matches(engine.object(), steps, expected)), text.partition("=")[2]
-    raise UsageError(
-        f"cannot wait for {text!r}",
-        resolution="Known: condition=Ready, condition=Ready=False, phase=Succeeded, jsonpath={.status.podIP}, "
-        "jsonpath={.status.phase}=Running, delete",
-    )
+    if not isinstance(awaited, Created | Deleted):
+        for key in keys:
+            pods.find(*key)
+
+    async def one(namespace: str, name: str) -> None:
+        await _one(pods, namespace, name, awaited, look_once=timeout_s == 0)
+        on_met(name)
+
+    tasks = [asyncio.ensure_future(one(*key)) for key in keys]
+    if not tasks:
+        return
+    try:
+        await asyncio.wait(tasks, timeout=timeout_s or None)
+        late = [key for key, task in zip(keys, tasks, strict=True) if not task.done()]
+        failures = [failure for task in tasks if task.done() and (failure := task.exception()) is not None]
+    finally:
+        for task in tasks:
+            task.cancel()
+    for failure in failures:
+        raise failure
+    if late:
+        raise _late(pods, late, "timed out waiting for the condition on")
 
 
-def _has_condition(name: str, wanted: str) -> Condition:
-    def holds(engine: PodEngine) -> bool:
-        return any(
-            one.type.lower() == name.lower() and one.status.lower() == wanted.lower()
-            for one in engine.status.conditions
-        )
-
-    return holds
-
-
-def _split_jsonpath(text: str) -> tuple[str, str, str]:
-    if text.startswith("{"):
-        path, brace, rest = text.partition("}")
-        if not brace:
-            raise UsageError(f"jsonpath {text!r} has no closing brace")
-        return path + brace, rest[:1], rest[1:]
-    return text.partition("=")
-
-
-def _steps(path: str) -> list[str | int | tuple[str, str]]:
-    match = _JSONPATH.match(path) if "==" not in path else re.match(r"^\{?\.?(?P<path>.+?)\}?$", path)
-    body = match.group("path") if match is not None else ""
-    steps: list[str | int | tuple[str, str]] = []
-    at = 0
-    while at < len(body):
-        if body[at] == ".":
-            at += 1
-            continue
-        found = _STEP.match(body, at)
-        if found is None:
-            steps.clear()
-            break
-        if found.group(1):
-            steps.append(found.group(1))
-        elif found.group(2):
-            steps.append(int(found.group(2)))
-        else:
-            steps.append((found.group(3), found.group(4)))
-        at = found.end()
-    if not steps:
-        raise UsageError(
-            f"jsonpath {path!r} is not understood",
-            resolution='Steps are .name, [number] and [?(@.name=="value")], as in {.status.containerStatuses[0].ready}.',
-        )
-    return steps
-
-
-def _matches(value: Any, steps: list[str | int | tuple[str, str]], wanted: str | None) -> bool:
-    for step in steps:
-        if isinstance(step, str):
-            value = value.get(step) if isinstance(value, dict) else None
-        elif isinstance(step, int):
-            value = value[step] if isinstance(value, list) and step < len(value) else None
-        else:
-            items = value if isinstance(value, list) else []
-            value = next((one for one in items if isinstance(one, dict) and str(one.get(step[0])) == step[1]), None)
-        if value is None:
-            return False
-    if wanted is None:
-        return value not in ("", [], {})
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text == wanted
-
-
-async def wait_for(engine: PodEngine | None, text: str, timeout_s: float | None, name: str) -> None:
-    """pod.wait for one pod; None: there is no such pod.
-
-    Raises:
-        NotFoundError: there is no such pod, and its deletion was not what was waited for.
-        TimedOutError, UsageError: see `until` and `condition_of`.
-    """
-    condition, what = condition_of(text)
+async def _one(pods: Registry, namespace: str, name: str, awaited: Awaited, *, look_once: bool) -> None:
+    engine = pods.get(namespace, name)
+    while engine is None and isinstance(awaited, Created) and not look_once:
+        await pods.added.wait()
+        engine = pods.get(namespace, name)
     if engine is None:
-        if text == "delete":
+        if isinstance(awaited, Deleted):
             return
-        raise NotFoundError(f'pod "{name}" not found', resolution="nsrun pod ls lists the pods there are.")
+        engine = pods.find(namespace, name)
+    while not engine.gone and not awaited.met(engine.pod, engine.status, engine.object):
+        if look_once:
+            raise _late(pods, [(namespace, name)], "condition not met for")
+        await engine.changed.wait()
+    if engine.gone and not isinstance(awaited, Deleted):
+        raise NotFoundError(f'pod "{engine.label}" was taken down while it was waited for')
 
-    def or_gone(engine: PodEngine) -> bool:
-        if condition(engine):
-            return True
-        if engine.gone:
-            raise NotFoundError(f'pod "{engine.label}" was taken down while it was waited for')
-        return False
 
-    await until(engine, or_gone, timeout_s, what)
+def _late(pods: Registry, keys: Sequence[tuple[str, str]], words: str) -> NsrunError:
+    """In kubectl's words, and what each of the pods does instead."""
+    engines = [pods.get(*key) for key in keys]
+    return TimedOutError(
+        f"{words} {', '.join(f'pods/{name}' for _namespace, name in keys)}",
+        details="\n".join(f"{one.label}: {in_words(one)}" for one in engines if one is not None) or None,
+        resolution=f"The pods go on. Look at them: nsrun pod describe {keys[0][1]}",
+    )

@@ -42,6 +42,10 @@ class JsonPathError(UsageError):
         super().__init__(f"jsonpath: {text}", resolution=HELP)
 
 
+class OutOfBoundsError(JsonPathError):
+    """An index that the list does not have."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Text:
     value: Any
@@ -412,7 +416,7 @@ def _sliced(value: Any, step: _Slice) -> list[Any]:
         return []
     for index in (first, last - 1):
         if not 0 <= index < count:
-            raise JsonPathError(f"array index out of bounds: index {index}, length {count}")
+            raise OutOfBoundsError(f"array index out of bounds: index {index}, length {count}")
     if first > last:
         raise JsonPathError(f"starting index {first} is greater than ending index {last}")
     return value[first : last : step.step]

@@ -190,7 +190,30 @@ def test_wait(box: Host, web: str) -> None:
     assert done.returncode == 9
     ip = json.loads(box.nsrun("pod", "inspect", "web").stdout)["status"]["podIP"]
     box.nsrun("pod", "wait", "web", f"--for=jsonpath={{.status.podIP}}={ip}")
+    assert done.stderr.startswith("Error: timed out waiting for the condition on pods/web\n")
     assert box.nsrun("pod", "wait", "nope", check=False).returncode == 4
+
+
+def test_wait_for_several_pods_and_what_they_say(box: Host) -> None:
+    bring_up(box, manifest("early", container("app", SLEEPER)))
+    bring_up(box, manifest("late", container("app", "sleep 0.4; exit 0"), restartPolicy="Never"))
+    done = box.nsrun("pod", "wait", "--all", "--for=condition=Ready=False", "--timeout=0.1s", check=False)
+    assert done.returncode == 9
+    assert "timed out waiting for the condition on pods/" in done.stderr
+    once = box.nsrun("pod", "wait", "early", "--for=delete", "--timeout=0", check=False)
+    assert once.stderr.startswith("Error: condition not met for pods/early\n")
+    both = box.nsrun("pod", "wait", "pod/late", "early", "--for=jsonpath={.status.containerStatuses[0].name}=app")
+    assert sorted(both.stdout.splitlines()) == ["pod/early condition met", "pod/late condition met"]
+    path = '--for=jsonpath={.status.containerStatuses[?(@.name=="app")].state.terminated.exitCode}=0'
+    assert box.nsrun("pod", "wait", "late", path, "--timeout=-1s").stdout == "pod/late condition met\n"
+    waiting = subprocess.Popen(
+        box.nsrun_argv("pod", "wait", "coming", "--for=create"), env=box.environment, stdout=subprocess.PIPE, text=True
+    )
+    bring_up(box, manifest("coming", container("app", SLEEPER)))
+    assert waiting.communicate(timeout=10)[0] == "pod/coming condition met\n"
+    box.nsrun("pod", "down", "early", "late", "coming", "--grace-period=0")
+    none = box.nsrun("pod", "wait", "--all", "-n", "empty", check=False)
+    assert (none.returncode, "no matching resources found" in none.stderr) == (4, True)
 
 
 def test_wait_for_the_end(box: Host) -> None:
@@ -201,7 +224,7 @@ def test_wait_for_the_end(box: Host) -> None:
     time.sleep(0.3)
     assert waiting.poll() is None
     box.nsrun("pod", "down", "ending")
-    assert waiting.communicate(timeout=10)[0] == "pod/ending deleted\n"
+    assert waiting.communicate(timeout=10)[0] == "pod/ending condition met\n"
     assert waiting.returncode == 0
 
 
