@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import stat
@@ -14,25 +13,10 @@ from nsrun.images import users
 from nsrun.images.trees import remove_tree
 from nsrun.plan.inputs import ImageConfig, ImageUser, RootFs
 
-_look_up = functools.lru_cache(maxsize=256)(users.look_up)
-"""What lies in a layer never changes."""
-
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that is here.
-
-    Attributes:
-        name: normalised; "" for one that has lost its name.
-        id: `sha256:` and 64 digits: the digest of its config, as docker and podman have it.
-        rootfs: what its containers' root file systems are made of.
-        config: what it says about its processes.
-        size: bytes of the files of its layers.
-        created: seconds since the epoch.
-        digest: of its manifest; "" for the built-in one.
-        origin: `pull`, `load`, `import` or `host`.
-        source: `domain/path@digest` that it was pulled by, or "".
-    """
+    """An image. `size` in bytes, `created` in seconds since the epoch, `id` is `sha256:` and 64 digits."""
 
     name: str
     id: str
@@ -40,14 +24,6 @@ class Image:
     config: ImageConfig
     size: int
     created: float
-    digest: str = ""
-    origin: str = "import"
-    source: str = ""
-
-    @property
-    def reference(self) -> str:
-        """What a container's status calls it (imageID): by what it was pulled, or its id."""
-        return self.source or self.id
 
     def user(self, spec: str) -> ImageUser:
         """The user that `nsrun.plan.user_spec` names, as this image's files have it.
@@ -55,24 +31,19 @@ class Image:
         Raises:
             PlanError: CreateContainerError, there is no such user.
         """
-        return _look_up(self.rootfs.lowers, spec)
+        return users.look_up(self.rootfs.lowers, spec)
 
     lookup_user = user
 
     def stop_signal_number(self) -> int:
         """The number of the signal that stops a container of this image; SIGTERM where it says nothing that is a signal."""
         text = self.config.stop_signal.upper()
-        if text.isascii() and text.isdigit():
-            return int(text) if 0 < int(text) <= signal.SIGRTMAX else int(signal.SIGTERM)
-        name = text if text.startswith("SIG") else f"SIG{text}"
-        base, plus, offset = name.partition("+") if "+" in name else name.partition("-")
+        if text.isdigit():
+            return int(text)
         try:
-            number = int(signal.Signals[base])
-            if plus:
-                number += int(offset) if plus == "+" else -int(offset)
-        except (KeyError, ValueError):
+            return int(signal.Signals[text if text.startswith("SIG") else f"SIG{text}"])
+        except KeyError:
             return int(signal.SIGTERM)
-        return number if 0 < number <= signal.SIGRTMAX else int(signal.SIGTERM)
 
     def prepare_instance(self, directory: str | os.PathLike[str]) -> None:
         """Makes what the overlay of one instance needs in `directory`: upper, work, merged.

@@ -43,6 +43,7 @@ from nsrun.server.events import as_object, field_path, marked_deleted, newly_bac
 from nsrun.server.inflight import InFlight
 from nsrun.server.mirror import Mirror
 from nsrun.server.prepared import Prepared
+from nsrun.server.prober import Prober
 from nsrun.server.trace import mark
 from nsrun.server.watch import Change, Changed
 from nsrun.server.world import World
@@ -97,6 +98,7 @@ class PodEngine:
         self.shim: ShimClient | None = None
         self.shim_pid: int | None = None
         self.mirror = Mirror(self)
+        self.prober = Prober(self)
         self.prepared: dict[str, Prepared] = {}
         """By container: what was made ahead for an instance that is to be started."""
         self.observed = Observed(deletion=wish.deletion)
@@ -129,6 +131,7 @@ class PodEngine:
         """Stop working on the pod; it runs on."""
         if self._last_resort is not None:
             self._last_resort.cancel()
+        self.prober.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -532,6 +535,7 @@ class PodEngine:
         now = self.world.clock.now()
         self._publish(self._observe(now) if acted else observed, now)
         self._save_or_put_off()
+        self.prober.sync(self.observed)
         return acted
 
     async def _do(self, action: Action) -> None:
@@ -559,6 +563,7 @@ class PodEngine:
         unlink_if_there(self.paths.wish)
         remove_tree(self.paths.directory)
         self.gone = True
+        self.prober.close()
         if self._last_resort is not None:
             self._last_resort.cancel()
         mark(self.label, "gone")

@@ -54,7 +54,7 @@ def _seconds(nanoseconds: int) -> float | None:
 def start_error(report: Report) -> str:
     """Why a container could not start, as containerd and runc word it for commands."""
     if report.op == "EXEC":
-        return f"failed to start container: unable to start container process: {_exec_error(report)}"
+        return f"failed to start container: unable to start container process: {exec_error(report)}"
     step = report.op.lower().replace("_", " ") or "start"
     subject = f" {report.subject}" if report.subject else ""
     return (
@@ -62,7 +62,8 @@ def start_error(report: Report) -> str:
     )
 
 
-def _exec_error(report: Report) -> str:
+def exec_error(report: Report) -> str:
+    """Why a command could not be executed, in runc's words."""
     command = report.subject
     if report.error == errno.ENOENT:
         if "/" not in command:

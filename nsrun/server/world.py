@@ -16,6 +16,7 @@ from nsrun.errors import NsrunError
 from nsrun.images import ImageStore
 from nsrun.network import Network, NetworkConfig
 from nsrun.plan import NodeFacts, SandboxInputs, Slot
+from nsrun.probes import Wires
 from nsrun.security import host_devices, machine, seccomp_filter
 from nsrun.server.clock import Clock
 from nsrun.server.config import read_config
@@ -45,7 +46,9 @@ class World:
     def __init__(self, layout: Layout, clock: Clock) -> None:
         self.layout = layout
         self.clock = clock
+        self.began_at = clock.now()
         self.hub = Hub()
+        self.wires = Wires()
         settings = read_config(layout)
         self.images = ImageStore(layout.lib)
         tree = detect()
@@ -223,6 +226,7 @@ class World:
         for fd in self._filters.values():
             os.close(fd)
         self._filters.clear()
+        self.wires.close()
         await self.network.close()
 
 

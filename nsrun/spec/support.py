@@ -70,7 +70,6 @@ _NO_CLUSTER = "nothing schedules pods here"
 _NO_API = "there is no Kubernetes API server to talk to"
 _ASSIGNED = "assigned by nsrun"
 _VOLUMES = "volumes are not implemented yet"
-_PROBES = "probes are not implemented yet"
 
 TABLE: tuple[Row, ...] = (
     Row("kind", IMPLEMENTED),
@@ -184,9 +183,9 @@ TABLE: tuple[Row, ...] = (
         "restart policies of single containers are not implemented yet"),
     Row("container.volumeMounts", NOT_IMPLEMENTED, _VOLUMES),
     Row("container.volumeDevices", NOT_IMPLEMENTED, _VOLUMES),
-    Row("container.livenessProbe", NOT_IMPLEMENTED, _PROBES),
-    Row("container.readinessProbe", NOT_IMPLEMENTED, _PROBES),
-    Row("container.startupProbe", NOT_IMPLEMENTED, _PROBES),
+    Row("container.livenessProbe", IMPLEMENTED),
+    Row("container.readinessProbe", IMPLEMENTED),
+    Row("container.startupProbe", IMPLEMENTED),
     Row("container.lifecycle.postStart", NOT_IMPLEMENTED, "lifecycle hooks are not implemented yet"),
     Row("container.lifecycle.preStop", NOT_IMPLEMENTED, "lifecycle hooks are not implemented yet"),
     Row("container.lifecycle.stopSignal", NOT_IMPLEMENTED, "stop signals are not implemented yet"),

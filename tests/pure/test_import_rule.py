@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "nsrun"
 
 SAY = {"cli", "client", "pytest_plugin", "__main__", "__init__"}
 DECIDE = {"spec", "plan", "reconcile", "status"}
-DO = {"images", "network", "cgroups", "security", "shim", "doctor"}
+DO = {"images", "network", "cgroups", "security", "probes", "shim", "doctor"}
 HOLD = {"state", "server"}
 BASE = {"errors", "native", "_native", "_version"}
 
@@ -114,6 +114,12 @@ def test_only_the_server_side_pays_for_pyroute2() -> None:
         if name.split(".")[0] == "pyroute2"
     }
     assert users <= {"network"}
+
+
+@pytest.mark.parametrize(("library", "module"), [("httptools", "probes/response.py"), ("h2", "probes/grpc.py")])
+def test_only_a_probe_pays_for_its_library(library: str, module: str) -> None:
+    users = {path for path, _, tree in modules() for name, _ in imports(tree, path) if name.split(".")[0] == library}
+    assert users == {module}
 
 
 def test_a_broken_rule_would_be_seen() -> None:

@@ -1070,6 +1070,76 @@ static int cmd_netserver(int argc, char **argv)
 	return 0;
 }
 
+/* One request: prints its first line and, below /headers, its headers; answers as its path says. */
+static void answer_http(int client, const char *file)
+{
+	static char request[8192];
+	char *path = request + 4, *end;
+	size_t have = 0;
+	int code = 200;
+
+	while (!strstr(request, "\r\n\r\n")) {
+		ssize_t n = read(client, request + have, sizeof(request) - 1 - have);
+
+		if (n <= 0)
+			return;
+		have += (size_t)n;
+	}
+	end = strstr(request, !strncmp(path, "/headers", 8) ? "\r\n\r\n" : "\r\n");
+	*end = 0;
+	for (char *at = request; (at = strchr(at, '\r'));)
+		memmove(at, at + 1, strlen(at));
+	dprintf(1, "%s\n", request);
+	path[strcspn(path, " \n")] = 0;
+	if (!strncmp(path, "/hang", 5)) {
+		pause();
+	} else if (!strncmp(path, "/to", 3)) {
+		dprintf(client, "HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 5\r\n\r\nmoved", path + 3);
+		return;
+	} else if (!strncmp(path, "/status/", 8)) {
+		code = atoi(path + 8);
+	} else if (strcmp(file, "-") && access(file, F_OK)) {
+		code = 503;
+	}
+	dprintf(client, "HTTP/1.1 %d Said\r\nContent-Length: 3\r\nConnection: close\r\n\r\nso\n", code);
+}
+
+/*
+ * An HTTP server: 200 while FILE exists ("-": always), else 503; /status/NNN answers that, /to/X leads to /X (/tohttp://… there), /hang says
+ * nothing. DELAY: begins to listen so much later.
+ */
+static int cmd_httpd(int argc, char **argv)
+{
+	struct sockaddr_storage place;
+	socklen_t length;
+	int one = 1, listener;
+
+	if (argc < 2 || !address("0.0.0.0", argv[1], &place, &length))
+		return wrong("PORT [FILE(-) [DELAY]]");
+	if (argc > 3)
+		usleep((useconds_t)(seconds(argv[3]) * 1e6));
+	listener = socket(place.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (listener < 0)
+		return failed("socket");
+	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (bind(listener, (struct sockaddr *)&place, length) || listen(listener, 128))
+		return failed(argv[1]);
+	signal(SIGCHLD, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	dprintf(1, "ready\n");
+	for (;;) {
+		int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+		if (client < 0)
+			return failed("accept");
+		if (fork() == 0) {
+			answer_http(client, argc > 2 ? argv[2] : "-");
+			_exit(0);
+		}
+		close(client);
+	}
+}
+
 /* Connects (tries for SECONDS), says TEXT, and prints all that comes back. */
 static int cmd_netclient(int argc, char **argv)
 {
@@ -1383,6 +1453,7 @@ static const struct {
 	{"forkbomb", cmd_forkbomb},
 	{"forkmany", cmd_forkmany},
 	{"hostname", cmd_hostname},
+	{"httpd", cmd_httpd},
 	{"ids", cmd_ids},
 	{"life", cmd_life},
 	{"lines", cmd_lines},
