@@ -71,6 +71,32 @@ def _cgroup2() -> str | None:
     return "no cgroup2 file system is mounted"
 
 
+def memory_controller() -> Path | None:
+    """Where version 1's memory controller is mounted."""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        left, _, right = line.partition(" - ")
+        if right.split()[0] == "cgroup" and "memory" in right.split()[-1].split(","):
+            return Path(left.split()[4])
+    return None
+
+
+def _memory1() -> str | None:
+    mount = memory_controller()
+    if mount is None:
+        return "version 1's memory controller is not mounted"
+    try:
+        path = tempfile.mkdtemp(prefix="nsrun-ask-", dir=mount)
+    except OSError as error:
+        return str(error)
+    try:
+        Path(path, "memory.limit_in_bytes").write_text("33554432", encoding="ascii")
+        return None
+    except OSError as error:
+        return str(error)
+    finally:
+        os.rmdir(path)
+
+
 def _systemd() -> str | None:
     for program in (
         "/lib/systemd/systemd",
@@ -98,6 +124,7 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "nftables": _nftables,
     "iptables": _iptables,
     "cgroup2": _cgroup2,
+    "memory1": _memory1,
     "userns": _userns,
     "systemd": _systemd,
     "test-host": _test_host,

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from nsrun.cgroups.layout import Layout, detect, own_cgroup
+from nsrun.cgroups.memory import legacy_mount, oom_kills
 from nsrun.errors import NsrunError, StepError
 
 BASE_VARIABLE = "NSRUN_CGROUP_BASE"
@@ -149,6 +150,7 @@ class Cgroups:
         self.base = base
         self.older = list(older)
         self.layout = layout if layout is not None else detect()
+        self._legacy = legacy_mount() if self.layout.kind == "hybrid" else None
 
     def create_pod(self, pod_uid: str) -> None:
         """Make the pod's cgroup; one that is there is fine.
@@ -178,6 +180,20 @@ class Cgroups:
         """Pids of the pod's, or one container's, living processes, cgroups below included; 0 for one outside of our PID namespace."""
         path = self._path(pod_uid, container_id)
         return [] if path is None else list(_processes(path))
+
+    def oom_kills(self, pod_uid: str, container_id: str) -> int:
+        """How many processes of a container were killed because its memory, or the machine's, was used up.
+
+        0 where nobody counts that: the memory controller is not in this tree, nor has the container a cgroup of the same path in version
+        1's. The count is there until the cgroup is removed.
+        """
+        path = self._path(pod_uid, container_id)
+        if path is None:
+            return 0
+        kills = oom_kills(path)
+        if kills == 0 and self._legacy is not None and self.layout.mount is not None:
+            kills = oom_kills(self._legacy / path.relative_to(self.layout.mount))
+        return kills
 
     def kill_pod(self, pod_uid: str) -> None:
         """SIGKILL to every process of the pod. Returns before they are gone; a pod without cgroup is fine.

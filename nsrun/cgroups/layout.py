@@ -79,6 +79,14 @@ def layout_of(mountinfo: Iterable[str], release: str, visible: Callable[[Path], 
     return Layout("none", None, kill, f"no cgroup file system is mounted; {alone}")
 
 
+def mounts(mountinfo: Iterable[str]) -> Iterable[tuple[str, Path, list[str]]]:
+    """Type, mount point and the file system's own options of every line of a mountinfo (proc_pid_mountinfo(5))."""
+    for line in mountinfo:
+        left, _, right = line.partition(" - ")
+        words = right.split()
+        yield words[0], Path(_unescape(left.split()[4])), words[-1].split(",")
+
+
 def own_cgroup(text: str) -> str | None:
     """The version 2 path in a /proc/PID/cgroup, from the root of its namespace; None without one."""
     for line in text.splitlines():

@@ -12,6 +12,7 @@ from nsrun.errors import StepError
 from nsrun.images import users
 from nsrun.images.trees import remove_tree
 from nsrun.plan.inputs import ImageConfig, ImageUser, RootFs
+from nsrun.spec.signals import signal_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,7 @@ class Image:
 
     def stop_signal_number(self) -> int:
         """The number of the signal that stops a container of this image; SIGTERM where it says nothing that is a signal."""
-        text = self.config.stop_signal.upper()
-        if text.isdigit():
-            return int(text)
-        try:
-            return int(signal.Signals[text if text.startswith("SIG") else f"SIG{text}"])
-        except KeyError:
-            return int(signal.SIGTERM)
+        return signal_number(self.config.stop_signal) or signal.SIGTERM
 
     def prepare_instance(self, directory: str | os.PathLike[str]) -> None:
         """Makes what the overlay of one instance needs in `directory`: upper, work, merged.

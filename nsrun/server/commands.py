@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import secrets
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from nsrun import native
 from nsrun.errors import ConflictError, TimedOutError, UsageError
@@ -21,6 +23,56 @@ ANSWER_S = 10.0
 if TYPE_CHECKING:
     from nsrun.server.control import Request
     from nsrun.server.engine import PodEngine
+    from nsrun.spec.model import Container
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A process that enters a running container, as the shim takes it. `slots` are descriptors of the server's own."""
+
+    program: bytes
+    clone_flags: int
+    join_flags: int
+    slots: Sequence[int]
+
+
+def command_in(
+    engine: PodEngine,
+    container: Container,
+    instance_id: str,
+    command: Sequence[str],
+    user: str | None = None,
+    **more: Any,
+) -> Command:
+    """The program of a command in an instance of a container.
+
+    Args:
+        engine: of the pod.
+        container: of its spec.
+        instance_id: which instance; it should be running.
+        command: argv; nothing is expanded in it.
+        user: instead of the container's own.
+        more: what `plan.exec_program` takes.
+
+    Raises:
+        ImageError: the container's image is gone.
+        PlanError: the command cannot be run as its container is.
+    """
+    image = resolve(engine, container)
+    program = exec_program(
+        engine.pod,
+        container,
+        inputs_for(engine, container, image, instance_id),
+        command,
+        user=None if user is None else image.user(user),
+        **more,
+    )
+    return Command(
+        program=native.encode(program.ops),
+        clone_flags=native.flags(program.clone_flags),
+        join_flags=native.flags(program.join_flags),
+        slots=[engine.world.descriptor(slot) for slot in program.slots],
+    )
 
 
 async def execute(engine: PodEngine, request: Request) -> object:
@@ -44,29 +96,27 @@ async def execute(engine: PodEngine, request: Request) -> object:
     if shim is None:
         raise ConflictError(f'pod "{engine.label}" has no running sandbox')
     container = engine.container(instance.name)
-    image = resolve(engine, container)
-    user = request.text_or_none("user")
-    program = exec_program(
-        engine.pod,
+    ready = command_in(
+        engine,
         container,
-        inputs_for(engine, container, image, instance.id),
+        instance.id,
         command,
+        request.text_or_none("user"),
         tty=tty,
         rows=int(request.number_or_none("rows") or 24),
         columns=int(request.number_or_none("columns") or 80),
         env=request.texts("env"),
         workdir=request.text_or_none("workdir"),
-        user=None if user is None else image.user(user),
     )
     wanted = ExecRequest(
         target=instance.id,
-        program=native.encode(program.ops),
+        program=ready.program,
         status_fd=request.fds[0],
         stdio=None if tty else (request.fds[1], request.fds[2], request.fds[3]),
         terminal=tty,
-        clone_flags=native.flags(program.clone_flags),
-        join_flags=native.flags(program.join_flags),
-        slots=[engine.world.descriptor(slot) for slot in program.slots],
+        clone_flags=ready.clone_flags,
+        join_flags=ready.join_flags,
+        slots=ready.slots,
     )
     where = f'container "{instance.name}" of pod "{engine.label}"'
     try:

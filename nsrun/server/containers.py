@@ -8,7 +8,6 @@ import errno
 import logging
 import os
 import secrets
-import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -31,6 +30,7 @@ from nsrun.server.sandbox import clear
 from nsrun.server.trace import mark
 from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest, forget_jobs
 from nsrun.spec.model import Container
+from nsrun.spec.signals import signal_number as signal_by_name
 from nsrun.state.files import unlink_if_there
 from nsrun.status.events import CREATED, ERR_IMAGE_NEVER_PULL, FAILED, KILLING, NORMAL, PULLED, STARTED, WARNING
 
@@ -143,7 +143,9 @@ def _remember(engine: PodEngine, container: Container, prepared: Prepared) -> No
     """Note what an instance is made with, for what is asked about it once only its record is left."""
     known = engine.ledger.containers.get(container.name, ContainerLedger())
     image = prepared.image
-    new = replace(known, image_id=image.id, stop_signal=image.stop_signal_number(), user=prepared.user)
+    own = container.lifecycle.stopSignal if container.lifecycle is not None else None
+    stop_signal = (signal_by_name(own) if own else None) or image.stop_signal_number()
+    new = replace(known, image_id=image.id, stop_signal=stop_signal, user=prepared.user)
     if new != known:
         engine.ledger.containers[container.name] = new
         engine.touch()
@@ -271,10 +273,7 @@ def signal_number(text: str | float | None) -> int:
     """
     if isinstance(text, int | float):
         return int(text)
-    name = (text or "TERM").upper()
-    if name.isdigit():
-        return int(name)
-    try:
-        return int(signal.Signals[name if name.startswith("SIG") else f"SIG{name}"])
-    except KeyError:
-        raise StepError("find the signal", name, errno.EINVAL) from None
+    number = signal_by_name(text or "TERM")
+    if number is None:
+        raise StepError("find the signal", text or "", errno.EINVAL)
+    return number

@@ -18,7 +18,12 @@ _STATES = {
 
 
 def instance_of(
-    record: Record, *, image_id: str = "", killed_at: float | None = None, message: str | None = None
+    record: Record,
+    *,
+    image_id: str = "",
+    killed_at: float | None = None,
+    reason: str | None = None,
+    message: str | None = None,
 ) -> Instance:
     """What deciding knows of the instance that `record` tells of.
 
@@ -26,6 +31,7 @@ def instance_of(
         record: the shim's.
         image_id: of the image it was made from.
         killed_at: when SIGKILL was last asked for, seconds since the epoch.
+        reason: why it ended, where its exit code does not say that.
         message: what it left as its termination message.
     """
     return Instance(
@@ -38,6 +44,7 @@ def instance_of(
         finished_at=_seconds(record.finished_ns),
         exit_code=record.exit_code,
         signal=record.signal,
+        reason=reason,
         message=start_error(record.report) if record.report is not None else message,
         stop_signal=record.stop_signal or None,
         stop_at=_seconds(record.stop_ns),
@@ -63,7 +70,9 @@ def start_error(report: Report) -> str:
 
 
 def exec_error(report: Report) -> str:
-    """Why a command could not be executed, in runc's words."""
+    """Why a command was not executed, as runc words it; for a step before that, which one it was."""
+    if report.op != "EXEC":
+        return str(report)
     command = report.subject
     if report.error == errno.ENOENT:
         if "/" not in command:

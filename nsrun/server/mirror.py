@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nsrun.reconcile.model import Instance
@@ -14,6 +14,20 @@ from nsrun.shim import Record
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
+
+
+OOM_KILLED = "OOMKilled"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What a dead instance left: why it ended, where its exit code does not say that, and its termination message."""
+
+    reason: str | None = None
+    message: str | None = None
+
+
+_NOTHING = End()
 
 
 class Mirror:
@@ -28,7 +42,7 @@ class Mirror:
         self._engine = engine
         self.records: dict[str, Record] = {}
         self.killed: dict[str, float] = {}
-        self._messages: dict[str, str | None] = {}
+        self._ends: dict[str, End] = {}
 
     def take(self, records: Iterable[Record]) -> None:
         """These are all there are."""
@@ -58,7 +72,7 @@ class Mirror:
         """Forget an instance."""
         self.records.pop(instance_id, None)
         self.killed.pop(instance_id, None)
-        self._messages.pop(instance_id, None)
+        self._ends.pop(instance_id, None)
 
     def clear(self) -> None:
         """Forget all instances."""
@@ -67,15 +81,18 @@ class Mirror:
 
     def instances(self) -> list[Instance]:
         """All instances whose record is still there, by name, oldest first."""
-        found = [
-            instance_of(
-                record,
-                image_id=self._image_id(record),
-                killed_at=self.killed.get(record.id),
-                message=self._last_words(record),
+        found = []
+        for record in self.records.values():
+            end = self._end(record)
+            found.append(
+                instance_of(
+                    record,
+                    image_id=self._image_id(record),
+                    killed_at=self.killed.get(record.id),
+                    reason=end.reason,
+                    message=end.message,
+                )
             )
-            for record in self.records.values()
-        ]
         return sorted(found, key=lambda instance: (instance.name, instance.attempt))
 
     def running(self, name: str) -> Instance | None:
@@ -86,17 +103,18 @@ class Mirror:
         known = self._engine.ledger.containers.get(record.name)
         return known.image_id if known is not None and record.attempt == known.starts - 1 else ""
 
-    def _last_words(self, record: Record) -> str | None:
-        """The termination message of a dead instance, read once."""
-        if record.exit_code is None:
-            return None
-        if record.id not in self._messages:
-            engine, spec = self._engine, self._engine.pod.spec
-            self._messages[record.id] = termination.read(
-                engine.paths.root(record.id),
-                engine.container(record.name),
-                record.exit_code,
-                log_path(engine, record.name, record.attempt),
-                len(spec.containers) + len(spec.initContainers),
-            )
-        return self._messages[record.id]
+    def _end(self, record: Record) -> End:
+        """What a dead instance left behind, looked at once: its cgroup and its files go when it is forgotten."""
+        code = record.exit_code
+        if code is None:
+            return _NOTHING
+        if record.id not in self._ends:
+            engine = self._engine
+            reason = None
+            # With exit 0 it got over it, whoever was killed.
+            if code != 0 and engine.world.cgroups.oom_kills(engine.uid, record.id):
+                reason = OOM_KILLED
+            log = log_path(engine, record.name, record.attempt)
+            message = termination.read(engine.paths.root(record.id), engine.container(record.name), code, log, reason)
+            self._ends[record.id] = End(reason, message)
+        return self._ends[record.id]

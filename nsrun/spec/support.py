@@ -188,7 +188,7 @@ TABLE: tuple[Row, ...] = (
     Row("container.startupProbe", IMPLEMENTED),
     Row("container.lifecycle.postStart", NOT_IMPLEMENTED, "lifecycle hooks are not implemented yet"),
     Row("container.lifecycle.preStop", NOT_IMPLEMENTED, "lifecycle hooks are not implemented yet"),
-    Row("container.lifecycle.stopSignal", NOT_IMPLEMENTED, "stop signals are not implemented yet"),
+    Row("container.lifecycle.stopSignal", IMPLEMENTED),
     Row("container.securityContext.runAsUser", IMPLEMENTED),
     Row("container.securityContext.runAsGroup", IMPLEMENTED),
     Row("container.securityContext.runAsNonRoot", IMPLEMENTED),

@@ -60,6 +60,8 @@ UNHEALTHY = "Unhealthy"
 PROBE_WARNING = "ProbeWarning"
 FAILED_POST_START_HOOK = "FailedPostStartHook"
 FAILED_PRE_STOP_HOOK = "FailedPreStopHook"
+LIFECYCLE_HTTP_FALLBACK = "LifecycleHTTPFallback"
+"""pkg/kubelet/lifecycle/handlers.go."""
 
 # of resizes in place
 RESIZE_STARTED = "ResizeStarted"

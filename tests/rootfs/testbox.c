@@ -233,6 +233,24 @@ static int cmd_both(int argc, char **argv)
 	return 0;
 }
 
+/* A line of BYTES that does not end. */
+static int cmd_flood(int argc, char **argv)
+{
+	static char buffer[65536];
+
+	if (argc != 2)
+		return wrong("BYTES");
+	memset(buffer, 'x', sizeof(buffer));
+	for (long left = number(argv[1]); left > 0;) {
+		ssize_t n = write(1, buffer, left < (long)sizeof(buffer) ? (size_t)left : sizeof(buffer));
+
+		if (n < 0)
+			return failed("stdout");
+		left -= n;
+	}
+	return 0;
+}
+
 static int copy(int fd, const char *name)
 {
 	char buffer[65536];
@@ -1450,6 +1468,7 @@ static const struct {
 	{"failing", cmd_failing},
 	{"false", cmd_false},
 	{"fds", cmd_fds},
+	{"flood", cmd_flood},
 	{"forkbomb", cmd_forkbomb},
 	{"forkmany", cmd_forkmany},
 	{"hostname", cmd_hostname},

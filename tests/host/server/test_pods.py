@@ -467,7 +467,7 @@ def test_images_in_use_are_kept(server: Server) -> None:
     assert f"{IMAGE}:latest" not in {one["name"] for one in server.call("image.list").result["images"]}
 
 
-def test_termination_messages(server: Server) -> None:
+def test_S_TERMMSG_a_file_or_the_log(server: Server) -> None:
     server.up(
         pod(
             "web",
@@ -488,7 +488,7 @@ def test_termination_messages(server: Server) -> None:
     )
     server.wait("web", "phase=Failed")
     assert server.container("web", "file")["state"]["terminated"]["message"] == "my last words"
-    assert server.container("web", "log")["state"]["terminated"]["message"] == "said in the log"
+    assert server.container("web", "log")["state"]["terminated"]["message"] == "said in the log\n"
 
 
 def test_following_a_log_goes_over_restarts_to_the_end(server: Server) -> None:
