@@ -101,3 +101,26 @@ def seconds_since(moment: str | float | None) -> float | None:
     except ValueError:
         return None
     return time.time() - at
+
+
+def since_words(moment: str | None) -> str:
+    """An RFC 3339 time in this machine's zone, as kubectl describes it: `Sun, 22 Nov 2026 18:30:41 +0000`."""
+    seconds = seconds_since(moment)
+    if seconds is None:
+        return "<unknown>"
+    import time
+
+    at = time.localtime(round(time.time() - seconds))
+    days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    # The names are English whatever the locale is.
+    return f"{days[at.tm_wday]}, {at.tm_mday:02} {months[at.tm_mon - 1]} {time.strftime('%Y %H:%M:%S %z', at)}"
+
+
+def interval(event: dict[str, Any]) -> str:
+    """How long ago an event happened, and how often: `2m`, `5s (x3 over 2m)`."""
+    first = age(seconds_since(event.get("eventTime") or event.get("firstTimestamp")))
+    count = int(event.get("count") or 1)
+    if count <= 1:
+        return first
+    return f"{age(seconds_since(event.get('lastTimestamp')))} (x{count} over {first})"

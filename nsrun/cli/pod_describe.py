@@ -1,19 +1,29 @@
-"""`nsrun pod describe`: everything about a pod, for people."""
+"""`nsrun pod describe`: everything about a pod, for people, as `kubectl describe pod` lays it out.
+
+nsrun adds the process of a running container, its hooks, why it waits, and the reasons of conditions.
+Source: kubectl pkg/describe/describe.go describePod, DescribeEvents.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
+from nsrun.cli.describe_container import container_lines, resource_lines
+from nsrun.cli.describe_volume import volume_lines
 from nsrun.cli.groups import HelpfulCommand
-from nsrun.cli.output import age, clean, seconds_since
+from nsrun.cli.output import age, clean, interval, seconds_since, since_words
 from nsrun.cli.params import complete_pods, namespace_option
 from nsrun.cli.settings import Settings, paint, say
 from nsrun.cli.show import bare
+from nsrun.cli.tabs import tabbed
 
 Object = dict[str, Any]
-WIDTH = 18
+ANNOTATION_MAX = 140
+"""An annotation longer than this gets lines of its own, each cut to it."""
+HIDDEN_ANNOTATIONS = ("kubectl.kubernetes.io/last-applied-configuration",)
 
 
 @click.command(
@@ -33,126 +43,147 @@ def describe(settings: Settings, /, names: tuple[str, ...], namespace: str | Non
         answer = settings.session().request("pod.get", {"name": plain, "namespace": namespace}).result
         events = settings.session().request("pod.events", {"name": plain, "namespace": namespace}).result["events"]
         if number:
-            say("")
+            say("\n")
         for line in lines_of(answer["pod"], answer.get("runtime") or {}, events):
-            say(line)
+            say(paint(line, "yellow" if line.startswith("  Warning ") else None))
     return 0
-
-
-def field(name: str, value: object, indent: int = 0) -> str:
-    """`Name:   value`, aligned."""
-    return f"{' ' * indent}{name + ':':<{WIDTH}}{clean(str(value))}".rstrip()
 
 
 def lines_of(pod: Object, runtime: Object, events: list[Object]) -> list[str]:
     """The whole description."""
+    # kubectl aligns the events by themselves.
+    return tabbed(pod_lines(pod, runtime)) + tabbed(event_lines(events))
+
+
+def pod_lines(pod: Object, runtime: Object) -> list[str]:
+    """All but the events, with tabs after cells."""
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-    lines = [
-        field("Name", metadata["name"]),
-        field("Namespace", metadata.get("namespace", "default")),
-        field("UID", metadata.get("uid", "")),
-        *mapping("Labels", metadata.get("labels")),
-        *mapping("Annotations", metadata.get("annotations")),
-        field(
-            "Phase",
-            status.get("phase", "Pending") + ("" if not metadata.get("deletionTimestamp") else " (terminating)"),
-        ),
+    lines = [f"Name:\t{metadata['name']}", f"Namespace:\t{metadata.get('namespace', 'default')}"]
+    lines += _if_given(spec, priority="Priority", priorityClassName="Priority Class Name")
+    lines += _if_given(spec, runtimeClassName="Runtime Class Name", serviceAccountName="Service Account")
+    node = spec.get("nodeName")
+    lines.append(f"Node:\t{node + '/' + str(status.get('hostIP', '')) if node else '<none>'}")
+    lines += [f"Start Time:\t{since_words(status['startTime'])}"] if status.get("startTime") else []
+    lines += mapping_lines("Labels", metadata.get("labels"))
+    lines += annotation_lines(metadata.get("annotations"))
+    phase = status.get("phase", "Pending")
+    if metadata.get("deletionTimestamp") and phase not in ("Failed", "Succeeded"):
+        lines.append(f"Status:\tTerminating (lasts {age(seconds_since(metadata['deletionTimestamp']))})")
+        lines.append(f"Termination Grace Period:\t{metadata.get('deletionGracePeriodSeconds', 0)}s")
+    else:
+        lines.append(f"Status:\t{phase}")
+    lines += _if_given(status, reason="Reason", message="Message")
+    profile = (spec.get("securityContext") or {}).get("seccompProfile") or {}
+    lines += _if_given(profile, type="SeccompProfile", localhostProfile="LocalhostProfile")
+    lines.append(f"IP:\t{status.get('podIP', '')}")
+    ips = status.get("podIPs") or []
+    lines += ["IPs:", *(f"  IP:\t{one['ip']}" for one in ips)] if ips else ["IPs:\t<none>"]
+    if spec.get("resources") is not None:
+        lines += ["Resources:", *resource_lines(spec["resources"], 1)]
+    lines += containers_lines(pod, runtime)
+    lines += condition_lines(spec, status.get("conditions") or [])
+    volumes = spec.get("volumes") or []
+    lines.append("Volumes:" if volumes else "Volumes:\t<none>")
+    for volume in volumes:
+        lines += volume_lines(volume)
+    lines.append(f"QoS Class:\t{status.get('qosClass', '')}")
+    lines += mapping_lines("Node-Selectors", spec.get("nodeSelector"))
+    return lines + toleration_lines(spec.get("tolerations") or [])
+
+
+def _if_given(values: Mapping[str, Any], **titles: str) -> list[str]:
+    return [
+        f"{title}:\t{clean(str(values[key]))}"
+        for key, title in titles.items()
+        if values.get(key) is not None and values[key] != ""
     ]
-    lines += [
-        field(name, status[key]) for name, key in (("Reason", "reason"), ("Message", "message")) if status.get(key)
-    ]
-    lines += [
-        field("IP", status.get("podIP") or ("the machine's" if spec.get("hostNetwork") else "<none>")),
-        field(
-            "Started",
-            f"{status['startTime']} ({age(seconds_since(status['startTime']))} ago)"
-            if status.get("startTime")
-            else "-",
-        ),
-        field("Restart policy", spec.get("restartPolicy", "Always")),
-        field("Grace period", f"{spec.get('terminationGracePeriodSeconds', 30)}s"),
-        field("QoS class", status.get("qosClass", "-")),
-    ]
-    if runtime.get("shim_pid"):
-        lines.append(field("Shim", f"pid {runtime['shim_pid']}"))
-    states = {
-        one["name"]: one for key in ("initContainerStatuses", "containerStatuses") for one in status.get(key) or []
-    }
+
+
+def mapping_lines(title: str, values: Mapping[str, str] | None) -> list[str]:
+    """Labels and the like, one on a line, in the order of their names."""
+    cells = [f"{key}={values[key]}" for key in sorted(values)] if values else ["<none>"]
+    return [f"{title + ':' if at == 0 else ''}\t{clean(cell)}" for at, cell in enumerate(cells)]
+
+
+def annotation_lines(values: Mapping[str, str] | None) -> list[str]:
+    """Annotations; long ones and those of several lines below their names."""
+    cells: list[str] = []
+    for key in sorted(values or {}):
+        if key in HIDDEN_ANNOTATIONS:
+            continue
+        value = (values or {})[key].removesuffix("\n")
+        if len(value) + len(key) + 2 > ANNOTATION_MAX or "\n" in value:
+            cells.append(f"{key}:")
+            cells += [f"  {_shortened(clean(line), ANNOTATION_MAX - 2)}" for line in value.split("\n")]
+        else:
+            cells.append(f"{key}: {clean(value)}")
+    return [f"{'Annotations:' if at == 0 else ''}\t{cell}" for at, cell in enumerate(cells or ["<none>"])]
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text[:limit] + "..." if len(text) > limit else text
+
+
+def containers_lines(pod: Object, runtime: Object) -> list[str]:
+    """The three lists of containers; the mains are always there."""
+    spec, status = pod["spec"], pod.get("status") or {}
     instances: dict[str, Object] = {str(one.get("name")): one for one in runtime.get("instances") or []}
-    for heading, key in (("Init containers", "initContainers"), ("Containers", "containers")):
+    lines: list[str] = []
+    for title, key in (
+        ("Init Containers", "initContainers"),
+        ("Containers", "containers"),
+        ("Ephemeral Containers", "ephemeralContainers"),
+    ):
         containers = spec.get(key) or []
-        if containers:
-            lines.append(paint(f"{heading}:", "bold"))
+        if not containers and key != "containers":
+            continue
+        states = {one["name"]: one for one in status.get(f"{key[:-1]}Statuses") or []}
+        lines.append(f"{title}:")
         for container in containers:
-            lines += container_lines(
-                container, states.get(container["name"]) or {}, instances.get(container["name"]) or {}
-            )
-    conditions = status.get("conditions") or []
-    if conditions:
-        lines.append(paint("Conditions:", "bold"))
-        for one in conditions:
+            name = container["name"]
+            lines += container_lines(pod, container, states.get(name), instances.get(name) or {})
+    return lines
+
+
+def condition_lines(spec: Object, conditions: Iterable[Object]) -> list[str]:
+    """Readiness gates and conditions."""
+    known = {one["type"]: one for one in conditions}
+    lines: list[str] = []
+    gates = spec.get("readinessGates") or []
+    if gates:
+        lines += ["Readiness Gates:", "  Type\tStatus"]
+        for gate in gates:
+            kind = gate["conditionType"]
+            lines.append(f"  {kind} \t{known[kind]['status'] if kind in known else '<none>'} ")
+    if known:
+        lines += ["Conditions:", "  Type\tStatus"]
+        for one in known.values():
             why = ": ".join(clean(str(one[key])) for key in ("reason", "message") if one.get(key))
-            lines.append(f"  {one['type']:<28}{one['status']:<8}{why}".rstrip())
-    lines.append(paint("Events:", "bold") + ("" if events else " none"))
-    for event in events:
-        moment = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
-        times = f" (x{event['count']})" if int(event.get("count") or 1) > 1 else ""
-        text = (
-            f"  {age(seconds_since(moment)) + times:<12}{event.get('type', ''):<9}{event.get('reason', ''):<20}"
-            f"{clean(str(event.get('message', '')))}"
-        )
-        lines.append(paint(text, "yellow" if event.get("type") == "Warning" else None))
+            lines.append(f"  {one['type']} \t{one['status']} " + (f"\t{why}" if why else ""))
     return lines
 
 
-def mapping(name: str, values: dict[str, str] | None) -> list[str]:
-    """Labels or annotations, one on a line."""
-    if not values:
-        return [field(name, "<none>")]
-    first, *rest = [f"{key}={value}" for key, value in values.items()]
-    return [field(name, first), *(" " * WIDTH + clean(one) for one in rest)]
+def toleration_lines(tolerations: Iterable[Object]) -> list[str]:
+    """Tolerations, one on a line."""
+    cells: list[str] = []
+    for one in tolerations:
+        text = str(one.get("key", ""))
+        text += f"={one['value']}" if one.get("value") else ""
+        text += f":{one['effect']}" if one.get("effect") else ""
+        if one.get("operator") == "Exists" and not one.get("value"):
+            text += " op=Exists" if text else "op=Exists"
+        text += f" for {one['tolerationSeconds']}s" if one.get("tolerationSeconds") is not None else ""
+        cells.append(text)
+    return [f"{'Tolerations:' if at == 0 else ''}\t{clean(cell)}" for at, cell in enumerate(cells or ["<none>"])]
 
 
-def container_lines(container: Object, status: Object, instance: Object) -> list[str]:
-    """One container."""
-    sidecar = " (sidecar)" if container.get("restartPolicy") == "Always" else ""
-    lines = [f"  {container['name']}{sidecar}:", field("Image", container.get("image", ""), 4)]
-    lines += [
-        field(name, " ".join(container[key]), 4)
-        for name, key in (("Command", "command"), ("Args", "args"))
-        if container.get(key)
-    ]
-    lines += state_lines("State", status.get("state") or {})
-    lines += state_lines("Last state", status.get("lastState") or {}) if status.get("lastState") else []
-    if instance.get("pid") and "running" in (status.get("state") or {}):
-        lines.append(field("Process", f"pid {instance['pid']}", 4))
-    lines.append(field("Ready", status.get("ready", False), 4))
-    lines.append(field("Restarts", status.get("restartCount", 0), 4))
-    ports = [f"{one.get('containerPort')}/{one.get('protocol', 'TCP')}" for one in container.get("ports") or []]
-    lines += [field("Ports", ", ".join(ports), 4)] if ports else []
-    mounts = [
-        f"{one['mountPath']} from {one['name']}{' (read-only)' if one.get('readOnly') else ''}"
-        for one in container.get("volumeMounts") or []
-    ]
-    lines += [field("Mounts", "; ".join(mounts), 4)] if mounts else []
+def event_lines(events: list[Object]) -> list[str]:
+    """The events, oldest first by the last time."""
+    if not events:
+        return ["Events:\t<none>"]
+    lines = ["Events:", "  Type\tReason\tAge\tFrom\tMessage", "  ----\t------\t----\t----\t-------"]
+    for event in sorted(events, key=lambda one: str(one.get("lastTimestamp") or "")):
+        source = (event.get("source") or {}).get("component") or event.get("reportingComponent") or ""
+        message = clean(str(event.get("message", "")).strip())
+        lines.append(f"  {event.get('type', '')}\t{event.get('reason', '')}\t{interval(event)}\t{source}\t{message}")
     return lines
-
-
-def state_lines(name: str, state: Object) -> list[str]:
-    """A container state of the API in words."""
-    if "running" in state:
-        since = (state["running"] or {}).get("startedAt")
-        return [field(name, f"running since {since} ({age(seconds_since(since))})", 4)]
-    if "terminated" in state:
-        ended = state["terminated"] or {}
-        lines = [
-            field(
-                name,
-                f"{ended.get('reason', 'terminated')}, exit code {ended.get('exitCode')}, at {ended.get('finishedAt')}",
-                4,
-            )
-        ]
-        return lines + ([field("Message", ended["message"].strip(), 4)] if ended.get("message") else [])
-    waiting = state.get("waiting") or {}
-    why = ": ".join(str(waiting[key]) for key in ("reason", "message") if waiting.get(key))
-    return [field(name, f"waiting{': ' + why if why else ''}", 4)]

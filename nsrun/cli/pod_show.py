@@ -10,12 +10,15 @@ import click
 
 from nsrun.cli import show
 from nsrun.cli.groups import HelpfulCommand
-from nsrun.cli.output import age, as_list, clean, data, table
+from nsrun.cli.output import as_list, clean, data, interval, table
 from nsrun.cli.params import complete_pods, namespace_option, output_option
 from nsrun.cli.settings import Settings, note, paint, say
 from nsrun.cli.show import bare
 
 Row = dict[str, Any]
+EVENT_HEADS = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+EVENT_WIDTHS = (18, 8, 18, 20)
+"""Of the columns before the message when events come one by one."""
 
 
 @click.command(
@@ -33,6 +36,7 @@ Row = dict[str, Any]
 @click.option("-n", "--namespace", metavar="NAME", help="Only pods of this namespace.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Show the namespaces.")
 @click.option("-w", "--watch", is_flag=True, help="Go on with every change.")
+@click.option("--output-watch-events", is_flag=True, help="With -w, say what became of each: ADDED, MODIFIED, DELETED.")
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
 @click.option("--no-headers", is_flag=True, help="No line with the columns' names.")
 @output_option(*show.FORMATS)
@@ -44,6 +48,7 @@ def ls(
     namespace: str | None,
     all_namespaces: bool,
     watch: bool,
+    output_watch_events: bool,
     quiet: bool,
     no_headers: bool,
     output: str,
@@ -57,6 +62,7 @@ def ls(
         watch=watch,
         quiet=quiet,
         no_headers=no_headers,
+        output_watch_events=output_watch_events,
         output=output,
     )
 
@@ -118,9 +124,8 @@ def events(settings: Settings, /, name: str | None, namespace: str | None, watch
     elif not found:
         note("No events.")
     else:
-        heads = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
         table(
-            heads,
+            EVENT_HEADS,
             [event_row(one) for one in found],
             ["yellow" if one.get("type") == "Warning" else None for one in found],
         )
@@ -129,18 +134,13 @@ def events(settings: Settings, /, name: str | None, namespace: str | None, watch
 
 def event_row(event: Row) -> list[str]:
     """An event's cells."""
-    from nsrun.cli.output import seconds_since
-
     about = event.get("involvedObject") or {}
-    moment = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
-    count = int(event.get("count") or 1)
-    message = clean(str(event.get("message", "")))
     return [
-        age(seconds_since(moment)) + (f" (x{count})" if count > 1 else ""),
+        interval(event),
         str(event.get("type", "")),
         str(event.get("reason", "")),
-        f"pod/{about.get('name', '')}",
-        message,
+        f"{about.get('kind', '')}/{about.get('name', '')}",
+        clean(str(event.get("message", "")).strip()),
     ]
 
 
@@ -149,6 +149,9 @@ def watch_events(settings: Settings, name: str | None, namespace: str | None, ou
     from nsrun.client.wire import ConnectionLost
 
     seen: set[tuple[str, int]] = set()
+    if output in ("table", "wide"):
+        say(one_line(EVENT_HEADS))
+        sys.stdout.flush()
     while True:
         try:
             stream = settings.session().stream("pod.events", {"name": name, "namespace": namespace, "watch": True})
@@ -176,5 +179,10 @@ def show_event(event: Row, output: str) -> None:
         data(event, output)
     else:
         cells = event_row(event)
-        text = f"{cells[0]:<10} {cells[1]:<8} {cells[2]:<18} {cells[3]:<20} {cells[4]}"
-        say(paint(text, "yellow" if cells[1] == "Warning" else None))
+        say(paint(one_line(cells), "yellow" if cells[1] == "Warning" else None))
+
+
+def one_line(cells: Sequence[str]) -> str:
+    """An event, or the heads, of a stream, whose columns have to be wide enough for those to come."""
+    *before, message = cells
+    return "   ".join([*(cell.ljust(width) for cell, width in zip(before, EVENT_WIDTHS, strict=True)), message])

@@ -29,12 +29,22 @@ def list_pods(
     watch: bool = False,
     quiet: bool = False,
     no_headers: bool = False,
+    output_watch_events: bool = False,
     output: str = "table",
 ) -> int:
     """`nsrun pod ls`."""
     wanted = {bare(name) for name in names}
     if watch:
-        return watch_pods(settings, namespace, wanted, output)
+        return watch_pods(
+            settings,
+            namespace,
+            wanted,
+            output,
+            all_namespaces=all_namespaces,
+            no_headers=no_headers,
+            quiet=quiet,
+            kinds=output_watch_events,
+        )
     result = settings.session().request("pod.list", {"namespace": namespace}).result
     both = list(zip(result["pods"], result.get("columns") or [{}] * len(result["pods"]), strict=False))
     if wanted:
@@ -60,7 +70,7 @@ def list_pods(
         if no_headers:
             widths = [max(len(line[i]) for line in rows) for i in range(len(heads))]
             for line in rows:
-                say("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+                say(in_columns(line, widths))
         else:
             table(heads, rows, colours)
     return 0
@@ -71,7 +81,7 @@ def heads_of(namespaces: bool, output: str) -> list[str]:
     heads = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
     if namespaces:
         heads.insert(0, "NAMESPACE")
-    return [*heads, "IP", "IMAGES"] if output == "wide" else heads
+    return [*heads, "IP", "NODE", "NOMINATED NODE", "READINESS GATES"] if output == "wide" else heads
 
 
 def row(pod: Row, columns: Row, namespaces: bool, output: str) -> list[str]:
@@ -87,9 +97,20 @@ def row(pod: Row, columns: Row, namespaces: bool, output: str) -> list[str]:
     if namespaces:
         cells.insert(0, metadata.get("namespace", "default"))
     if output == "wide":
-        images = dict.fromkeys(str(one.get("image", "")) for one in pod["spec"].get("containers") or [])
-        cells += [(pod.get("status") or {}).get("podIP") or "<none>", clean(",".join(images))]
+        status = pod.get("status") or {}
+        cells += [
+            status.get("podIP") or "<none>",
+            clean(pod["spec"].get("nodeName") or "<none>"),
+            clean(status.get("nominatedNodeName") or "<none>"),
+            gates(pod["spec"].get("readinessGates") or [], status.get("conditions") or []),
+        ]
     return cells
+
+
+def gates(wanted: list[Row], conditions: list[Row]) -> str:
+    """How many of a pod's readiness gates hold: `1/2`."""
+    true = {one["type"] for one in conditions if one.get("status") == "True"}
+    return f"{sum(one['conditionType'] in true for one in wanted)}/{len(wanted)}" if wanted else "<none>"
 
 
 def colour_of(status: str) -> str | None:
@@ -99,41 +120,61 @@ def colour_of(status: str) -> str | None:
     return "yellow" if status in MIDDLING or status.startswith(("Init:0", "Init:1", "Init:2")) else "red"
 
 
-def watch_pods(settings: Settings, namespace: str | None, wanted: set[str], output: str) -> int:
-    """The pods, then each that changes, until interrupted."""
+def watch_pods(
+    settings: Settings,
+    namespace: str | None,
+    wanted: set[str],
+    output: str,
+    *,
+    all_namespaces: bool,
+    no_headers: bool,
+    quiet: bool,
+    kinds: bool,
+) -> int:
+    """The pods, then each that changes, until interrupted; `kinds` tells what became of it in a column or member."""
     import json
 
     from nsrun.client.library import Client
 
-    client = Client(settings.root)
+    several = all_namespaces or namespace is None
     shown: dict[str, list[str]] = {}
-    widths: list[int] = []
-    for event in client.watch(namespace):
+    widths = [0] * (len(heads_of(several, output)) + kinds)
+    first = True
+    for event in Client(settings.root).watch(namespace):
         metadata = event.object["metadata"]
         if wanted and metadata["name"] not in wanted:
             continue
         if output in ("json", "yaml"):
+            value = {"type": event.type, "object": event.object} if kinds else event.object
             if output == "json":
-                say(json.dumps({"type": event.type, "object": event.object}, ensure_ascii=False))
+                say(json.dumps(value, ensure_ascii=False))
             else:
                 say("---")
-                data({"type": event.type, "object": event.object}, output)
-        elif output == "name":
-            say(f"pod/{metadata['name']}")
+                data(value, output)
+        elif quiet or output == "name":
+            say(("" if quiet else "pod/") + metadata["name"])
         else:
-            cells = row(event.object, event.columns, True, output)
+            cells = row(event.object, event.columns, several, output)
+            status = cells[2 + several]
+            same = [*cells[: 4 + several], *cells[5 + several :]]
+            if event.type == "MODIFIED" and shown.get(metadata["uid"]) == same:
+                continue  # nothing of what is shown, but the age
+            shown[metadata["uid"]] = same
             if event.type == "DELETED":
-                cells[3] = "Gone"
-                shown.pop(metadata["uid"], None)
-            elif shown.get(metadata["uid"]) == cells:
-                continue
-            else:
-                shown[metadata["uid"]] = cells
-            if not widths:
-                heads = heads_of(True, output)
-                widths = [max(len(head), len(cell), 10) for head, cell in zip(heads, cells, strict=True)]
-                say("   ".join(head.ljust(width) for head, width in zip(heads, widths, strict=True)).rstrip())
-            text = "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-            say(paint(text, colour_of(cells[3])))
+                del shown[metadata["uid"]]
+            cells = [event.type, *cells] if kinds else cells
+            if first and not no_headers:
+                heads = [*(["EVENT"] if kinds else []), *heads_of(several, output)]
+                widths = [max(len(head), len(cell)) for head, cell in zip(heads, cells, strict=True)]
+                widths[0] = max(widths[0], len("MODIFIED") if kinds else 0)
+                say(in_columns(heads, widths))
+            first = False
+            widths = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
+            say(paint(in_columns(cells, widths), colour_of(status)))
         sys.stdout.flush()
     return 0
+
+
+def in_columns(cells: Iterable[str], widths: Iterable[int]) -> str:
+    """Cells with three blanks between them."""
+    return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()

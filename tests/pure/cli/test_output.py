@@ -75,9 +75,9 @@ def test_rows() -> None:
     columns = {"ready": "1/3", "status": "Running", "restarts": "2 (5s ago)", "age_s": 61}
     assert show.row(POD, columns, False, "table") == ["web", "1/3", "Running", "2 (5s ago)", "61s"]
     assert show.row(POD, columns, True, "wide") == [
-        "default", "web", "1/3", "Running", "2 (5s ago)", "61s", "10.0.0.2", "i1,i2",
+        "default", "web", "1/3", "Running", "2 (5s ago)", "61s", "10.0.0.2", "<none>", "<none>", "<none>",
     ]  # fmt: skip
-    assert len(show.heads_of(True, "wide")) == 8
+    assert len(show.heads_of(True, "wide")) == 10
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from unittest.mock import MagicMock
 
-from nsrun.cli.pod_describe import state_lines
 from nsrun.images import ImageError
 from nsrun.server import containers
 from nsrun.server.apply import Job
@@ -27,11 +26,6 @@ def test_last_words_end_without_their_newline() -> None:
     engine.ledger.sandbox_waiting = None
     engine.trouble = ""
     assert in_words(engine) == "phase Failed; container app ended: Error, exit code 7 (out of luck)"
-
-
-def test_last_words_are_named_in_a_description() -> None:
-    ended = {"exitCode": 7, "reason": "Error", "message": "out of luck\n", "finishedAt": "2026-01-02T03:04:05Z"}
-    assert [line.split(":")[0].strip() for line in state_lines("State", {"terminated": ended})] == ["State", "Message"]
 
 
 def test_a_missing_image_is_told_in_sentences() -> None:
