@@ -30,6 +30,7 @@ from nsrun.reconcile.model import (
     Observed,
     ProbeKind,
     RemovePod,
+    RunHook,
     Sandbox,
     SandboxState,
     SignalContainer,
@@ -40,6 +41,7 @@ from nsrun.reconcile.model import (
 from nsrun.server import containers, sandbox
 from nsrun.server.clock import Timer
 from nsrun.server.events import as_object, field_path, marked_deleted, newly_backing_off
+from nsrun.server.hooks import Hooks
 from nsrun.server.inflight import InFlight
 from nsrun.server.mirror import Mirror
 from nsrun.server.prepared import Prepared
@@ -98,6 +100,7 @@ class PodEngine:
         self.shim: ShimClient | None = None
         self.shim_pid: int | None = None
         self.mirror = Mirror(self)
+        self.hooks = Hooks(self)
         self.prober = Prober(self)
         self.prepared: dict[str, Prepared] = {}
         """By container: what was made ahead for an instance that is to be started."""
@@ -132,6 +135,7 @@ class PodEngine:
         if self._last_resort is not None:
             self._last_resort.cancel()
         self.prober.close()
+        self.hooks.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -426,6 +430,7 @@ class PodEngine:
             self.mirror.note(record)
         self.shim = client
         self.shim_pid = hello.pid
+        self.hooks.tell()
 
     def lose_shim(self) -> None:
         """Forget the connection: the shim is gone, or is to be looked for again."""
@@ -434,6 +439,7 @@ class PodEngine:
             self.shim.close()
         self.shim = None
         self.shim_pid = None
+        self.hooks.tell()
 
     def _on_shim_event(self, event: ShimEvent) -> None:
         if isinstance(event, Exited):
@@ -441,6 +447,7 @@ class PodEngine:
             self.mirror.note(event.record)
             self.wake()
             return
+        self.hooks.tell()
         if isinstance(event, JobEnded):
             return
         number = event.error if isinstance(event, LogBlocked) else 0
@@ -454,6 +461,7 @@ class PodEngine:
         if self.shim is client:
             self.shim = None
             self.shim_pid = None
+            self.hooks.tell()
             self.wake()
 
     # the loop
@@ -504,6 +512,7 @@ class PodEngine:
             self.ledger.start_time = now
             self._unsaved = True
         observed = self._observe(now)
+        self.hooks.resume()
         if self._announced is not self.pod:
             self._publish(observed, now)
         actions = decide(self.pod, observed, now)
@@ -550,6 +559,8 @@ class PodEngine:
                 await containers.stop(self, action)
             case KillContainer():
                 await containers.kill(self, action)
+            case RunHook():
+                self.hooks.begin(action)
             case ForgetInstance():
                 await containers.forget(self, action)
             case RemovePod():
@@ -564,6 +575,7 @@ class PodEngine:
         remove_tree(self.paths.directory)
         self.gone = True
         self.prober.close()
+        self.hooks.close()
         if self._last_resort is not None:
             self._last_resort.cancel()
         mark(self.label, "gone")
