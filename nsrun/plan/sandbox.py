@@ -5,59 +5,29 @@ from __future__ import annotations
 from nsrun.plan import ops
 from nsrun.plan.files import pod_hostname
 from nsrun.plan.inputs import PlanError, Program, SandboxInputs
+from nsrun.spec import sysctls
 from nsrun.spec.model import Pod
 
 SHM_SIZE = "65536k"
 """Of the pod's /dev/shm (containerd internal/cri/server/podsandbox, defaultShmSize)."""
 
-SAFE_SYSCTLS: frozenset[str] = frozenset(
-    {
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_wmem",
-    }
-)
-"""The sysctls that a pod may set without the node's consent (Kubernetes pkg/kubelet/sysctl/safe_sysctls.go)."""
-
-_IPC = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
-
-
-def _dotted(name: str) -> str:
-    """`net.ipv4.conf.eth0/1.x` for either way of writing it: the first separator in the name decides which is the separator."""
-    first = next((character for character in name if character in "./"), ".")
-    return name if first == "." else name.translate(str.maketrans("./", "/."))
-
 
 def _sysctls(pod: Pod) -> list[tuple[str, str]]:
-    """The pod's own sysctls as paths below /proc/sys.
+    """The pod's own sysctls as paths below /proc/sys. Which of them a pod may set was decided when it was admitted.
 
     Raises:
-        PlanError: SysctlForbidden, one that is not on the safe list or whose namespace the pod shares with the host.
+        PlanError: SysctlForbidden, one that is not of a namespace that the pod has for itself: it would be set for the machine.
     """
-    result = []
-    context = pod.spec.securityContext
+    spec, context = pod.spec, pod.spec.securityContext
+    own = {sysctls.NET: not spec.hostNetwork, sysctls.UTS: not spec.hostNetwork, sysctls.IPC: not spec.hostIPC}
     for sysctl in context.sysctls if context is not None else ():
-        name = _dotted(sysctl.name)
-        of_network, of_ipc = name.startswith("net."), name.startswith(_IPC)
-        shared = (of_network and pod.spec.hostNetwork) or (of_ipc and pod.spec.hostIPC)
-        if name not in SAFE_SYSCTLS or shared:
-            why = "the pod shares that namespace with the host" if shared else "it is not on the list of safe sysctls"
+        if not own.get(sysctls.namespace(sysctl.name)):
             raise PlanError(
                 "SysctlForbidden",
-                f'forbidden sysctl: "{sysctl.name}" not allowlisted',
-                details=f"{why[0].upper()}{why[1:]}.",
+                f'forbidden sysctl: "{sysctl.name}" does not belong to the pod alone',
+                details="It is the machine's, and so would be its value.",
             )
-        result.append((name.translate(str.maketrans("./", "/.")), sysctl.value))
-    return result
+    return [(sysctls.path(one.name), one.value) for one in (context.sysctls if context is not None else ())]
 
 
 def sandbox_program(pod: Pod, inputs: SandboxInputs) -> Program:
@@ -70,7 +40,7 @@ def sandbox_program(pod: Pod, inputs: SandboxInputs) -> Program:
         PlanError: SysctlForbidden, or FailedCreatePodSandBox as `pod_hostname`.
     """
     spec = pod.spec
-    sysctls = _sysctls(pod)
+    wanted = _sysctls(pod)
     namespaces = ["CLONE_NEWNS"]
     if not spec.hostIPC:
         namespaces.append("CLONE_NEWIPC")
@@ -99,5 +69,5 @@ def sandbox_program(pod: Pod, inputs: SandboxInputs) -> Program:
             ops.Sysctl("net/ipv4/ip_unprivileged_port_start", "0", why="ports below 1024 need no capability"),
             ops.Sysctl("net/ipv4/ping_group_range", "0 2147483647", why="ping needs no capability"),
         ]
-    program += [ops.Sysctl(name, value, why="securityContext.sysctls") for name, value in sysctls]
+    program += [ops.Sysctl(name, value, why="securityContext.sysctls") for name, value in wanted]
     return Program(ops=tuple(program))

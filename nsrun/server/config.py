@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from nsrun.errors import SpecError
@@ -9,8 +10,10 @@ from nsrun.errors import SpecError
 if TYPE_CHECKING:
     from nsrun.state.layout import Layout
 
-KNOWN = ("network",)
+KNOWN = ("network", "sysctls")
 """The tables that mean something."""
+_PATTERN = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]")
+"""A sysctl or a pattern of them (kubernetes pkg/apis/policy/validation SysctlContainSlashPatternFmt)."""
 
 
 def read_config(layout: Layout) -> dict[str, Any]:
@@ -43,7 +46,37 @@ def read_config(layout: Layout) -> dict[str, Any]:
                 resolution=f"Known: {', '.join(f'[{one}]' for one in KNOWN)}.",
             )
     NetworkConfig.for_root(layout.base, settings.get("network"))
+    allowed_sysctls(settings)
     return settings
+
+
+def allowed_sysctls(settings: dict[str, Any]) -> tuple[str, ...]:
+    """What `[sysctls] allowed` lets pods set beside the safe ones: names, or patterns that end in `*`.
+
+    Raises:
+        SpecError: something there is no such name, or a sysctl of the whole machine.
+    """
+    table = settings.get("sysctls", {})
+    patterns = table.get("allowed", [])
+    if table.keys() - {"allowed"} or not isinstance(patterns, list):
+        raise SpecError(
+            "the configuration's table [sysctls] is not understood",
+            resolution='It has one list: allowed = ["net.core.somaxconn", "kernel.msg*"].',
+        )
+    if not patterns:
+        return ()
+    from nsrun.spec import sysctls
+
+    own = (sysctls.NET, sysctls.IPC, sysctls.UTS)
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern) or sysctls.namespace(pattern) not in own:
+            raise SpecError(
+                f"[sysctls] of the configuration allows {pattern!r}, which no pod has for itself",
+                details="A pod can be allowed to set what belongs to its network, IPC or UTS namespace: net.*, fs.mqueue.*, kernel.shm*,"
+                " kernel.msg*, kernel.sem and kernel.domainname. Anything else would be set for the whole machine.",
+                resolution="Leave it out, and set it with sysctl(8) if the machine is to have it.",
+            )
+    return tuple(patterns)
 
 
 def _refused(path: object, error: Exception) -> SpecError:

@@ -19,6 +19,7 @@ import msgspec
 
 from nsrun.errors import ConflictError, NsrunError, StepError, errno_text
 from nsrun.reconcile import decide, request_deletion, settle
+from nsrun.reconcile.admission import admit, rejection
 from nsrun.reconcile.ledger import probe_result, request_restart
 from nsrun.reconcile.model import (
     Action,
@@ -185,6 +186,11 @@ class PodEngine:
     def finished(self) -> bool:
         """It has come to a terminal phase, and will not leave it."""
         return self.phase in _FINISHED
+
+    @property
+    def admitted(self) -> bool:
+        """It was decided whether it is taken on: if not, `ledger.failure` says so."""
+        return self.ledger.start_time is not None
 
     @property
     def deleting(self) -> bool:
@@ -508,9 +514,8 @@ class PodEngine:
         """Look once, and do what is to be done. True when something was done: then look again."""
         await self._connect()
         now = self.world.clock.now()
-        if self.ledger.start_time is None:
-            self.ledger.start_time = now
-            self._unsaved = True
+        if not self.admitted:
+            self._admit(now)
         observed = self._observe(now)
         self.hooks.resume()
         if self._announced is not self.pod:
@@ -546,6 +551,17 @@ class PodEngine:
         self._save_or_put_off()
         self.prober.sync(self.observed)
         return acted
+
+    def _admit(self, now: float) -> None:
+        """Decide whether the pod is taken on. Stored before anything is begun, so that nobody decides again after that."""
+        self.ledger.start_time = now
+        self._unsaved = True
+        if self.sandbox_state() is not SandboxState.NONE:
+            return
+        failure = admit(self.pod, self.world.facts_for(self.pod, self.uid), now)
+        if failure is not None:
+            self.ledger.failure = rejection(failure)
+            self.note(WARNING, failure.reason, failure.message)
 
     async def _do(self, action: Action) -> None:
         match action:

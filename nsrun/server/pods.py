@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
+from nsrun.reconcile.admission import HostPort, host_ports
 from nsrun.server.engine import PodEngine
 from nsrun.server.sandbox import end_unreachable
 from nsrun.server.watch import Changed
@@ -52,6 +53,13 @@ class Registry:
             for image_id in engine.image_ids():
                 used.setdefault(image_id, []).append(engine.label)
         return used
+
+    def ports_besides(self, uid: str) -> frozenset[HostPort]:
+        """The machine's ports that the pods besides this one have: those that were admitted and have not ended."""
+        others = (
+            one for one in self if one.uid != uid and one.admitted and one.ledger.failure is None and not one.finished
+        )
+        return frozenset(port for one in others for port in host_ports(one.pod))
 
     def get(self, namespace: str, name: str) -> PodEngine | None:
         """The pod, or None."""

@@ -53,6 +53,7 @@ class Service:
         self._pods = Registry(self._world)
         self._world.alive = self._pods.uids
         self._world.images_in_use = self._pods.images_in_use
+        self._world.ports_besides = self._pods.ports_besides
 
     async def open(self) -> None:
         """Adopt what is there, and look for leftovers."""

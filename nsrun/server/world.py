@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,12 @@ from nsrun.images import ImageStore
 from nsrun.network import Network, NetworkConfig
 from nsrun.plan import NodeFacts, SandboxInputs, Slot
 from nsrun.probes import Wires
+from nsrun.reconcile.admission import Facts, HostPort, host_ports
 from nsrun.security import host_devices, machine, seccomp_filter
 from nsrun.server.clock import Clock
-from nsrun.server.config import read_config
+from nsrun.server.config import allowed_sysctls, read_config
 from nsrun.server.watch import Hub
+from nsrun.spec.model import Pod
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout, PodPaths
 
@@ -66,6 +69,10 @@ class World:
         """Gives the uids of all pods; the registry sets it."""
         self.images_in_use: Callable[[], Mapping[str, list[str]]] = dict
         """Gives the ids of images that containers are made of, with the pods' names; the registry sets it."""
+        self.ports_besides: Callable[[str], frozenset[HostPort]] = lambda _uid: frozenset()
+        """Gives the machine's ports that the pods besides one have; the registry sets it."""
+        self._kernel = _version(os.uname().release)
+        self._sysctls = allowed_sysctls(settings)
         self._filters: dict[Slot, int] = {}
         self._collecting: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +81,11 @@ class World:
         """The address that pods reach this machine by: the bridge's, or that of the way out, or loopback's."""
         gateway = self.network.status()["gateway"]
         return str(gateway) if gateway else "127.0.0.1"
+
+    def facts_for(self, pod: Pod, uid: str) -> Facts:
+        """What admitting a pod depends on besides it (S-ADMIT)."""
+        ports = self.ports_besides(uid) if host_ports(pod) else frozenset()
+        return Facts(kernel=self._kernel, allowed_sysctls=self._sysctls, ports=ports)
 
     def host_files(self) -> tuple[str, str]:
         """This machine's hosts and resolv.conf, which pods' are made from.
@@ -228,6 +240,12 @@ class World:
         self._filters.clear()
         self.wires.close()
         await self.network.close()
+
+
+def _version(release: str) -> tuple[int, int]:
+    """(6, 18) of `6.18.5-generic`."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _listed(directory: Path) -> list[str]:

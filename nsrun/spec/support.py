@@ -94,7 +94,7 @@ TABLE: tuple[Row, ...] = (
     # Pod: life cycle
     Row("spec.restartPolicy", IMPLEMENTED),
     Row("spec.terminationGracePeriodSeconds", IMPLEMENTED),
-    Row("spec.activeDeadlineSeconds", NOT_IMPLEMENTED, "deadlines are not implemented yet"),
+    Row("spec.activeDeadlineSeconds", IMPLEMENTED),
     Row("spec.readinessGates", NOT_IMPLEMENTED, "readiness gates are not implemented yet"),
     Row("spec.ephemeralContainers", NOT_IMPLEMENTED, "ephemeral containers are not implemented yet"),
     Row("spec.volumes", NOT_IMPLEMENTED, _VOLUMES),
@@ -130,9 +130,9 @@ TABLE: tuple[Row, ...] = (
     Row("spec.securityContext.seLinuxChangePolicy", NOT_APPLICABLE, "it matters only with SELinux labels"),
     Row("spec.securityContext.fsGroup", NOT_IMPLEMENTED, "fsGroup is not implemented yet"),
     Row("spec.securityContext.fsGroupChangePolicy", NOT_APPLICABLE, "it matters only with fsGroup"),
-    Row("spec.securityContext.sysctls", NOT_IMPLEMENTED, "sysctls are not implemented yet"),
+    Row("spec.securityContext.sysctls", IMPLEMENTED),
     Row("spec.securityContext.windowsOptions", NOT_APPLICABLE, "this is not Windows"),
-    Row("spec.os.name", NOT_IMPLEMENTED, "only Linux pods can run here", fine=_is("linux")),
+    Row("spec.os.name", IMPLEMENTED),
     # Pod: resources
     Row("spec.resources", NOT_IMPLEMENTED, "resources of the whole pod are not implemented yet"),
     Row("spec.resourceClaims", NOT_IMPLEMENTED, "resource claims are not implemented"),

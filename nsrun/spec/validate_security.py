@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nsrun.spec import names
+from nsrun.spec import names, sysctls
 from nsrun.spec.field_errors import Errors
 from nsrun.spec.model import (
     AppArmorProfile,
@@ -111,28 +111,12 @@ def _sysctls(spec: PodSpec, context: PodSecurityContext, errors: Errors, path: s
             errors.invalid(here, name, detail)
         elif name in seen:
             errors.duplicate(here, name)
-        namespace = sysctl_namespace(name)
-        if spec.hostNetwork and namespace == "net":
+        namespace = sysctls.namespace(name)
+        if spec.hostNetwork and namespace == sysctls.NET:
             errors.invalid(here, name, "may not be specified when 'hostNetwork' is true")
-        elif spec.hostIPC and namespace == "ipc":
+        elif spec.hostIPC and namespace == sysctls.IPC:
             errors.invalid(here, name, "may not be specified when 'hostIPC' is true")
         seen.add(name)
-
-
-def sysctl_namespace(name: str) -> str:
-    """Which namespace a sysctl belongs to: "net", "ipc", or "" (component-helpers/node/util/sysctl)."""
-    first = re.search(r"[./]", name)
-    dotted = name.replace("/", ".") if first is None or first.group() == "." else name.translate(_SWAP)
-    if dotted.startswith("net."):
-        return "net"
-    return "ipc" if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue.") else ""
-
-
-_IPC_SYSCTLS = frozenset({
-    "kernel.sem", "kernel.shm", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
-    "kernel.msg", "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni",
-})  # fmt: skip
-_SWAP = str.maketrans("./", "/.")
 
 
 def _seccomp(profile: SeccompProfile | None, errors: Errors, path: str) -> None:

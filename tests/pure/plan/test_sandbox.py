@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nsrun.plan import PlanError, SandboxInputs, describe, ops, sandbox_program
-from nsrun.plan.sandbox import SAFE_SYSCTLS
+from nsrun.reconcile.admission import SAFE_SYSCTLS
 from nsrun.spec.model import PodSecurityContext, Sysctl
 from tests.pure.plan.pods import NODE, pod
 
@@ -50,18 +50,26 @@ def test_safe_sysctls_in_either_spelling(name: str) -> None:
     assert _with(name) == _with(name.replace(".", "/")) == [name.replace(".", "/")]
 
 
+def test_sysctls_of_the_pods_namespaces_are_set_whoever_allowed_them() -> None:
+    assert _with("kernel.msgmax") == ["kernel/msgmax"]
+    assert _with("net/ipv4/conf/eth0.1/forwarding") == ["net/ipv4/conf/eth0.1/forwarding"]
+    assert _with("kernel.domainname") == ["kernel/domainname"]
+
+
 @pytest.mark.parametrize(
     ("name", "spec"),
     [
-        ("kernel.msgmax", {}),
-        ("net.ipv4.ip_forward", {}),
         ("kernel.core_pattern", {}),
+        ("kernel/core_pattern", {}),
+        ("user.max_user_namespaces", {}),
+        ("vm.swappiness", {}),
         ("net.ipv4.tcp_syncookies", {"hostNetwork": True}),
         ("net/ipv4/tcp_syncookies", {"hostNetwork": True}),
+        ("kernel.domainname", {"hostNetwork": True}),
         ("kernel.shm_rmid_forced", {"hostIPC": True}),
     ],
 )
-def test_forbidden_sysctls(name: str, spec: dict[str, bool]) -> None:
-    with pytest.raises(PlanError, match=f'forbidden sysctl: "{name}" not allowlisted') as caught:
+def test_sysctls_of_the_machine_are_never_set(name: str, spec: dict[str, bool]) -> None:
+    with pytest.raises(PlanError, match=f'forbidden sysctl: "{name}"') as caught:
         _with(name, **spec)
     assert caught.value.reason == "SysctlForbidden"

@@ -1,0 +1,121 @@
+"""Whether this machine takes a pod on, asked once before anything of it is begun (S-ADMIT).
+
+Source: kubelet pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl/allowlist.go, safe_sysctls.go, pkg/kubelet/kubelet.go
+rejectPod; scheduler framework/plugins/nodeports. The kubelet's order: sysctls, operating system, ports. Its predicates about
+nodes, their labels and their resources have no meaning here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from nsrun.reconcile.model import PodFailure
+from nsrun.spec import sysctls
+from nsrun.spec.model import Pod
+
+OS = "linux"
+_OS_LABEL = "kubernetes.io/os"
+_ANY = ("", "0.0.0.0")
+
+SAFE_SYSCTLS: dict[str, tuple[int, int]] = {
+    "kernel.shm_rmid_forced": (0, 0),
+    "net.ipv4.ip_local_port_range": (0, 0),
+    "net.ipv4.tcp_syncookies": (0, 0),
+    "net.ipv4.ping_group_range": (0, 0),
+    "net.ipv4.ip_unprivileged_port_start": (0, 0),
+    "net.ipv4.ip_local_reserved_ports": (3, 16),
+    "net.ipv4.tcp_keepalive_time": (4, 5),
+    "net.ipv4.tcp_fin_timeout": (4, 6),
+    "net.ipv4.tcp_keepalive_intvl": (4, 5),
+    "net.ipv4.tcp_keepalive_probes": (4, 5),
+    "net.ipv4.tcp_rmem": (0, 0),
+    "net.ipv4.tcp_wmem": (0, 0),
+}
+"""What a pod may set without the machine's consent, and the kernel from which on it is the pod's own."""
+
+HostPort = tuple[str, str, int]
+"""Address ("" = all), protocol and number of a port of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the answer depends on besides the pod.
+
+    Attributes:
+        kernel: version and patch level.
+        allowed_sysctls: names, or patterns that end in `*`, that the machine's owner allows pods to set.
+        ports: of this machine, that other pods have already.
+    """
+
+    kernel: tuple[int, int]
+    allowed_sysctls: tuple[str, ...] = ()
+    ports: frozenset[HostPort] = frozenset()
+
+
+def admit(pod: Pod, facts: Facts, now: float) -> PodFailure | None:
+    """Why the pod is rejected; None: it is not.
+
+    Args:
+        pod: valid.
+        facts: of the machine.
+        now: seconds since the epoch.
+    """
+    for reason, message in _objections(pod, facts):
+        return PodFailure(reason, message, now)
+    return None
+
+
+def rejection(failure: PodFailure) -> PodFailure:
+    """The failure as the status shows it; the event has the message alone."""
+    return PodFailure(failure.reason, f"Pod was rejected: {failure.message}", failure.at)
+
+
+def _objections(pod: Pod, facts: Facts) -> Iterator[tuple[str, str]]:
+    context = pod.spec.securityContext
+    for sysctl in context.sysctls if context is not None else ():
+        objection = _sysctl(pod, sysctls.dotted(sysctl.name), facts)
+        if objection:
+            yield "SysctlForbidden", f"forbidden sysctl: {objection}"
+    if pod.metadata.labels.get(_OS_LABEL, OS) != OS:
+        message = f"Failed to admit pod as the `{_OS_LABEL}` label doesn't match node label"
+        yield "PodOSSelectorNodeLabelDoesNotMatch", message
+    if pod.spec.os is not None and pod.spec.os.name != OS:
+        yield "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    if any(_taken(port, facts.ports) for port in host_ports(pod)):
+        text = "node(s) didn't have free ports for the requested pod ports"
+        yield "NodePorts", f"Predicate NodePorts failed: {text}"
+
+
+def _sysctl(pod: Pod, name: str, facts: Facts) -> str:
+    """What is wrong with setting it in this pod; "" for nothing."""
+    safe = name in SAFE_SYSCTLS and facts.kernel >= SAFE_SYSCTLS[name]
+    if not safe and not any(_matches(sysctls.dotted(pattern), name) for pattern in facts.allowed_sysctls):
+        return f'"{name}" not allowlisted'
+    space = sysctls.namespace(name)
+    # A pod of the machine's network has the machine's host name, too.
+    shared = {sysctls.NET: pod.spec.hostNetwork, sysctls.IPC: pod.spec.hostIPC, sysctls.UTS: pod.spec.hostNetwork}
+    return f'"{name}" not allowed with host {space} enabled' if shared.get(space) else ""
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+
+def host_ports(pod: Pod) -> list[HostPort]:
+    """The machine's ports that a pod wants; those of sidecars count, those of other init containers do not."""
+    containers = [one for one in pod.spec.initContainers if one.restartPolicy == "Always"] + pod.spec.containers
+    return [
+        ("" if (port.hostIP or "") in _ANY else port.hostIP or "", port.protocol or "TCP", port.hostPort)
+        for container in containers
+        for port in container.ports
+        if port.hostPort
+    ]
+
+
+def _taken(wanted: HostPort, ports: Iterable[HostPort]) -> bool:
+    address, protocol, number = wanted
+    return any(
+        (protocol, number) == (other_protocol, other_number) and (address == other or "" in (address, other))
+        for other, other_protocol, other_number in ports
+    )
