@@ -10,6 +10,9 @@
         one = nsrun_pod("one.yaml")
         two = nsrun_pod({"apiVersion": "v1", "kind": "Pod", ...}, wait="running")
 
+`pytest --nsrun-time-scale=60`, or `nsrun_time_scale = 60` in pytest's settings, lets back-off delays and probe periods of all
+these pods pass sixty times as fast: a test sees CrashLoopBackOff in a second.
+
 All pods of a test are taken down after it, and a test that fails shows their state, events and logs in its report. They run in a private
 engine (`nsrun_engine`) that lives as long as the test session and ends with it, however that ends. Tests with pods need root.
 """
@@ -32,22 +35,38 @@ TAIL_LINES = 200
 _PODS = pytest.StashKey[list["Pod"]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the option and the setting of the same meaning."""
+    text = "divide back-off delays and probe periods of nsrun's pods by N, so that tests need not wait for them"
+    parser.getgroup("nsrun").addoption("--nsrun-time-scale", metavar="N", type=float, default=None, help=text)
+    parser.addini("nsrun_time_scale", text, default="")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker."""
     config.addinivalue_line(
         "markers",
-        "nsrun_pod(manifest, wait='ready', timeout=60.0, ignore_unsupported=False): "
+        "nsrun_pod(manifest, wait='ready', timeout=60.0, ignore_unsupported=False, time_scale=None): "
         "the fixture nsrun_pod is the pod of this manifest (a path beside the test's file, text or a mapping)",
     )
 
 
 @pytest.fixture(scope="session")
-def nsrun_engine() -> Iterator[Engine]:
+def nsrun_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """A private engine for the whole session: a server of its own, gone with the test process."""
     from nsrun.client.engine import Engine
 
-    with Engine() as engine:
+    with Engine(time_scale=_time_scale(request.config)) as engine:
         yield engine
+
+
+def _time_scale(config: pytest.Config) -> float | None:
+    given = config.getoption("nsrun_time_scale")
+    text = config.getini("nsrun_time_scale") if given is None else given
+    try:
+        return float(text) if text != "" else None
+    except ValueError:
+        raise pytest.UsageError(f"nsrun_time_scale is no number: {text!r}") from None
 
 
 class PodFactory:
@@ -65,6 +84,7 @@ class PodFactory:
         wait: str = "ready",
         timeout: float = READY_TIMEOUT_S,
         ignore_unsupported: bool = False,
+        time_scale: float | None = None,
     ) -> Pod:
         """Bring up the pod of a manifest.
 
@@ -73,11 +93,14 @@ class PodFactory:
             wait: "none", "running" or "ready".
             timeout: seconds.
             ignore_unsupported: go on where nsrun cannot do what the manifest asks for.
+            time_scale: back-off delays and probe periods are divided by it; None takes that of the whole run.
 
         Raises:
             nsrun.NsrunError: as nsrun.Client.up.
         """
-        pod = self._engine.up(self._found(manifest), wait="none", ignore_unsupported=ignore_unsupported)
+        pod = self._engine.up(
+            self._found(manifest), wait="none", ignore_unsupported=ignore_unsupported, time_scale=time_scale
+        )
         self._pods.append(pod)
         if wait == "ready":
             pod.wait_ready(timeout)

@@ -84,6 +84,7 @@ def bring_up(
     timeout: float = UP_TIMEOUT_S,
     attach: bool = False,
     ignore_unsupported: bool = False,
+    time_scale: float | None = None,
     output: str = "text",
 ) -> int:
     """`nsrun pod up`."""
@@ -97,6 +98,7 @@ def bring_up(
             namespace=namespace,
             replace=replace,
             ignore_unsupported=ignore_unsupported,
+            time_scale=time_scale,
             wait=waited,
             timeout=timeout,
             on_progress=progress if output == "text" else None,

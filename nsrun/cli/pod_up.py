@@ -31,6 +31,7 @@ from nsrun.errors import NotFoundError, UsageError
     kubectl get pod web -o yaml | nsrun pod up -
     nsrun pod up pod.yaml --attach           # follow its logs; Ctrl-C takes it down
     nsrun pod up pod.yaml --replace          # exchange the pod by the changed one
+    nsrun pod up pod.yaml --time-scale=60    # CrashLoopBackOff and probes as fast as a test wants them
     """,
 )
 @click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
@@ -57,6 +58,12 @@ from nsrun.errors import NotFoundError, UsageError
 )
 @click.option("--attach", is_flag=True, help="Follow the logs; Ctrl-C takes the pods down.")
 @click.option("--ignore-unsupported", is_flag=True, help="Only warn of what nsrun cannot do.")
+@click.option(
+    "--time-scale",
+    type=float,
+    metavar="N",
+    help="Divide back-off delays and probe periods by N: for tests that cannot wait. [default: 1]",
+)
 @output_option("text", "json", "yaml", "name")
 @click.pass_obj
 def up(
@@ -72,6 +79,7 @@ def up(
     timeout: float,
     attach: bool,
     ignore_unsupported: bool,
+    time_scale: float | None,
     output: str,
 ) -> int:
     """`nsrun pod up`."""
@@ -87,6 +95,7 @@ def up(
         timeout=timeout,
         attach=attach,
         ignore_unsupported=ignore_unsupported,
+        time_scale=time_scale,
         output=output,
     )
 

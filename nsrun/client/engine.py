@@ -34,18 +34,21 @@ class Engine(Client):
 
     Args:
         root: directory for everything of it; None makes one that is removed afterwards.
+        time_scale: back-off delays and probe periods of its pods are divided by it, unless `up` is told otherwise; None is
+            real time.
 
     Raises:
         PermissionDeniedError: not root. ConflictError: a server works on that directory already.
         ServerError: the server does not start; its last words are in `details`.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, root: str | os.PathLike[str] | None = None, *, time_scale: float | None = None) -> None:
         temporary = root is None
         if os.geteuid() != 0:
             raise start.needs_root(roots.find(root))
         directory = tempfile.mkdtemp(prefix="nsrun-") if temporary else os.fspath(root or "")
         super().__init__(directory, start=False)
+        self.time_scale = time_scale
         try:
             self._server, self._lifeline = launch(self.session.root, temporary=temporary)
         except BaseException:

@@ -74,10 +74,14 @@ class Client:
     Args:
         root: directory that holds everything of that server; None for NSRUN_ROOT, else the machine's own server.
         start: start the server when there is none.
+
+    Attributes:
+        time_scale: of pods that this client brings up, unless `up` is told otherwise; None is real time.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, *, start: bool = True) -> None:
         self.session = Session(roots.find(root), may_start=start)
+        self.time_scale: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +103,7 @@ class Client:
         *,
         replace: bool = False,
         ignore_unsupported: bool = False,
+        time_scale: float | None = None,
         wait: Wait = "running",
         timeout: float | None = None,
         on_progress: Progress | None = None,
@@ -112,6 +117,8 @@ class Client:
             manifest: path, text, mapping (see nsrun.client.manifests.of).
             replace: exchange a pod of that name whose spec is another one.
             ignore_unsupported: go on where nsrun cannot do what the manifest asks for.
+            time_scale: back-off delays and probe periods are divided by it (60: a minute becomes a second), so that a test need
+                not wait for them; None takes the client's, and leaves a pod that is there as it is.
             wait: return when the pod is wished for ("none"), its containers run, or it is ready.
             timeout: seconds to wait at most.
             on_progress: called with {"pod", "text", "kind"} while waiting.
@@ -124,7 +131,7 @@ class Client:
             UsageError: the manifest has more than one pod: `up_all`.
         """
         documents = manifests.of(manifest)
-        pods = self._up(documents, replace, ignore_unsupported, wait, timeout, on_progress, call)
+        pods = self._up(documents, replace, ignore_unsupported, time_scale, wait, timeout, on_progress, call)
         if len(pods) != 1:
             raise UsageError(f"the manifest has {len(pods)} pods", resolution="up_all() gives them all.")
         return pods[0]
@@ -135,19 +142,23 @@ class Client:
         *,
         replace: bool = False,
         ignore_unsupported: bool = False,
+        time_scale: float | None = None,
         wait: Wait = "running",
         timeout: float | None = None,
         on_progress: Progress | None = None,
         call: Call | None = None,
     ) -> list[Pod]:
         """Bring up all pods of a manifest; arguments and errors as for `up`."""
-        return self._up(manifests.of(manifest), replace, ignore_unsupported, wait, timeout, on_progress, call)
+        return self._up(
+            manifests.of(manifest), replace, ignore_unsupported, time_scale, wait, timeout, on_progress, call
+        )
 
     def _up(
         self,
         documents: list[manifests.Document],
         replace: bool,
         ignore_unsupported: bool,
+        time_scale: float | None,
         wait: Wait,
         timeout: float | None,
         on_progress: Progress | None,
@@ -158,6 +169,7 @@ class Client:
             documents,
             replace=replace,
             ignore_unsupported=ignore_unsupported,
+            time_scale=self.time_scale if time_scale is None else time_scale,
             wait=wait,
             timeout=timeout,
             on_progress=on_progress,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from nsrun.client.manifests import Document
 from nsrun.client.session import Call, Session
 from nsrun.client.wire import Message
+from nsrun.errors import UsageError
 
 Wait = Literal["none", "running", "ready"]
 """What `pod up` waits for."""
@@ -22,12 +23,19 @@ def up(
     namespace: str | None = None,
     replace: bool = False,
     ignore_unsupported: bool = False,
+    time_scale: float | None = None,
     wait: Wait = "running",
     timeout: float | None = None,
     on_progress: Progress | None = None,
     call: Call | None = None,
 ) -> Message:
-    """The request `pod.up`; see nsrun.Client.up."""
+    """The request `pod.up`; see nsrun.Client.up.
+
+    Raises:
+        UsageError: a time scale that JSON cannot carry.
+    """
+    if time_scale is not None and not 0 < time_scale < float("inf"):
+        raise UsageError(f"the time scale must be a number above 0, and it is {time_scale!r}")
     return session.request(
         "pod.up",
         {
@@ -35,6 +43,7 @@ def up(
             "namespace": namespace,
             "replace": replace,
             "ignore_unsupported": ignore_unsupported,
+            "time_scale": time_scale,
             "wait": wait,
             "timeout_s": timeout,
         },

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 NAME_TRIES = 32
 STARTING_S = 10.0
 """How long a change waits for starts that are under way; they take milliseconds."""
+SLOWEST, FASTEST = 0.01, 10_000.0
+"""Bounds of a time scale: beyond them a probe would be sent all the time, or never."""
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 """Letters of generated names (apimachinery pkg/util/rand): no vowels, no digits that look like letters."""
 
@@ -45,6 +47,8 @@ class Job:
     warnings: list[str] = field(default_factory=list)
     verdict: str = "created"
     judged: Update = field(default_factory=Update)
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the wish, as far as the request names them."""
     renewed: dict[str, int] = field(default_factory=dict)
     """Number of the instance to come, of the containers that are started again."""
     engine: PodEngine | None = None
@@ -87,7 +91,10 @@ async def up(world: World, registry: Registry, request: Request) -> object:
         raise UsageError(f"pod.up: wait must be none, running or ready, and it is {waiting!r}")
     timeout_s = request.number_or_none("timeout_s")
     deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+    options = _options(request)
     jobs = _jobs(request, ignore=request.flag("ignore_unsupported"))
+    for job in jobs:
+        job.options = options
     mark("-", "judged")
     _compare(registry, jobs, replace=replace)
     for job in jobs:
@@ -105,6 +112,23 @@ async def up(world: World, registry: Registry, request: Request) -> object:
             await _wait(world, job, request, ready=waiting == "ready", timeout_s=left)
     mark("-", "answer pod.up")
     return {"pods": [job.result() for job in jobs]}
+
+
+def _options(request: Request) -> dict[str, Any]:
+    """The options of wishes that the request names.
+
+    Raises:
+        UsageError: one of them is no such value.
+    """
+    scale = request.number_or_none("time_scale")
+    if scale is None:
+        return {}
+    if not SLOWEST <= scale <= FASTEST:
+        raise UsageError(
+            f"the time scale must be a number from {SLOWEST:g} to {FASTEST:g}, and it is {scale:g}",
+            details="Back-off delays and probe periods are divided by it; 1 is real time.",
+        )
+    return {"timeScale": float(scale)}
 
 
 def names_in(request: Request, namespace: str | None) -> list[tuple[str, str]]:
@@ -246,7 +270,8 @@ def _compare(registry: Registry, jobs: list[Job], *, replace: bool) -> None:
         inherit(asked, job.pod, job.raw)
         job.judged = judge_update(asked, job.pod)
         if not job.judged.paths:
-            job.verdict = "unchanged"
+            same = all(engine.wish.options.get(name) == job.options[name] for name in job.options)
+            job.verdict = "unchanged" if same else "configured"
         elif not job.judged.errors:
             job.verdict = "configured"
         elif replace:
@@ -290,7 +315,7 @@ async def _update(registry: Registry, jobs: list[Job], *, replace: bool) -> None
             inits = {one.name for one in job.pod.spec.initContainers if one.restartPolicy != "Always"}
             running = (job.engine.mirror.running(name) for name in job.judged.redefined if name not in inits)
             job.renewed = {one.name: one.attempt + 1 for one in running if one is not None}
-            job.engine.update(job.pod, job.judged, {})
+            job.engine.update(job.pod, job.judged, job.options)
 
 
 async def _replace_old(registry: Registry, jobs: list[Job], request: Request) -> None:
@@ -343,7 +368,7 @@ def _wish(world: World, registry: Registry, job: Job) -> Wish:
     )
     spec = msgspec.structs.replace(asked.spec, nodeName=world.node.name)
     pod = msgspec.structs.replace(asked, metadata=metadata, spec=spec, status=PodStatus())
-    return Wish(object=pod, options={"nodeName": asked.spec.nodeName})
+    return Wish(object=pod, options={"nodeName": asked.spec.nodeName, **job.options})
 
 
 def _generate(registry: Registry, job: Job) -> str:

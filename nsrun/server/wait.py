@@ -54,7 +54,8 @@ async def until(engine: PodEngine, condition: Condition, timeout_s: float | None
 
 def in_words(engine: PodEngine) -> str:
     """Phase, and what each container that does not run does."""
-    parts = [f"phase {engine.phase}"]
+    why = ": ".join(filter(None, (engine.status.reason, engine.status.message)))
+    parts = [f"phase {engine.phase}" + (f" ({why})" if why else "")]
     for status in (*engine.status.initContainerStatuses, *engine.status.containerStatuses):
         if status.state.waiting is not None:
             message = f" ({status.state.waiting.message})" if status.state.waiting.message else ""

@@ -62,10 +62,6 @@ def _host_network_port(value: Any, pod: Pod, around: list[Any]) -> bool:
     return bool(pod.spec.hostNetwork) and value == around[-1].containerPort
 
 
-def _sidecar(value: Any, _pod: Pod, around: list[Any]) -> bool:
-    return value == "Always" and any(around[-1] is container for container in _pod.spec.initContainers)
-
-
 _NO_CLUSTER = "nothing schedules pods here"
 _NO_API = "there is no Kubernetes API server to talk to"
 _ASSIGNED = "assigned by nsrun"
@@ -177,10 +173,9 @@ TABLE: tuple[Row, ...] = (
     Row("container.terminationMessagePolicy", IMPLEMENTED),
     Row("container.resources", NOT_IMPLEMENTED, "resource requests and limits are not implemented yet"),
     Row("container.resizePolicy", NOT_IMPLEMENTED, "resizing is not implemented yet"),
-    Row("container.restartPolicy", NOT_IMPLEMENTED, "restart policies of single containers are not implemented yet",
-        fine=_sidecar),
-    Row("container.restartPolicyRules", NOT_IMPLEMENTED,
-        "restart policies of single containers are not implemented yet"),
+    Row("container.restartPolicy", IMPLEMENTED),
+    Row("container.restartPolicyRules", NOT_IMPLEMENTED, "the action RestartAllContainers is not implemented yet",
+        fine=lambda value, _pod, _around: all(rule.action == "Restart" for rule in value)),
     Row("container.volumeMounts", NOT_IMPLEMENTED, _VOLUMES),
     Row("container.volumeDevices", NOT_IMPLEMENTED, _VOLUMES),
     Row("container.livenessProbe", IMPLEMENTED),

@@ -21,6 +21,7 @@ def test_last_words_end_without_their_newline() -> None:
     ended = ContainerStateTerminated(exitCode=7, reason="Error", message="out of luck\n")
     status = ContainerStatus(name="app", state=ContainerState(terminated=ended))
     engine = MagicMock(phase="Failed")
+    engine.status.reason = engine.status.message = ""
     engine.status.initContainerStatuses = []
     engine.status.containerStatuses = [status]
     engine.ledger.sandbox_waiting = None

@@ -73,6 +73,10 @@ def with_container(**fields: Any) -> dict[str, str]:
     return found(containers=[{"name": "c", "image": "i", **fields}])
 
 
+def _rule(action: str) -> dict[str, Any]:
+    return {"action": action, "exitCodes": {"operator": "In", "values": [7]}}
+
+
 NO, LATER = spec.NOT_APPLICABLE, spec.NOT_IMPLEMENTED
 C = "spec.containers[0]"
 
@@ -83,6 +87,7 @@ def test_what_is_done_is_not_reported() -> None:
         found(
             restartPolicy="OnFailure",
             terminationGracePeriodSeconds=1,
+            activeDeadlineSeconds=60,
             hostname="h",
             hostAliases=[{"ip": "1.2.3.4", "hostnames": ["x"]}],
             dnsPolicy="None",
@@ -101,9 +106,10 @@ def test_what_is_done_is_not_reported() -> None:
                 "supplementalGroupsPolicy": "Strict",
                 "seccompProfile": {"type": "Unconfined"},
                 "appArmorProfile": {"type": "Unconfined"},
+                "sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}],
             },
             initContainers=[
-                {"name": "i", "image": "i"},
+                {"name": "i", "image": "i", "restartPolicy": "Never"},
                 {"name": "s", "image": "i", "restartPolicy": "Always"},
             ],
             containers=[
@@ -111,6 +117,8 @@ def test_what_is_done_is_not_reported() -> None:
                     "name": "c",
                     "image": "i",
                     "imagePullPolicy": "Never",
+                    "restartPolicy": "OnFailure",
+                    "restartPolicyRules": [_rule("Restart")],
                     "command": ["a"],
                     "args": ["b"],
                     "workingDir": "/",
@@ -144,8 +152,7 @@ def test_what_is_done_is_not_reported() -> None:
          {"spec.nodeSelector": NO, "spec.tolerations": NO, "spec.priority": NO, "spec.schedulerName": NO}),
         (found(serviceAccountName="x", imagePullSecrets=[{"name": "x"}], automountServiceAccountToken=True),
          {"spec.serviceAccountName": NO, "spec.imagePullSecrets": NO, "spec.automountServiceAccountToken": NO}),
-        (found(volumes=[{"name": "v"}], activeDeadlineSeconds=1, subdomain="s"),
-         {"spec.volumes": LATER, "spec.activeDeadlineSeconds": LATER, "spec.subdomain": LATER}),
+        (found(volumes=[{"name": "v"}], subdomain="s"), {"spec.volumes": LATER, "spec.subdomain": LATER}),
         (found(hostPID=True, hostIPC=True, shareProcessNamespace=False), {"spec.hostPID": LATER, "spec.hostIPC": LATER}),
         (found(hostUsers=False, dnsPolicy="ClusterFirstWithHostNet"), {"spec.hostUsers": LATER, "spec.dnsPolicy": LATER}),
         (found(runtimeClassName="x", overhead={"cpu": "1"}), {"spec.runtimeClassName": LATER, "spec.overhead": LATER}),
@@ -159,9 +166,8 @@ def test_what_is_done_is_not_reported() -> None:
          {f"{C}.ports[0].hostPort": LATER, f"{C}.ports[0].hostIP": LATER}),
         (found(hostNetwork=True, containers=[{"name": "c", "image": "i", "ports": [{"containerPort": 1}]}]), {}),
         (with_container(terminationMessagePath="/x", terminationMessagePolicy="FallbackToLogsOnError"), {}),
-        (with_container(restartPolicy="Never"), {f"{C}.restartPolicy": LATER}),
-        (found(initContainers=[{"name": "i", "image": "i", "restartPolicy": "Never"}]),
-         {"spec.initContainers[0].restartPolicy": LATER}),
+        (with_container(restartPolicy="Never", restartPolicyRules=[_rule("RestartAllContainers")]),
+         {f"{C}.restartPolicyRules": LATER}),
         (with_container(lifecycle={"preStop": {"sleep": {"seconds": 1}}}), {f"{C}.lifecycle.preStop": LATER}),
         (with_container(securityContext={"seLinuxOptions": {"level": "s0"}, "windowsOptions": {}}),
          {f"{C}.securityContext.seLinuxOptions": LATER}),
@@ -169,10 +175,6 @@ def test_what_is_done_is_not_reported() -> None:
 )  # fmt: skip
 def test_what_is_not_done_is_reported(reported: dict[str, str], expected: dict[str, str]) -> None:
     assert reported == expected
-
-
-def test_a_restart_policy_of_always_is_only_for_sidecars() -> None:
-    assert with_container(restartPolicy="Always") == {f"{C}.restartPolicy": LATER}
 
 
 def test_metadata_and_status() -> None:

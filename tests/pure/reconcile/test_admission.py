@@ -1,0 +1,149 @@
+"""Which pods this machine takes on (S-ADMIT)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nsrun.reconcile import decide, settle
+from nsrun.reconcile.admission import SAFE_SYSCTLS, Facts, HostPort, admit, host_ports, rejection
+from nsrun.reconcile.model import Observed, PodFailure, SandboxState
+from nsrun.spec.model import Pod, PodSecurityContext, Sysctl
+from nsrun.status import pod_status
+from tests.pure.reconcile.world import T0, make_pod, seen
+
+NEW = (6, 18)
+
+
+def verdict(pod: Pod, **facts: Any) -> str | None:
+    found = admit(pod, Facts(**{"kernel": NEW, **facts}), T0)
+    return None if found is None else f"{found.reason}: {found.message}"
+
+
+def setting(*names: str, **spec: Any) -> Pod:
+    context = PodSecurityContext(sysctls=[Sysctl(name=name, value="1") for name in names])
+    return make_pod(securityContext=context, **spec)
+
+
+def test_S_ADMIT_an_ordinary_pod() -> None:
+    assert verdict(make_pod()) is None
+    assert verdict(make_pod(os={"name": "linux"})) is None
+
+
+@pytest.mark.parametrize("name", sorted(SAFE_SYSCTLS))
+def test_S_ADMIT_safe_sysctls_in_either_spelling(name: str) -> None:
+    assert verdict(setting(name)) is None
+    assert verdict(setting(name.replace(".", "/"))) is None
+
+
+def forbidden(name: str) -> str:
+    return f'SysctlForbidden: forbidden sysctl: "{name}" not allowlisted'
+
+
+@pytest.mark.parametrize(
+    ("names", "facts", "expected"),
+    [
+        (("net.core.somaxconn",), {}, forbidden("net.core.somaxconn")),
+        (("net/core/somaxconn",), {}, forbidden("net.core.somaxconn")),
+        (("kernel.panic",), {}, forbidden("kernel.panic")),
+        (("net.ipv4.tcp_syncookies", "kernel.msgmax"), {}, forbidden("kernel.msgmax")),
+        (("net.core.somaxconn",), {"allowed_sysctls": ("net.core.somaxconn",)}, None),
+        (("net/core/somaxconn",), {"allowed_sysctls": ("net.core.*",)}, None),
+        (("net.core.somaxconn",), {"allowed_sysctls": ("net/core/somaxconn",)}, None),
+        (("net.core.somaxconn",), {"allowed_sysctls": ("net.core.somax",)}, forbidden("net.core.somaxconn")),
+        (("kernel.msgmax",), {"allowed_sysctls": ("kernel.shm*", "kernel.msg*")}, None),
+        # Only new kernels have it for each network namespace.
+        (("net.ipv4.tcp_fin_timeout",), {"kernel": (4, 6)}, None),
+        (("net.ipv4.tcp_fin_timeout",), {"kernel": (4, 5)}, forbidden("net.ipv4.tcp_fin_timeout")),
+    ],
+)
+def test_S_ADMIT_sysctls(names: tuple[str, ...], facts: dict[str, Any], expected: str | None) -> None:
+    assert verdict(setting(*names), **facts) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "space"),
+    [
+        ("net.ipv4.tcp_syncookies", {"hostNetwork": True}, "Net"),
+        ("kernel.shm_rmid_forced", {"hostIPC": True}, "IPC"),
+        ("kernel.shm_rmid_forced", {"hostNetwork": True}, None),
+        ("net.ipv4.tcp_syncookies", {"hostIPC": True}, None),
+        ("net.core.somaxconn", {"hostNetwork": True}, "Net"),
+        ("kernel.domainname", {"hostNetwork": True}, "UTS"),
+    ],
+)
+def test_S_ADMIT_sysctls_of_namespaces_that_are_the_machines(
+    name: str, spec: dict[str, Any], space: str | None
+) -> None:
+    expected = f'SysctlForbidden: forbidden sysctl: "{name}" not allowed with host {space} enabled' if space else None
+    assert verdict(setting(name, **spec), allowed_sysctls=("net.core.*", "kernel.domainname")) == expected
+
+
+def test_S_ADMIT_another_operating_system() -> None:
+    text = "Failed to admit pod as the OS field doesn't match node OS"
+    assert verdict(make_pod(os={"name": "windows"})) == f"PodOSNotSupported: {text}"
+    pod = make_pod(os={"name": "windows"})
+    pod.metadata.labels = {"kubernetes.io/os": "windows"}
+    text = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+    assert verdict(pod) == f"PodOSSelectorNodeLabelDoesNotMatch: {text}"
+    pod.metadata.labels = {"kubernetes.io/os": "linux"}
+    pod.spec.os = None
+    assert verdict(pod) is None
+
+
+def with_port(**port: Any) -> Pod:
+    pod = {"name": "app", "image": "img", "ports": [{"containerPort": 80, **port}]}
+    return make_pod(containers=[pod])
+
+
+@pytest.mark.parametrize(
+    ("port", "taken", "free"),
+    [
+        ({"hostPort": 80}, ("", "TCP", 80), False),
+        ({"hostPort": 80}, ("", "TCP", 81), True),
+        ({"hostPort": 80}, ("", "UDP", 80), True),
+        ({"hostPort": 80, "protocol": "UDP"}, ("", "UDP", 80), False),
+        ({"hostPort": 80, "hostIP": "127.0.0.1"}, ("", "TCP", 80), False),
+        ({"hostPort": 80}, ("127.0.0.1", "TCP", 80), False),
+        ({"hostPort": 80, "hostIP": "0.0.0.0"}, ("127.0.0.1", "TCP", 80), False),
+        ({"hostPort": 80, "hostIP": "127.0.0.1"}, ("127.0.0.2", "TCP", 80), True),
+        ({}, ("", "TCP", 80), True),
+    ],
+)
+def test_S_ADMIT_ports_of_the_machine(port: dict[str, Any], taken: HostPort, free: bool) -> None:
+    text = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+    assert verdict(with_port(**port), ports=frozenset({taken})) == (None if free else f"NodePorts: {text}")
+
+
+def test_S_ADMIT_ports_of_sidecars_count_and_those_of_other_inits_do_not() -> None:
+    pod = make_pod(inits=["init", "side*"])
+    data = [{"containerPort": 1, "hostPort": number} for number in (1, 2, 3)]
+    for container, port in zip((*pod.spec.initContainers, *pod.spec.containers), data, strict=True):
+        container.ports = with_port(**port).spec.containers[0].ports
+    assert [number for _, _, number in host_ports(pod)] == [2, 3]
+
+
+def test_S_ADMIT_a_rejected_pod_is_failed_and_nothing_of_it_is_begun() -> None:
+    pod = setting("kernel.panic")
+    failure = admit(pod, Facts(NEW), T0)
+    assert failure is not None
+    observed = Observed(failure=rejection(failure), start_time=T0)
+    observed = settle(pod, observed, T0 + 1)
+    assert decide(pod, observed, T0 + 1) == []
+    status = pod_status(pod, observed, T0 + 1)
+    assert (status.phase, status.reason) == ("Failed", "SysctlForbidden")
+    assert status.message == 'Pod was rejected: forbidden sysctl: "kernel.panic" not allowlisted'
+    assert status.containerStatuses == []
+    # Neither does its deadline say anything else later.
+    pod.spec.activeDeadlineSeconds = 1
+    assert settle(pod, observed, T0 + 100).failure == rejection(failure)
+
+
+def test_S_ADMIT_a_deadline_ends_what_was_admitted() -> None:
+    pod = make_pod()
+    pod.spec.activeDeadlineSeconds = 10
+    before = seen(state=SandboxState.NONE)
+    assert settle(pod, before, T0 + 9).failure is None
+    text = "Pod was active on the node longer than the specified deadline"
+    assert settle(pod, before, T0 + 10).failure == PodFailure("DeadlineExceeded", text, T0 + 10)
