@@ -43,6 +43,7 @@ PREFIX_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 )
 @click.option("--since", type=DURATION, metavar="DURATION", help="Only what is not older than this.")
 @click.option("--since-time", metavar="TIME", help="Only from this RFC 3339 time on.")
+@click.option("--limit-bytes", metavar="BYTES", type=click.IntRange(min=1), help="At most so many bytes of each log.")
 @click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time.")
 @click.option("-p", "--previous", is_flag=True, help="Of the instance before the current one.")
 @click.option("--prefix", is_flag=True, help="Begin each line with [pod/POD/CONTAINER].")
@@ -59,6 +60,7 @@ def logs(
     tail: str,
     since: float | None,
     since_time: str | None,
+    limit_bytes: int | None,
     timestamps: bool,
     previous: bool,
     prefix: bool,
@@ -81,7 +83,7 @@ def logs(
         queries = [one._replace(previous=previous, tail=lines, since=moment) for one in queries_of_pod(found)]
         if not all_containers:
             queries = [default_query(found, queries)]
-    write(settings, queries, follow=follow, timestamps=timestamps, prefix=prefix)
+    write(settings, queries, follow=follow, timestamps=timestamps, prefix=prefix, limit=limit_bytes)
     return 0
 
 
@@ -130,14 +132,34 @@ def default_query(pod: dict[str, Any], queries: Sequence[Query]) -> Query:
     return next((one for one in queries if one.container == name), queries[0])
 
 
-def write(settings: Settings, queries: Sequence[Query], *, follow: bool, timestamps: bool, prefix: bool) -> None:
-    """Write logs to standard output, and what comes."""
+def write(
+    settings: Settings,
+    queries: Sequence[Query],
+    *,
+    follow: bool,
+    timestamps: bool,
+    prefix: bool,
+    limit: int | None = None,
+) -> None:
+    """Write logs to standard output, and what comes; of each at most `limit` bytes, the heads of lines not counted."""
     session = settings.session()
     sys.stdout.flush()
     heads = prefixes(queries) if prefix else {}
     batches = reading.Follower(session, queries).lines() if follow else reading.read(session, queries)
+    if limit is None:
+        for batch in batches:
+            put(rendered(batch, heads, timestamps))
+        return
+    left = {str(query.container): limit for query in queries}
     for batch in batches:
-        put(rendered(batch, heads, timestamps))
+        for line in batch:
+            name = line.container if line.container in left else next(iter(left))
+            text = rendered([line], {}, timestamps)[: left[name]]
+            if text:
+                put(heads.get(name, b"") + text)
+                left[name] -= len(text)
+        if not any(left.values()):
+            return
 
 
 def prefixes(queries: Sequence[Query]) -> dict[str, bytes]:

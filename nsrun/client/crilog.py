@@ -170,6 +170,26 @@ def last_lines(fd: int, size: int, wanted: int) -> tuple[Start, int]:
     return Start(start if start is not None else 0, emit if start is not None else 0), found
 
 
+def open_pieces(fd: int, size: int) -> int:
+    """Offset of the first record of lines that have no end in the file; `size` when there is no such line.
+
+    Args:
+        fd: a log file.
+        size: bytes of it to look at.
+    """
+    first = size
+    ended: set[bytes] = set()
+    for offset, line in backwards(fd, size):
+        record = parse(line)
+        if record.full:
+            ended.add(record.stream)
+        elif record.stream not in ended:
+            first = offset
+        if len(ended) == 2 or size - offset > 2 * JOIN_LIMIT:
+            break
+    return first
+
+
 def since(fd: int, size: int, moment: str) -> int:
     """Offset of the first record at or after `moment`, by bisection; 0 when none is before it.
 

@@ -10,10 +10,11 @@ from nsrun.errors import SpecError
 if TYPE_CHECKING:
     from nsrun.state.layout import Layout
 
-KNOWN = ("network", "sysctls")
-"""The tables that mean something."""
 _PATTERN = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]")
 """A sysctl or a pattern of them (kubernetes pkg/apis/policy/validation SysctlContainSlashPatternFmt)."""
+TABLES = ("network", "sysctls")
+LOG_KEYS = ("containerLogMaxSize", "containerLogMaxFiles", "containerLogMonitorInterval")
+"""Of the kubelet's configuration, with its names, defaults and rules."""
 
 
 def read_config(layout: Layout) -> dict[str, Any]:
@@ -40,13 +41,17 @@ def read_config(layout: Layout) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise _refused(path, error) from error
     for name, value in settings.items():
-        if name not in KNOWN or not isinstance(value, dict):
+        if name not in LOG_KEYS and (name not in TABLES or not isinstance(value, dict)):
             raise SpecError(
-                f"the configuration {path} has {name!r}, which is no table that nsrun knows",
-                resolution=f"Known: {', '.join(f'[{one}]' for one in KNOWN)}.",
+                f"the configuration {path} has {name!r}, which is no table and no setting that nsrun knows",
+                resolution=f"Known: {', '.join((*(f'[{one}]' for one in TABLES), *LOG_KEYS))}.",
             )
     NetworkConfig.for_root(layout.base, settings.get("network"))
     allowed_sysctls(settings)
+    if settings.keys() & set(LOG_KEYS):
+        from nsrun.server.logpolicy import log_policy
+
+        log_policy(settings)
     return settings
 
 

@@ -24,6 +24,7 @@ from nsrun.reconcile.model import (
     SignalContainer,
     StartContainer,
 )
+from nsrun.server import logdir
 from nsrun.server.instances import start_error
 from nsrun.server.prepared import Prepared, prepare
 from nsrun.server.sandbox import clear
@@ -124,6 +125,7 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
                 for listed in await shim.list():
                     engine.mirror.note(listed)
                 return
+    logdir.link(engine, record)
     mark(engine.label, f"started {action.name}")
     engine.note(NORMAL, STARTED, f"Started container {action.name}", action.name)
 
@@ -213,19 +215,12 @@ async def forget(engine: PodEngine, action: ForgetInstance) -> None:
     else:
         unlink_if_there(engine.paths.containers / action.id)
     forget_jobs(engine.paths.directory, action.id)
+    record = engine.mirror.records.get(action.id)
     engine.mirror.drop(action.id)
     await release(engine, action.id)
-    # The newest instance's log stays, and the one before it for `pod logs --previous`.
-    _drop_logs_before(engine, action.name, engine.ledger.containers[action.name].starts - 2)
-
-
-def _drop_logs_before(engine: PodEngine, name: str, attempt: int) -> None:
-    directory = engine.log_directory / name
-    with contextlib.suppress(FileNotFoundError):
-        for file in os.listdir(directory):
-            number = file.partition(".")[0]
-            if number.isdigit() and int(number) < attempt:
-                unlink_if_there(directory / file)
+    if record is not None:
+        # Its own log stays for `pod logs --previous`.
+        logdir.drop_before(engine, action.name, record.attempt)
 
 
 async def prepare_first(engine: PodEngine) -> None:

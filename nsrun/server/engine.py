@@ -11,7 +11,7 @@ import contextlib
 import copy
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from nsrun.reconcile.ledger import probe_result, request_restart
 from nsrun.reconcile.model import (
     Action,
     CleanSandbox,
+    ContainerLedger,
     CreateSandbox,
     ForgetInstance,
     Instance,
@@ -39,7 +40,7 @@ from nsrun.reconcile.model import (
     StopSandbox,
     WakeAt,
 )
-from nsrun.server import containers, sandbox
+from nsrun.server import containers, logdir, sandbox
 from nsrun.server.clock import Timer
 from nsrun.server.events import as_object, field_path, marked_deleted, newly_backing_off
 from nsrun.server.hooks import Hooks
@@ -118,6 +119,8 @@ class PodEngine:
         self._awake = asyncio.Event()
         self._wake_at: float | None = None
         self._unsaved = False
+        # Of a pod that is not new: what its containers' logs tell is all that is left.
+        self._lost_ledger = not self.paths.ledger.exists()
         self._announced: Pod | None = None
         """The Pod, without its status, as it was told last."""
         self._trouble = ""
@@ -367,6 +370,9 @@ class PodEngine:
         if state is SandboxState.NONE:
             older.extend(current.values())
             current = {}
+        if self._lost_ledger:
+            self._lost_ledger = False
+            self._count_on({one.name for one in self.mirror.instances()})
         observed = settle(
             self.pod,
             Observed(
@@ -396,6 +402,17 @@ class PodEngine:
             self._unsaved = True
         self.observed = observed
         return observed
+
+    def _count_on(self, known: Collection[str]) -> None:
+        """Without a ledger: have the numbers of containers that no record tells of go on from their logs (S-KEEP)."""
+        spec = self.pod.spec
+        names = [one.name for one in (*spec.initContainers, *spec.containers)]
+        names += [one.name for one in spec.ephemeralContainers]
+        for name in names:
+            starts = 0 if name in known or name in self.ledger.containers else logdir.count(self, name)
+            if starts:
+                self.ledger.containers[name] = ContainerLedger(starts=starts)
+                self._unsaved = True
 
     async def _connect(self) -> None:
         """Find the pod's shim again, if one lives and its sandbox was finished.
@@ -434,6 +451,7 @@ class PodEngine:
         hello, _, records = await asyncio.gather(client.hello(), client.subscribe(), client.list())
         for record in records:
             self.mirror.note(record)
+            logdir.link(self, record)
         self.shim = client
         self.shim_pid = hello.pid
         self.hooks.tell()
@@ -585,7 +603,7 @@ class PodEngine:
     async def _remove(self) -> None:
         """The last steps: logs and everything else first, the wish last, so that a crash in between is carried on with."""
         await sandbox.release(self)
-        await sandbox.clear(self.log_directory)
+        await asyncio.to_thread(logdir.remove, self.world.layout, self.log_directory)
         unlink_if_there(self.paths.ledger)
         unlink_if_there(self.paths.wish)
         remove_tree(self.paths.directory)

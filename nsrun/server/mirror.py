@@ -36,6 +36,7 @@ class Mirror:
     Attributes:
         records: by id.
         killed: when SIGKILL was last asked for, by id; seconds since the epoch.
+        settled_logs: ids of those whose shim is known to write to the log file with the log's own name (S-LOG).
     """
 
     def __init__(self, engine: PodEngine) -> None:
@@ -43,6 +44,7 @@ class Mirror:
         self.records: dict[str, Record] = {}
         self.killed: dict[str, float] = {}
         self._ends: dict[str, End] = {}
+        self.settled_logs: set[str] = set()
 
     def take(self, records: Iterable[Record]) -> None:
         """These are all there are."""
@@ -73,6 +75,7 @@ class Mirror:
         self.records.pop(instance_id, None)
         self.killed.pop(instance_id, None)
         self._ends.pop(instance_id, None)
+        self.settled_logs.discard(instance_id)
 
     def clear(self) -> None:
         """Forget all instances."""

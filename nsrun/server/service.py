@@ -18,6 +18,7 @@ from nsrun.server.clock import SystemClock
 from nsrun.server.containers import signal_number
 from nsrun.server.pods import Registry
 from nsrun.server.prepared import log_path
+from nsrun.server.rotation import Rotation
 from nsrun.server.world import World
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout
@@ -54,16 +55,19 @@ class Service:
         self._world.alive = self._pods.uids
         self._world.images_in_use = self._pods.images_in_use
         self._world.ports_besides = self._pods.ports_besides
+        self._rotation = Rotation(self._world, lambda: self._pods)
 
     async def open(self) -> None:
         """Adopt what is there, and look for leftovers."""
         await self._pods.adopt()
         # Before anybody is answered: a pod that is gone, as the next `down` will be told, must have left nothing.
         await self._world.sweep()
+        self._rotation.begin()
         self._world.collect_soon()
 
     async def close(self) -> None:
         """Stop working; the pods run on."""
+        await self._rotation.close()
         await self._pods.close()
         await self._world.close()
 

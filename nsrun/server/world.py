@@ -20,8 +20,10 @@ from nsrun.plan import NodeFacts, SandboxInputs, Slot
 from nsrun.probes import Wires
 from nsrun.reconcile.admission import Facts, HostPort, host_ports
 from nsrun.security import host_devices, machine, seccomp_filter
+from nsrun.server import logdir
 from nsrun.server.clock import Clock
 from nsrun.server.config import allowed_sysctls, read_config
+from nsrun.server.logpolicy import log_policy
 from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
 from nsrun.state.files import remove_tree
@@ -53,6 +55,7 @@ class World:
         self.hub = Hub()
         self.wires = Wires()
         settings = read_config(layout)
+        self.log_policy = log_policy(settings)
         self.images = ImageStore(layout.lib)
         tree = detect()
         base = choose_base(tree, layout.base, layout.run)
@@ -152,7 +155,9 @@ class World:
         alive = self._alive()
         for name in _listed(self.layout.pod_logs):
             if name.rpartition("_")[2] not in alive and self.layout.own_logs(self.layout.pod_logs / name):
-                self._try("remove the logs", name, lambda name=name: remove_tree(self.layout.pod_logs / name))
+                self._try(
+                    "remove the logs", name, lambda name=name: logdir.remove(self.layout, self.layout.pod_logs / name)
+                )
         # After a reboot there are such directories of pods of which run/ knows nothing any more.
         for uid in _listed(self.layout.roots):
             if uid not in alive:

@@ -124,6 +124,11 @@ class Layout:
         return self.log / "pods"
 
     @property
+    def log_links(self) -> Path:
+        """`<name>_<namespace>_<container>-<id>.log`: links to the log of each instance, which log collectors follow (S-LOG)."""
+        return self.log / "containers"
+
+    @property
     def config(self) -> Path:
         """The configuration file; it need not exist."""
         return self.etc / "config.toml"
