@@ -14,14 +14,15 @@ from nsrun.reconcile.model import (
     ForgetInstance,
     Observed,
     RemovePod,
+    ResetContainers,
     Sandbox,
     SandboxState,
     StopSandbox,
     WakeAt,
 )
-from nsrun.reconcile.order import Finish, Views, finish_of, starts, views_of
+from nsrun.reconcile.order import Finish, Views, finish_of, hooks_after_start, starts, views_of
 from nsrun.reconcile.settle import deadline_of, settle
-from nsrun.reconcile.termination import Stop, grace_of, stop_all, stop_requested
+from nsrun.reconcile.termination import Stop, grace_of, kill_all, stop_all, stop_requested
 from nsrun.spec.model import Pod
 
 
@@ -51,7 +52,7 @@ def _delete(pod: Pod, observed: Observed, views: Views, now: float) -> list[Acti
             return [CleanSandbox("deleted, and its shim is gone")]
         case SandboxState.READY if views.anything_alive:
             stop = Stop(observed.deletion.requested_at, observed.deletion.grace_s, "the pod is deleted")
-            return stop_all(views, stop, pod, now)
+            return stop_all(views, stop, pod, now, anew=True)
         case SandboxState.READY:
             return [StopSandbox("deleted, and all containers are stopped")]
 
@@ -71,13 +72,26 @@ def _wind_up(pod: Pod, observed: Observed, views: Views, finish: Finish, now: fl
 
 
 def _run(pod: Pod, observed: Observed, views: Views, now: float) -> list[Action]:
+    if observed.restart_all is not None and observed.sandbox.state is not SandboxState.DEAD:
+        if any(view.alive for view in views.all):
+            return kill_all(views, observed.restart_all, now) + _deadline(pod, observed)
+        return [
+            ResetContainers(
+                f"container {observed.restart_all.container} wants all to be started anew, and all are dead"
+            )
+        ]
     match observed.sandbox.state:
         case SandboxState.NONE:
             return _create_sandbox(observed.sandbox, observed.tempo, now) + _deadline(pod, observed)
         case SandboxState.DEAD:
             return [CleanSandbox("the shim is gone, and there is work left")]
         case SandboxState.READY:
-            return stop_requested(views, pod, now) + starts(pod, views, now) + _deadline(pod, observed)
+            return (
+                stop_requested(views, pod, now)
+                + hooks_after_start(views)
+                + starts(pod, views, now)
+                + _deadline(pod, observed)
+            )
 
 
 def _deadline(pod: Pod, observed: Observed) -> list[Action]:
@@ -101,7 +115,7 @@ def _create_sandbox(sandbox: Sandbox, tempo: float, now: float) -> list[Action]:
 
 
 def _forget(observed: Observed) -> list[Action]:
-    """The records of dead instances that have a successor (S-KEEP)."""
+    """The records of dead instances that have a successor, or will have one whatever became of them (S-KEEP)."""
     return [
         ForgetInstance(
             f"container {instance.name}: attempt {instance.attempt} has a successor", instance.name, instance.id

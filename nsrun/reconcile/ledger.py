@@ -7,7 +7,7 @@ a start; the ledger has to be stored before a record is removed. All functions m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +26,13 @@ from nsrun.reconcile.model import (
     StopRequest,
 )
 
+PROBE_CAUSES = (StopCause.LIVENESS, StopCause.STARTUP)
 LOST_EXIT_CODE = 137
 LOST_REASON = "ContainerStatusUnknown"
 LOST_MESSAGE = "The shim of the pod ended and took the container along; how the container ended is not known"
+RESET_EXIT_CODE = 137
+RESET_REASON = "RestartingAllContainers"
+RESET_MESSAGE = "The container is removed because RestartAllContainers in place"
 START_ERROR_EXIT_CODE = 128
 START_ERROR_REASON = "StartError"
 
@@ -37,18 +41,17 @@ def begin(ledger: ContainerLedger, attempt: int, at: float | None, instance_id: 
     """Note that instance number `attempt` was begun at `at` (seconds since the epoch, None = not known yet).
 
     The back-off moves one step on (S-BACKOFF) when the container has run before and nobody asked for this restart; with a
-    new definition it begins anew.
+    new definition it begins anew. After a failed probe the kubelet looks at the instance before the one that it has just
+    killed, so that the first of these restarts takes no step.
     """
     if attempt < ledger.starts:
         return ledger
     cause = ledger.stop.cause if ledger.stop is not None else None
-    match cause:
-        case StopCause.CHANGED:
-            backoff_s = 0.0
-        case StopCause.REQUEST | StopCause.RESTART_ALL:
-            backoff_s = ledger.backoff_s
-        case _:
-            backoff_s = next_delay(ledger.backoff_s) if ledger.last is not None else ledger.backoff_s
+    backoff_s = ledger.backoff_s
+    if cause is StopCause.CHANGED:
+        backoff_s = 0.0
+    elif not ledger.afresh and cause is not StopCause.REQUEST and looked_back_at(ledger) is not None:
+        backoff_s = next_delay(backoff_s)
     return replace(
         ledger,
         starts=attempt + 1,
@@ -61,7 +64,18 @@ def begin(ledger: ContainerLedger, attempt: int, at: float | None, instance_id: 
         post_start=None,
         pre_stop=None,
         probes=None,
+        afresh=False,
     )
+
+
+def looked_back_at(ledger: ContainerLedger) -> Instance | None:
+    """The dead instance whose end the back-off of the next one counts from.
+
+    Source: kuberuntime_manager.go SyncPod: a container that is killed for its probe is started again in the same round,
+    with what was known before the kill.
+    """
+    last = ledger.last
+    return ledger.previous if last is not None and last.stopped_by in PROBE_CAUSES else last
 
 
 def fold(ledger: ContainerLedger, instance: Instance) -> ContainerLedger:
@@ -85,7 +99,7 @@ def fold(ledger: ContainerLedger, instance: Instance) -> ContainerLedger:
         ledger,
         last=dead,
         previous=ledger.last,
-        backoff_s=0.0 if lived_s > RESET_S else ledger.backoff_s,
+        backoff_s=0.0 if lived_s > RESET_S and dead.stopped_by not in PROBE_CAUSES else ledger.backoff_s,
     )
 
 
@@ -139,6 +153,36 @@ _WEIGHT = (
 def request_restart(ledger: ContainerLedger, now: float, grace_s: float | None = None) -> ContainerLedger:
     """Ask that the container is stopped and started again, whatever its policy. Settle before, so that it is this instance."""
     return request_stop(ledger, StopRequest(now, grace_s, StopCause.REQUEST, "pod restart"))
+
+
+def stop_announced(ledger: ContainerLedger, instance_id: str) -> ContainerLedger:
+    """Note that everybody was told that this instance is going to be stopped."""
+    return ledger if ledger.announced == instance_id else replace(ledger, announced=instance_id)
+
+
+def reset(ledgers: Mapping[str, ContainerLedger], names: Iterable[str]) -> dict[str, ContainerLedger]:
+    """The ledgers once all containers of a pod were stopped to be started anew: how these ended is forgotten (S-RESTARTALL).
+
+    Source: kubelet pkg/kubelet/kubelet_pods.go convertToAPIContainerStatuses, for containers that were removed.
+    """
+    new = dict(ledgers)
+    for name in names:
+        ledger = new.get(name)
+        if ledger is None or ledger.last is None:
+            continue
+        last = replace(
+            ledger.last,
+            state=InstanceState.EXITED,
+            started_at=None,
+            finished_at=None,
+            exit_code=RESET_EXIT_CODE,
+            signal=None,
+            reason=RESET_REASON,
+            message=RESET_MESSAGE,
+            stopped_by=StopCause.RESTART_ALL,
+        )
+        new[name] = replace(ledger, last=last, stop=None, afresh=True)
+    return new
 
 
 def hook_started(ledger: ContainerLedger, kind: HookKind, instance_id: str, now: float) -> ContainerLedger:

@@ -163,6 +163,15 @@ class ProcessUser:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartAll:
+    """All containers of the pod are being started anew since `at`: `container` exited with a code whose rule says so."""
+
+    at: float
+    container: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerLedger:
     """What is remembered of a container across instances, shims and servers. Changed by `nsrun.reconcile.ledger` alone.
 
@@ -170,7 +179,8 @@ class ContainerLedger:
     `backoff_s` is the delay that the next restart has to wait from `last.finished_at` (S-BACKOFF): 0 = at once.
     `last` is the newest dead instance, `previous` the one before it.
     `instance_id` is of the newest instance. `stop` asks for its end, and says what comes after it; cleared when the next one is begun.
-    `post_start`, `pre_stop` and `probes` are of the newest instance.
+    `post_start`, `pre_stop` and `probes` are of the newest instance. `announced` is the instance whose stop was announced.
+    `afresh`: nobody looks back at earlier instances when the next one is begun: at once, and no step of the back-off.
     `image_id`, `stop_signal` and `user` are what the newest instance was made with.
     """
 
@@ -189,6 +199,8 @@ class ContainerLedger:
     post_start: HookRun | None = None
     pre_stop: HookRun | None = None
     probes: ProbeResults | None = None
+    announced: str = ""
+    afresh: bool = False
 
 
 class SandboxState(enum.Enum):
@@ -229,8 +241,10 @@ class Observed:
     """All that is known of a pod besides its spec.
 
     `current` has the newest instance of each container that the present sandbox has made; a container without one is
-    absent; without a sandbox (NONE) it is empty. `older` has every other instance whose record is still there.
+    absent; without a sandbox (NONE) it is empty; so it is, once settled, of those that were reset (S-RESTARTALL).
+    `older` has every other instance whose record is still there.
     `terminal` is true once a terminal phase (Succeeded, Failed) was published: nothing is ever started again then.
+    `restart_all`: all containers are being stopped, and reset then (S-RESTARTALL).
     `failure`: the pod has failed as a whole; what runs is stopped, and nothing is started any more.
     `changed` has the number of the first instance of a container's present definition: one before it is stopped and started anew.
     `tempo`: back-off delays and probe periods are divided by it; grace periods, deadlines and hooks are not.
@@ -244,6 +258,7 @@ class Observed:
     start_time: float | None = None
     terminal: bool = False
     host_ip: str = ""
+    restart_all: RestartAll | None = None
     failure: PodFailure | None = None
     changed: dict[str, int] = field(default_factory=dict)
     tempo: float = 1.0
@@ -289,6 +304,23 @@ class StartContainer(Action):
     name: str
     attempt: int
     role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceStop(Action):
+    """A container is going to be stopped: tell (the Killing event, once per instance), before anything is done to it.
+
+    It is asked for until the ledger says `announced` (`ledger.stop_announced`). `message` is what the event says.
+    """
+
+    name: str
+    id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResetContainers(Action):
+    """All containers are dead, to be started anew: let `ledger.reset` forget how they ended, and store it, in one piece."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,23 +10,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nsrun.reconcile.backoff import due, retry_due
+from nsrun.reconcile.ledger import PROBE_CAUSES, looked_back_at
 from nsrun.reconcile.model import (
     Action,
     ContainerLedger,
+    HookKind,
+    HookRun,
     Instance,
     InstanceState,
     Observed,
     ProbeResults,
     Role,
+    RunHook,
     StartContainer,
     StopCause,
     WakeAt,
 )
 from nsrun.reconcile.policy import is_sidecar, restarts_after_kill, should_restart
+from nsrun.spec.containers import as_container
 from nsrun.spec.model import Container, Pod
 
-_WHATEVER = (StopCause.REQUEST, StopCause.CHANGED, StopCause.RESTART_ALL)
-_PROBES = (StopCause.LIVENESS, StopCause.STARTUP)
+_WHATEVER = (StopCause.REQUEST, StopCause.CHANGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,36 @@ class View:
         """Whether it runs and its postStart hook, if it has one, is done: before that nobody takes it for running (S-HOOK)."""
         if self.instance is None or self.instance.state is not InstanceState.RUNNING:
             return False
-        lifecycle = self.container.lifecycle
-        if lifecycle is None or lifecycle.postStart is None:
+        if not self.has_post_start:
             return True
-        hook = self.ledger.post_start
-        return (
-            hook is not None
-            and hook.instance_id == self.instance.id
-            and hook.finished_at is not None
-            and hook.error is None
-        )
+        hook = self.post_start
+        return hook is not None and hook.finished_at is not None and hook.error is None
+
+    @property
+    def has_post_start(self) -> bool:
+        """Whether it has a postStart hook."""
+        lifecycle = self.container.lifecycle
+        return lifecycle is not None and lifecycle.postStart is not None
+
+    @property
+    def has_pre_stop(self) -> bool:
+        """Whether it has a preStop hook."""
+        lifecycle = self.container.lifecycle
+        return lifecycle is not None and lifecycle.preStop is not None
+
+    @property
+    def post_start(self) -> HookRun | None:
+        """The postStart hook of the present instance, if it was begun."""
+        return self._own(self.ledger.post_start)
+
+    @property
+    def pre_stop(self) -> HookRun | None:
+        """The preStop hook of the present instance, if it was begun."""
+        return self._own(self.ledger.pre_stop)
+
+    def _own(self, hook: HookRun | None) -> HookRun | None:
+        own = hook is not None and self.instance is not None and hook.instance_id == self.instance.id
+        return hook if own else None
 
     @property
     def probes(self) -> ProbeResults | None:
@@ -105,7 +129,9 @@ class View:
         last = self.ledger.last
         if self.alive or last is None or self.restart_requested or self.is_sidecar:
             return True
-        if last.stopped_by in _PROBES:
+        if last.stopped_by is StopCause.RESTART_ALL:
+            return True
+        if last.stopped_by in PROBE_CAUSES:
             return restarts_after_kill(pod, self.container)
         return should_restart(pod, self.container, last.exit_code or 0, by_itself=last.state is not InstanceState.LOST)
 
@@ -117,10 +143,11 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The containers of a pod in the order of the manifest."""
+    """The containers of a pod in the order of the manifest. Ephemeral containers are none of `all`: they count for nothing."""
 
     inits: tuple[View, ...]
     mains: tuple[View, ...]
+    ephemerals: tuple[View, ...] = ()
 
     @property
     def all(self) -> tuple[View, ...]:
@@ -134,13 +161,13 @@ class Views:
 
     @property
     def initialized(self) -> bool:
-        """Whether a main container was begun in this sandbox: finished inits never rerun in it from then on (S-INIT)."""
+        """Whether a main container was begun in this sandbox."""
         return any(view.instance is not None for view in self.mains)
 
     @property
     def anything_alive(self) -> bool:
-        """Whether any container has a process."""
-        return any(view.alive for view in self.all)
+        """Whether any container has a process, ephemeral ones included."""
+        return any(view.alive for view in (*self.inits, *self.mains, *self.ephemerals))
 
 
 def views_of(pod: Pod, observed: Observed) -> Views:
@@ -153,6 +180,7 @@ def views_of(pod: Pod, observed: Observed) -> Views:
     return Views(
         inits=tuple(view(one, Role.SIDECAR if is_sidecar(one) else Role.INIT) for one in pod.spec.initContainers),
         mains=tuple(view(one, Role.MAIN) for one in pod.spec.containers),
+        ephemerals=tuple(view(as_container(one), Role.EPHEMERAL) for one in pod.spec.ephemeralContainers),
     )
 
 
@@ -168,6 +196,8 @@ def finish_of(pod: Pod, observed: Observed, views: Views) -> Finish | None:
     """Whether the pod's work is over: it failed as a whole, an init failed for good, or no main has anything left to do."""
     if observed.failure is not None:
         return Finish(observed.failure.at, f"the pod has failed: {observed.failure.reason}")
+    if observed.restart_all is not None:
+        return None
     for view in views.inits:
         if view.role is Role.INIT and view.failed_for_good(pod):
             last = view.ledger.last
@@ -184,7 +214,11 @@ def finish_of(pod: Pod, observed: Observed, views: Views) -> Finish | None:
 def starts(pod: Pod, views: Views, now: float) -> list[Action]:
     """The instances to begin now in a ready sandbox of a pod with work left, and when the next is due."""
     actions: list[Action] = []
-    if views.initialized:
+    for view in views.ephemerals:
+        if view.ledger.starts == 0:
+            actions += _start(view, now)
+    if any(view.alive for view in views.mains):
+        # Whatever became of the inits since: they never rerun beside a main container.
         actions += _restart_sidecars(views.inits, now)
     else:
         position = max((at for at, view in enumerate(views.inits) if view.instance is not None), default=-1)
@@ -200,9 +234,31 @@ def starts(pod: Pod, views: Views, now: float) -> list[Action]:
                 actions += _start(view, now)
             return actions
     for view in views.mains:
-        if not view.alive and view.wants_instance(pod):
-            actions += _start(view, now)
+        if view.alive:
+            begun = True
+        elif view.wants_instance(pod):
+            begun_now = _start(view, now)
+            actions += begun_now
+            begun = any(isinstance(action, StartContainer) for action in begun_now)
+        else:
+            begun = False
+        if begun and view.has_post_start and not view.running:
+            # Its postStart hook comes before the start of the next container, whether it succeeds or not (S-START).
+            break
     return actions
+
+
+def hooks_after_start(views: Views) -> list[Action]:
+    """The postStart hooks that are to be run: once per instance, as soon as it runs (S-HOOK)."""
+    return [
+        RunHook(f"container {view.name} has started", view.name, view.instance.id, HookKind.POST_START)
+        for view in views.all
+        if view.has_post_start
+        and view.instance is not None
+        and view.instance.state is InstanceState.RUNNING
+        and view.ledger.stop is None
+        and view.post_start is None
+    ]
 
 
 def _succeeded(instance: Instance) -> bool:
@@ -220,10 +276,16 @@ def _restart_sidecars(inits: Sequence[View], now: float) -> list[Action]:
 def restart_due(view: View, now: float) -> float:
     """When the next instance may begin, as far as the back-off is concerned (S-BACKOFF)."""
     ledger = view.ledger
-    last = ledger.last
-    if last is None or last.finished_at is None or ledger.backoff_s <= 0 or view.restart_requested:
+    counted, last = looked_back_at(ledger), ledger.last
+    if counted is None or last is None or counted.finished_at is None or last.finished_at is None:
         return now
-    return due(last.finished_at, ledger.backoff_s / view.tempo, now)
+    if ledger.backoff_s <= 0 or ledger.afresh or view.restart_requested:
+        return now
+    delay_s = ledger.backoff_s / view.tempo
+    if counted is not last and not counted.finished_at <= last.finished_at < counted.finished_at + delay_s:
+        # When it was killed for its probe, the time since the end before was up already.
+        return now
+    return due(last.finished_at, delay_s, now)
 
 
 def _start(view: View, now: float) -> list[Action]:

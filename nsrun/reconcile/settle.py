@@ -15,11 +15,12 @@ from nsrun.reconcile.model import (
     InstanceState,
     Observed,
     PodFailure,
+    RestartAll,
     SandboxState,
     StopCause,
     StopRequest,
 )
-from nsrun.reconcile.policy import is_sidecar, restarts_after_kill
+from nsrun.reconcile.policy import is_sidecar, restarts_after_kill, restarts_all
 from nsrun.spec.model import Container, Pod, Probe
 
 DEADLINE_REASON = "DeadlineExceeded"
@@ -32,8 +33,9 @@ def settle(pod: Pod, observed: Observed, now: float) -> Observed:
 
     Without a living shim nothing lives: such instances become LOST, ended at `now` unless the ledger already says when.
     Every instance is folded into its container's ledger, and gets a stop there when a probe, its postStart hook or a new
-    definition asks for one. The pod fails when its deadline has passed.
-    Store the ledgers and the failure of the result when they differ.
+    definition asks for one. The pod fails when its deadline has passed; all its containers are started anew when one exits
+    with a code whose rule says so. Instances that were reset are not current any more.
+    Store the ledgers, `failure` and `restart_all` of the result when they differ.
     """
     lost = observed.sandbox.state is not SandboxState.READY
     ledgers = dict(observed.ledgers)
@@ -51,17 +53,47 @@ def settle(pod: Pod, observed: Observed, now: float) -> Observed:
             # What was noted first stays: a lost container ended when that was noticed.
             instance = ledger.last
         ledgers[seen.name] = ledger
-        if observed.current.get(seen.name) is seen:
+        if observed.current.get(seen.name) is seen and not _was_reset(instance):
             current[seen.name] = instance
         else:
             older.append(instance)
+    if observed.sandbox.state is SandboxState.NONE:
+        for init in pod.spec.initContainers:
+            # The kubelet removes what it remembers of init containers when it makes another sandbox.
+            gone = ledgers.get(init.name)
+            if gone is not None and gone.last is not None and not gone.afresh:
+                ledgers[init.name] = replace(gone, afresh=True)
+    restart_all = observed.restart_all
     if observed.deletion is None:
         for container in (*pod.spec.initContainers, *pod.spec.containers):
             newest = current.get(container.name)
-            if newest is not None and newest.alive:
+            if newest is None:
+                continue
+            if newest.alive:
                 known = ledgers[container.name]
                 ledgers[container.name] = _with_stop(pod, container, newest, known, observed, now)
-    return replace(observed, current=current, older=tuple(older), ledgers=ledgers, failure=_failure(pod, observed, now))
+            elif restart_all is None and not observed.terminal and observed.failure is None:
+                restart_all = _restart_all(container, newest, now)
+    return replace(
+        observed,
+        current=current,
+        older=tuple(older),
+        ledgers=ledgers,
+        failure=_failure(pod, observed, now),
+        restart_all=restart_all,
+    )
+
+
+def _was_reset(instance: Instance) -> bool:
+    return not instance.alive and instance.stopped_by is StopCause.RESTART_ALL
+
+
+def _restart_all(container: Container, instance: Instance, now: float) -> RestartAll | None:
+    """All are started anew when a container exited by itself, and a rule says so."""
+    if instance.state is not InstanceState.EXITED or instance.stopped_by is not None or instance.stop_at is not None:
+        return None
+    code = instance.exit_code or 0
+    return RestartAll(now, container.name, code) if restarts_all(container, code) else None
 
 
 def _attempt(instance: Instance) -> int:
@@ -119,8 +151,11 @@ def _definition_changed(pod: Pod, container: Container) -> str:
 
 
 def _probe_stop(pod: Pod, container: Container, probe: Probe | None, cause: StopCause, now: float) -> StopRequest:
-    message = f"Container {container.name} failed {cause.value} probe"
-    if restarts_after_kill(pod, container):
-        message += ", will be restarted"
+    if is_sidecar(container):
+        message = f"Init container {container.name} failed {cause.value} probe"
+    else:
+        message = f"Container {container.name} failed {cause.value} probe"
+        if restarts_after_kill(pod, container):
+            message += ", will be restarted"
     grace_s = probe.terminationGracePeriodSeconds if probe is not None else None
     return StopRequest(now, None if grace_s is None else float(grace_s), cause, message)

@@ -16,7 +16,9 @@ from nsrun.errors import NsrunError, StepError, errno_text
 from nsrun.images import Image, ImageError
 from nsrun.plan import PlanError
 from nsrun.reconcile import decide, waiting_after
+from nsrun.reconcile.ledger import stop_announced
 from nsrun.reconcile.model import (
+    AnnounceStop,
     ContainerLedger,
     ForgetInstance,
     KillContainer,
@@ -175,9 +177,15 @@ def _wait(engine: PodEngine, name: str, reason: str, message: str) -> None:
     _LOG.info("pod %s: container %s: %s: %s", engine.label, name, reason, message)
 
 
+def announce(engine: PodEngine, action: AnnounceStop) -> None:
+    """Tell that a container is going to be stopped, once per instance."""
+    engine.note(NORMAL, KILLING, action.message, action.name)
+    known = engine.ledger.containers[action.name]
+    engine.ledger.containers[action.name] = stop_announced(known, action.id)
+
+
 async def stop(engine: PodEngine, action: SignalContainer) -> None:
     """Send the stop signal, once."""
-    engine.note(NORMAL, KILLING, f"Stopping container {action.name}", action.name)
     if engine.shim is None:
         return
     try:
@@ -194,8 +202,6 @@ async def kill(engine: PodEngine, action: KillContainer) -> None:
     """SIGKILL to everything in a container."""
     if engine.shim is None:
         return
-    if action.id not in engine.mirror.killed:
-        engine.note(NORMAL, KILLING, f"Killing {action.reason}", action.name)
     try:
         await engine.shim.kill(action.id)
     except ShimClosedError:

@@ -20,9 +20,10 @@ import msgspec
 from nsrun.errors import ConflictError, NsrunError, StepError, errno_text
 from nsrun.reconcile import decide, request_deletion, settle
 from nsrun.reconcile.admission import admit, rejection
-from nsrun.reconcile.ledger import probe_result, request_restart
+from nsrun.reconcile.ledger import probe_result, request_restart, reset
 from nsrun.reconcile.model import (
     Action,
+    AnnounceStop,
     CleanSandbox,
     ContainerLedger,
     CreateSandbox,
@@ -32,6 +33,7 @@ from nsrun.reconcile.model import (
     Observed,
     ProbeKind,
     RemovePod,
+    ResetContainers,
     RunHook,
     Sandbox,
     SandboxState,
@@ -53,6 +55,7 @@ from nsrun.server.watch import Change, Changed
 from nsrun.server.world import World
 from nsrun.shim import Event as ShimEvent
 from nsrun.shim import Exited, JobEnded, LogBlocked, ShimClient, ShimClosedError, ShimError, read_records, shim_alive
+from nsrun.spec.containers import container_of
 from nsrun.spec.model import Container, Pod, PodStatus
 from nsrun.spec.update import Update, updated
 from nsrun.state.files import remove_tree, unlink_if_there
@@ -335,8 +338,8 @@ class PodEngine:
         return float(self.wish.options.get("timeScale") or 1.0)
 
     def container(self, name: str) -> Container:
-        """The container of this name in the spec, init containers included."""
-        return next(one for one in (*self.pod.spec.initContainers, *self.pod.spec.containers) if one.name == name)
+        """The container of this name in the spec, init and ephemeral containers included."""
+        return container_of(self.pod, name)
 
     def drop_all(self) -> None:
         """Forget all instances, and what was prepared for others."""
@@ -391,14 +394,20 @@ class PodEngine:
                 terminal=self.ledger.terminal,
                 host_ip=self.world.host_ip(),
                 failure=self.ledger.failure,
+                restart_all=self.ledger.restart_all,
                 changed=self.wish.changed,
                 tempo=self.tempo,
             ),
             now,
         )
-        if observed.ledgers != self.ledger.containers or observed.failure != self.ledger.failure:
+        if (
+            observed.ledgers != self.ledger.containers
+            or observed.failure != self.ledger.failure
+            or observed.restart_all != self.ledger.restart_all
+        ):
             self.ledger.containers = dict(observed.ledgers)
             self.ledger.failure = observed.failure
+            self.ledger.restart_all = observed.restart_all
             self._unsaved = True
         self.observed = observed
         return observed
@@ -534,9 +543,11 @@ class PodEngine:
         now = self.world.clock.now()
         if not self.admitted:
             self._admit(now)
+        restarting = self.ledger.restart_all
         observed = self._observe(now)
         self.hooks.resume()
-        if self._announced is not self.pod:
+        if self._announced is not self.pod or observed.restart_all != restarting:
+            # That all are started anew is told of before it is over.
             self._publish(observed, now)
         actions = decide(self.pod, observed, now)
         self._wake_at = None
@@ -589,6 +600,10 @@ class PodEngine:
                 await sandbox.clean(self, action.reason)
             case StopSandbox():
                 await sandbox.stop(self)
+            case AnnounceStop():
+                containers.announce(self, action)
+            case ResetContainers():
+                self._reset()
             case SignalContainer():
                 await containers.stop(self, action)
             case KillContainer():
@@ -599,6 +614,14 @@ class PodEngine:
                 await containers.forget(self, action)
             case RemovePod():
                 await self._remove()
+
+    def _reset(self) -> None:
+        """All containers are dead, to be started anew: forget how they ended, in one piece, before any of them begins."""
+        inits_and_mains = (*self.pod.spec.initContainers, *self.pod.spec.containers)
+        self.ledger.containers = reset(self.ledger.containers, [one.name for one in inits_and_mains])
+        self.ledger.restart_all = None
+        self._unsaved = True
+        self.save()
 
     async def _remove(self) -> None:
         """The last steps: logs and everything else first, the wish last, so that a crash in between is carried on with."""

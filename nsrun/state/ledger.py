@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from nsrun.errors import InternalError
-from nsrun.reconcile.model import ContainerLedger, Deletion, PodFailure, Waiting
+from nsrun.reconcile.model import ContainerLedger, Deletion, PodFailure, RestartAll, Waiting
 from nsrun.spec.model import Pod, PodStatus
 from nsrun.state.files import read_or_none, write_atomic
 from nsrun.state.layout import PodPaths
@@ -32,7 +32,8 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     """ledger.json.
 
     `sandbox_attempt` is the number of the newest sandbox that was begun, at `sandbox_created_at`; `sandbox_ready` says that
-    it was finished. `failure`: the pod has failed as a whole. `terminal`: a terminal phase was published. `status` is the
+    it was finished. `failure`: the pod has failed as a whole. `restart_all`: all containers are being stopped to be
+    started anew. `terminal`: a terminal phase was published. `status` is the
     last published status, kept for its transition times and its terminal phase.
     """
 
@@ -44,6 +45,7 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     sandbox_waiting: Waiting | None = None
     ips: tuple[str, ...] = ()
     failure: PodFailure | None = None
+    restart_all: RestartAll | None = None
     terminal: bool = False
     containers: dict[str, ContainerLedger] = msgspec.field(default_factory=dict)
     events: list[Event] = msgspec.field(default_factory=list)
