@@ -30,12 +30,10 @@ class Histories(RuleBasedStateMachine):
         inits=st.lists(st.sampled_from(["i", "s*"]), max_size=3),
         policy=st.sampled_from(["Always", "OnFailure", "Never"]),
         grace=st.sampled_from([None, 0, 1, 5]),
-        notes_any_signal=st.booleans(),
     )
-    def begin(self, mains: int, inits: list[str], policy: str, grace: int | None, notes_any_signal: bool) -> None:
+    def begin(self, mains: int, inits: list[str], policy: str, grace: int | None) -> None:
         names = [f"{kind[0]}{at}{kind[1:]}" for at, kind in enumerate(inits)]
         self.world = World(make_pod([f"m{at}" for at in range(mains)], names, policy, grace))
-        self.world.notes_any_signal = notes_any_signal
 
     def _some_alive(self, pick: int) -> str | None:
         alive = sorted(one.id for one in self.world.alive().values())
@@ -93,12 +91,6 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 5))
     def ask_restart(self, pick: int) -> None:
         self.world.ask_restart(self._some_name(pick))
-
-    @rule(pick=st.integers(0, 5))
-    def user_signal(self, pick: int) -> None:
-        id_ = self._some_alive(pick)
-        if id_ is not None:
-            self.world.user_signal(id_)
 
     @rule(pick=st.integers(0, 5), broken=st.booleans())
     def image_comes_and_goes(self, pick: int, broken: bool) -> None:

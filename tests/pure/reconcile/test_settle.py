@@ -11,6 +11,7 @@ import pytest
 from nsrun.reconcile import decide, settle
 from nsrun.reconcile.ledger import fold, hook_finished, hook_started, probe_result
 from nsrun.reconcile.model import (
+    AnnounceStop,
     ContainerLedger,
     Deletion,
     HookKind,
@@ -18,6 +19,8 @@ from nsrun.reconcile.model import (
     Observed,
     PodFailure,
     ProbeKind,
+    Sandbox,
+    SandboxState,
     SignalContainer,
     StopCause,
     StopRequest,
@@ -72,7 +75,7 @@ def test_S_PROBE_a_failed_liveness_probe_stops_the_container_with_its_own_grace_
     assert stop_of(pod, observed) == StopRequest(T0 + 50, 7, StopCause.LIVENESS, text)
     settled = settle(pod, observed, T0 + 50)
     assert settle(pod, settled, T0 + 60) == settled
-    assert [type(action) for action in decide(pod, settled, T0 + 60)] == [SignalContainer]
+    assert [type(action) for action in decide(pod, settled, T0 + 60)] == [AnnounceStop, SignalContainer]
 
 
 def test_S_PROBE_a_failed_startup_probe_stops_the_container() -> None:
@@ -217,7 +220,7 @@ def test_S_PHASE_a_pod_that_was_active_for_too_long_fails_and_is_wound_up() -> N
     settled = settle(pod, observed, T0 + 61)
     text = "Pod was active on the node longer than the specified deadline"
     assert settled.failure == PodFailure("DeadlineExceeded", text, T0 + 61)
-    assert [type(action) for action in decide(pod, settled, T0 + 61)] == [SignalContainer]
+    assert [type(action) for action in decide(pod, settled, T0 + 61)] == [AnnounceStop, SignalContainer]
     longer = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, activeDeadlineSeconds=None))
     assert settle(longer, settled, T0 + 62).failure == settled.failure, "it is never taken back"
     ended = replace(settled, current={"app": instance("app", "exited", code=143, finished=T0 + 62)})
@@ -237,3 +240,80 @@ def test_S_BACKOFF_the_tempo_makes_the_delay_shorter() -> None:
     for tempo, at in ((1.0, 115), (10.0, 97)):
         observed = seen(dead, ledgers=ledgers, tempo=tempo)
         assert decide(make_pod(), observed, T0 + 95) == [WakeAt("container app: back-off 20s", T0 + at)]
+
+
+def _killed_for_its_probe(attempt: int, finished: float) -> Instance:
+    return replace(
+        instance("app", "exited", attempt=attempt, finished=T0 + finished, code=143), stopped_by=StopCause.LIVENESS
+    )
+
+
+@pytest.mark.parametrize(
+    ("previous", "killed", "backoff_s", "due", "step"),
+    [
+        (None, 30.0, 0.0, None, 0.0),
+        (30.0, 60.0, 0.0, None, 10.0),
+        (60.0, 95.0, 20.0, None, 40.0),
+        (60.0, 75.0, 20.0, 95.0, 40.0),
+        (60.0, 2000.0, 40.0, None, 80.0),
+    ],
+)
+def test_S_BACKOFF_after_a_failed_probe_counts_from_the_end_before(
+    previous: float | None, killed: float, backoff_s: float, due: float | None, step: float
+) -> None:
+    """The kubelet kills and starts in one round, knowing only the end before; only if it is too early then, this end counts."""
+    last = _killed_for_its_probe(3, killed)
+    before = None if previous is None else instance("app", "exited", attempt=2, finished=T0 + previous, code=1)
+    ledger = ContainerLedger(
+        starts=4,
+        restart_count=3,
+        backoff_s=backoff_s,
+        last_start_at=T0,
+        last=last,
+        previous=before,
+        instance_id="app-3",
+    )
+    observed = seen(last, ledgers={"app": ledger})
+    actions = decide(make_pod(), observed, T0 + killed)
+    if due is None:
+        assert [type(action).__name__ for action in actions] == ["StartContainer"]
+    else:
+        assert actions == [WakeAt(f"container app: back-off {backoff_s:g}s", T0 + due)]
+    begun = fold(ledger, instance("app", attempt=4, started=T0 + killed))
+    assert begun.backoff_s == step
+
+
+def test_S_BACKOFF_a_failed_probe_does_not_reset_it_however_long_the_container_lived() -> None:
+    ledger = ContainerLedger(starts=1, backoff_s=40.0, last_start_at=T0, instance_id="app-0")
+    killed = replace(_killed_for_its_probe(0, 2000.0), stopped_by=None)
+    by_itself = fold(ledger, killed)
+    assert by_itself.backoff_s == 0.0
+    asked = replace(ledger, stop=StopRequest(T0 + 1990, None, StopCause.LIVENESS, "x"))
+    assert fold(asked, killed).backoff_s == 40.0
+
+
+def test_S_SANDBOX_S_BACKOFF_inits_of_a_new_sandbox_wait_for_nothing() -> None:
+    pod = make_pod(inits=("i", "s*"))
+    ends = {
+        name: ContainerLedger(starts=1, backoff_s=40.0, last_start_at=T0, last=instance(name, "lost", finished=T0 + 5))
+        for name in ("i", "s", "app")
+    }
+    none = Observed(sandbox=Sandbox(SandboxState.NONE, 0, T0), ledgers=ends, start_time=T0)
+    settled = settle(pod, none, T0 + 6)
+    assert [settled.ledgers[name].afresh for name in ("i", "s", "app")] == [True, True, False]
+    ready = replace(settled, sandbox=Sandbox(SandboxState.READY, 1, T0 + 6))
+    assert [type(action).__name__ for action in decide(pod, ready, T0 + 6)] == ["StartContainer"]
+    again = fold(settled.ledgers["i"], instance("i", attempt=1, started=T0 + 6))
+    assert (again.backoff_s, again.afresh) == (40.0, False), "it takes no step either"
+    began = replace(ready, current={"i": instance("i", "exited", attempt=1, started=T0 + 6, finished=T0 + 7)})
+    began = replace(began, current=began.current | {"s": instance("s", attempt=1, started=T0 + 7)})
+    assert decide(pod, began, T0 + 8) == [WakeAt("container app: back-off 40s", T0 + 45)]
+
+
+@pytest.mark.parametrize("kind", [ProbeKind.LIVENESS, ProbeKind.STARTUP])
+def test_S_EVENTS_of_a_sidecar_that_failed_its_probe(kind: ProbeKind) -> None:
+    pod = make_pod(inits=("s*",))
+    ledger = probe_result(fold(ContainerLedger(), instance("s")), "s-0", kind, False)
+    stop = settle(pod, seen(instance("s"), ledgers={"s": ledger}), T0).ledgers["s"].stop
+    assert stop is not None
+    assert stop.message == f"Init container s failed {kind.value} probe"

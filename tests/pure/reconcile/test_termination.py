@@ -6,6 +6,7 @@ import pytest
 
 from nsrun.reconcile import decide, request_deletion
 from nsrun.reconcile.model import (
+    AnnounceStop,
     CleanSandbox,
     ContainerLedger,
     Deletion,
@@ -13,6 +14,7 @@ from nsrun.reconcile.model import (
     KillContainer,
     Observed,
     RemovePod,
+    RunHook,
     Sandbox,
     SandboxState,
     SignalContainer,
@@ -26,10 +28,14 @@ from tests.pure.reconcile.world import T0, World, instance, make_pod, seen
 
 
 def deciding(pod: Pod, observed: Observed, now: float) -> list[tuple[str, object]]:
-    """The actions as (word, what it is about)."""
+    """The actions as (word, what it is about), but for the announcements."""
     words: list[tuple[str, object]] = []
     for action in decide(pod, observed, now):
         match action:
+            case AnnounceStop():
+                continue
+            case RunHook(name=name, hook=hook, timeout_s=timeout_s):
+                words.append((f"{hook.value} {timeout_s:g}" if timeout_s is not None else hook.value, name))
             case SignalContainer(name=name, signal=signo):
                 words.append((f"signal {signo}", name))
             case KillContainer(name=name):
@@ -77,11 +83,10 @@ def test_S_TERM_sigkill_is_repeated_when_it_did_not_help() -> None:
     assert deciding(pod, observed, T0 + 131) == [("kill", "app")]
 
 
-@pytest.mark.parametrize(("signo", "at", "again"), [(15, 50, True), (1, 50, True), (1, 101, True), (15, 101, False)])
-def test_S_TERM_a_signal_of_somebody_else_is_not_the_stop_signal(signo: int, at: float, again: bool) -> None:
-    observed = seen(instance("app", stop_signal=signo, stop_at=T0 + at), deletion=DOWN)
-    actions = deciding(make_pod(), observed, T0 + 102)
-    assert actions == ([("signal 15", "app")] if again else [("wake", 130)])
+@pytest.mark.parametrize("at", [50, 100, 101])
+def test_S_TERM_the_stop_signal_is_sent_once_although_the_clock_was_set_back(at: float) -> None:
+    observed = seen(stopped_at("app", T0 + at), deletion=DOWN)
+    assert deciding(make_pod(), observed, T0 + 102) == [("wake", 130)]
 
 
 def test_S_TERM_grace_0_is_sigkill_at_once_for_all() -> None:
@@ -247,7 +252,11 @@ def test_S_TERM_the_pods_own_grace_period_for_a_requested_restart(grace: int | N
     assert world.wake_at == T0 + wait
     world.advance(wait)
     assert world.records["app-1"].alive
-    assert [type(action).__name__ for _, action in world.log][2:4] == ["SignalContainer", "KillContainer"]
+    assert [type(action).__name__ for _, action in world.log][2:5] == [
+        "AnnounceStop",
+        "SignalContainer",
+        "KillContainer",
+    ]
 
 
 def test_S_TERM_deletion_takes_over_a_requested_restart() -> None:

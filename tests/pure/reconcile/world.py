@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from nsrun.reconcile import decide, request_deletion, request_restart, settle, waiting_after
-from nsrun.reconcile.ledger import from_data, to_data
+from nsrun.reconcile.ledger import from_data, stop_announced, to_data
 from nsrun.reconcile.model import (
     Action,
+    AnnounceStop,
     CleanSandbox,
     ContainerLedger,
     CreateSandbox,
@@ -120,6 +121,8 @@ class Container:
     ends: list[Instance] = field(default_factory=list)
     asked: bool = False
     """A restart was asked for and has not happened yet."""
+    fresh: bool = False
+    """Nobody looks back at its earlier instances when the next is begun."""
     backoff: float = 0.0
     """The kubelet's entry: 0 = none."""
     updated: float = 0.0
@@ -150,8 +153,6 @@ class World:
         }
         self.roles |= {c.name: Role.MAIN for c in pod.spec.containers}
         self.facts = {name: Container() for name in self.roles}
-        self.notes_any_signal = False
-        """Whether the shim's record tells the first signal that anybody sent to a container, or stop signals only."""
         self.stop_sent_at: dict[str, float] = {}
         self.crash_before: int | None = None
         """Carry out that many actions (a store counts) of the next round, then kill the server."""
@@ -187,8 +188,8 @@ class World:
         """One round of the server; False when there was nothing to do."""
         observed = settle(self.pod, self.observe(), self.now)
         assert settle(self.pod, observed, self.now) == observed, "settling twice changes nothing"
-        changed = observed.ledgers != self.memory.ledgers
         self.memory.ledgers = dict(observed.ledgers)
+        changed = {name: to_data(ledger) for name, ledger in observed.ledgers.items()} != self.stored
         if self._crash():
             return True
         if changed:
@@ -271,6 +272,8 @@ class World:
                 self._end_sandbox()
             case StartContainer():
                 self._start(action)
+            case AnnounceStop():
+                self._announce(action)
             case SignalContainer():
                 self._signal(action)
             case KillContainer():
@@ -292,6 +295,8 @@ class World:
         for record in self.records.values():
             self._must_be_stored(record)
         self.records.clear()
+        for init in self.pod.spec.initContainers:
+            self.facts[init.name].fresh = bool(self.facts[init.name].ends)
         self.sandbox = replace(self.sandbox, state=SandboxState.NONE, ips=())
 
     def _must_be_stored(self, record: Instance) -> None:
@@ -327,10 +332,10 @@ class World:
             assert finished_at is not None
             if finished_at - facts.updated > 600:
                 facts.backoff = 0.0
-            if not facts.asked:
+            if not facts.asked and not facts.fresh:
                 facts.backoff = min(facts.backoff * 2, 300.0) if facts.backoff else 10.0
         facts.updated = self.now
-        facts.asked = False
+        facts.asked = facts.fresh = False
         record = Instance(
             id=f"{action.name}-{action.attempt}",
             name=action.name,
@@ -376,12 +381,18 @@ class World:
 
     def _check_back_off(self, facts: Container) -> None:
         """The kubelet's arithmetic (client-go flowcontrol.Backoff), written down a second time."""
-        if not facts.ends or facts.asked or facts.backoff == 0:
+        if not facts.ends or facts.asked or facts.fresh or facts.backoff == 0:
             return
         finished_at = facts.ends[-1].finished_at
         assert finished_at is not None
         if finished_at - facts.updated <= 600:
             assert self.now - finished_at >= facts.backoff - 1e-6, "started before the back-off was over"
+
+    def _announce(self, action: AnnounceStop) -> None:
+        assert self.records[action.id].alive
+        known = self.memory.ledgers[action.name]
+        assert known.announced != action.id, "one announcement"
+        self.memory.ledgers[action.name] = stop_announced(known, action.id)
 
     def _signal(self, action: SignalContainer) -> None:
         record = self.records[action.id]
@@ -389,8 +400,7 @@ class World:
         assert action.signal == signal.SIGTERM
         sent = self.memory.signalled.get(action.id)
         assert sent is None, "one stop signal"
-        if record.stop_signal != signal.SIGHUP:
-            assert action.id not in self.stop_sent_at, "one stop signal, also after the server was killed"
+        assert action.id not in self.stop_sent_at, "one stop signal, also after the server was killed"
         facts = self.facts[action.name]
         if self.roles[action.name] is Role.SIDECAR and not facts.asked:
             alive = [one.name for one in self.records.values() if one.alive]
@@ -401,8 +411,7 @@ class World:
                 assert self._grace_over(), "sidecars outlive mains and later sidecars"
         self.memory.signalled[action.id] = (action.signal, self.now)
         self.stop_sent_at[action.id] = self.now
-        if record.stop_at is None:
-            self.records[record.id] = replace(record, stop_signal=action.signal, stop_at=self.now)
+        self.records[record.id] = replace(record, stop_signal=action.signal, stop_at=self.now)
 
     def _grace_over(self) -> bool:
         if self.deletion is not None:
@@ -469,12 +478,6 @@ class World:
         self.memory.ledgers = ledgers
         self.stored = {one: to_data(ledger) for one, ledger in ledgers.items()}
         self.facts[name].asked = True
-
-    def user_signal(self, id_: str) -> None:
-        """`pod kill -s HUP`."""
-        record = self.records[id_]
-        if self.notes_any_signal and record.stop_at is None:
-            self.records[id_] = replace(record, stop_signal=signal.SIGHUP, stop_at=self.now)
 
     def sandbox_fails(self) -> None:
         """The next sandbox cannot be made for a while."""
