@@ -328,6 +328,10 @@ class PodEngine:
         _LOG.debug("pod %s: container %s: %s probe %s", self.label, name, kind.value, word)
         self.ledger.containers[name] = new
         self.touch()
+        if self._announced is self.pod:
+            # At once: the loop may be busy for a while with another container of the pod.
+            now = self.world.clock.now()
+            self._publish(self._observe(now), now)
         self.wake()
 
     # observing

@@ -6,6 +6,7 @@ Source: apimachinery pkg/apis/meta/v1 Time, pkg/util/duration HumanDuration; Go'
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 365 * 86400
 
@@ -14,7 +15,12 @@ def rfc3339(seconds: float | None) -> str | None:
     """A time in seconds since the epoch as metav1.Time: whole seconds, UTC. None stays None."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(int(seconds))
+
+
+@lru_cache(maxsize=4096)
+def _rfc3339(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds_of(text: str) -> float:
