@@ -1,4 +1,4 @@
-"""What a pod's published status says over time: every version of it, as `pod.watch` tells it."""
+"""What a pod's published status says over time: every version of it, as `pod.watch` tells it, and each one judged."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests.host.lifecycle.oracle import follow, judge
 from tests.host.server.harness import LostError, Server, Wire
 
 Status = dict[str, Any]
@@ -22,6 +23,9 @@ class Watch:
         self._wire.sock.settimeout(0.2)
         self._wire.send("pod.watch", {})
         self._statuses: list[Status] = []
+        self._last: dict[str, Any] | None = None
+        self.problems: list[AssertionError] = []
+        """What no kubelet would have said."""
         self._begun = threading.Event()
         self._over = False
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -45,7 +49,17 @@ class Watch:
             if event["type"] == "BOOKMARK":
                 self._begun.set()
             elif event["object"]["metadata"]["name"] == self.name and event["type"] != "DELETED":
-                self._statuses.append(event["object"]["status"])
+                self._take(event["object"])
+
+    def _take(self, pod: dict[str, Any]) -> None:
+        try:
+            judge(pod)
+            if self._last is not None:
+                follow(self._last, pod)
+        except AssertionError as problem:
+            self.problems.append(problem)
+        self._last = pod
+        self._statuses.append(pod["status"])
 
     @property
     def statuses(self) -> list[Status]:
@@ -80,6 +94,7 @@ def watching(server: Server, name: str) -> Iterator[Watch]:
         yield watch
     finally:
         watch.close()
+    assert not watch.problems, watch.problems[:3]
 
 
 def condition(status: Status, kind: str) -> str:

@@ -1,0 +1,141 @@
+"""What a kubelet would say of container statuses: its rules written down a second time, on nothing but the published object.
+
+Source: kubelet pkg/kubelet/kubelet_pods.go getPhase, pkg/kubelet/status/generate.go, pkg/api/v1/pod/util.go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Object = dict[str, Any]
+
+
+def restarts(spec: Object, container: Object, code: int) -> bool:
+    """Whether a container that ended by itself with `code` is started again (S-RESTART)."""
+    policy = container.get("restartPolicy")
+    if policy is None:
+        policy = spec.get("restartPolicy", "Always")
+    else:
+        for rule in container.get("restartPolicyRules", []):
+            codes = rule["exitCodes"]
+            if (code in codes["values"]) == (codes["operator"] == "In"):
+                return True
+    return policy == "Always" or (policy == "OnFailure" and code != 0)
+
+
+def _ended(status: Object) -> Object | None:
+    """How it ended: now, or before it was told to wait."""
+    state = status.get("state", {})
+    if state.get("terminated"):
+        end: Object = state["terminated"]
+        return end
+    return status.get("lastState", {}).get("terminated") if state.get("waiting") else None
+
+
+def phases(pod: Object) -> set[str]:
+    """The phases that go with these container statuses (S-PHASE).
+
+    Two where it depends on what the status does not tell: whether a main container was begun in the present sandbox, and
+    whether anything will be started again.
+    """
+    return {_phase(pod, over=over, initialized=initialized) for over in (False, True) for initialized in (False, True)}
+
+
+def _phase(pod: Object, *, over: bool, initialized: bool) -> str:
+    spec, status = pod["spec"], pod["status"]
+    shown = {one["name"]: one for one in status.get("initContainerStatuses", []) + status.get("containerStatuses", [])}
+    pending = pending_sidecars = failed = waiting = running = stopped = succeeded = 0
+    going_on = False
+    for container in spec.get("initContainers", []):
+        one = shown[container["name"]]
+        end = _ended(one)
+        if container.get("restartPolicy") == "Always":
+            if one["state"].get("running"):
+                running += 1
+                pending_sidecars += not one.get("started")
+            elif end is None:
+                waiting += 1
+                pending_sidecars += 1
+        elif end is None:
+            pending += 1
+        elif end["exitCode"] != 0:
+            failed += not restarts(spec, container, end["exitCode"])
+    for container in spec["containers"]:
+        one = shown[container["name"]]
+        end = _ended(one)
+        if one["state"].get("running"):
+            running += 1
+        elif end is None:
+            waiting += 1
+        else:
+            stopped += 1
+            succeeded += end["exitCode"] == 0
+            going_on |= restarts(spec, container, end["exitCode"])
+    if failed:
+        return "Failed"
+    if pending or waiting or (pending_sidecars and not initialized):
+        return "Pending"
+    if running:
+        return "Running"
+    if going_on and not over:
+        return "Running"
+    return "Succeeded" if succeeded == stopped else "Failed"
+
+
+def judge(pod: Object) -> None:
+    """Everything in one published status that has to fit together."""
+    spec, status = pod["spec"], pod["status"]
+    deleting = "deletionTimestamp" in pod["metadata"]
+    name = pod["metadata"]["name"]
+    if not status.get("containerStatuses"):
+        return
+    if not deleting and not status.get("reason"):
+        assert status["phase"] in phases(pod) | ({"Pending", "Running"} if _winding_up(pod) else set()), (name, status)
+    conditions = {one["type"]: one for one in status["conditions"]}
+    shown = {one["name"]: one for one in status.get("initContainerStatuses", []) + status["containerStatuses"]}
+    sidecars = [one["name"] for one in spec.get("initContainers", []) if one.get("restartPolicy") == "Always"]
+    serving = [*sidecars, *(one["name"] for one in spec["containers"])]
+    unready = [one for one in serving if not shown[one]["ready"]]
+    ready = conditions["ContainersReady"]
+    if ready["status"] == "True":
+        assert not unready, (name, unready)
+    elif ready.get("reason") == "ContainersNotReady":
+        assert ready["message"] == f"containers with unready status: [{' '.join(unready)}]", (name, ready, unready)
+    else:
+        assert ready["reason"] in ("PodCompleted", "PodFailed"), (name, ready)
+    for one in shown.values():
+        assert sum(1 for value in one["state"].values() if value) == 1, (name, one)
+        end = one["state"].get("terminated")
+        if end and end["reason"] in ("Completed", "Error"):
+            assert (end["reason"] == "Completed") == (end["exitCode"] == 0), (name, one)
+        if one["name"] in serving:
+            assert not one["ready"] or (one["started"] and one["state"].get("running")), (name, one)
+        else:
+            assert one["ready"] == bool(end and end["exitCode"] == 0), (name, one)
+
+
+def _winding_up(pod: Object) -> bool:
+    """Whether sidecars may still be running in a pod whose phase is decided."""
+    statuses = pod["status"].get("initContainerStatuses", [])
+    return any(one["state"].get("running") for one in statuses)
+
+
+def follow(before: Object, after: Object) -> None:
+    """What has to hold between two statuses of a pod, one after the other."""
+    name = after["metadata"]["name"]
+    assert int(after["metadata"]["resourceVersion"]) > int(before["metadata"]["resourceVersion"]), name
+    if before["status"].get("phase") in ("Succeeded", "Failed"):
+        assert after["status"]["phase"] == before["status"]["phase"], name
+    lists = ("initContainerStatuses", "containerStatuses")
+    earlier = {one["name"]: one for key in lists for one in before["status"].get(key, [])}
+    specs = {one["name"]: one for key in ("initContainers", "containers") for one in after["spec"].get(key, [])}
+    for one in (status for key in lists for status in after["status"].get(key, [])):
+        old = earlier.get(one["name"])
+        if old is None:
+            continue
+        grown = one["restartCount"] - old["restartCount"]
+        assert grown >= 0, (name, old, one)
+        end = old["state"].get("terminated")
+        if grown and end and end["reason"] in ("Completed", "Error"):
+            sandbox_lost = one.get("lastState", {}).get("terminated", {}).get("reason") == "ContainerStatusUnknown"
+            assert restarts(after["spec"], specs[one["name"]], end["exitCode"]) or sandbox_lost, (name, old, one)
