@@ -12,6 +12,7 @@
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include "sys.h"
 
 enum { EXIT_FAILED = 128 };
@@ -184,6 +185,11 @@ int nsrun_capabilities(int pid, uint64_t *effective, uint64_t *permitted, uint64
 	*permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
 	*inheritable = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
 	return 0;
+}
+
+int nsrun_syncfs(int fd)
+{
+	return sys_answer(syncfs(fd));
 }
 
 int nsrun_inotify_init1(int flags)

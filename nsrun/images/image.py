@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import stat
@@ -14,10 +15,25 @@ from nsrun.images.trees import remove_tree
 from nsrun.plan.inputs import ImageConfig, ImageUser, RootFs
 from nsrun.spec.signals import signal_number
 
+_look_up = functools.lru_cache(maxsize=256)(users.look_up)
+"""What lies in a layer never changes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image. `size` in bytes, `created` in seconds since the epoch, `id` is `sha256:` and 64 digits."""
+    """An image that is here.
+
+    Attributes:
+        name: normalised; "" for one that has lost its name.
+        id: `sha256:` and 64 digits: the digest of its config, as docker and podman have it.
+        rootfs: what its containers' root file systems are made of.
+        config: what it says about its processes.
+        size: bytes of the files of its layers.
+        created: seconds since the epoch.
+        digest: of its manifest; "" for the built-in one.
+        origin: `pull`, `load`, `import` or `host`.
+        source: `domain/path@digest` that it was pulled by, or "".
+    """
 
     name: str
     id: str
@@ -25,6 +41,14 @@ class Image:
     config: ImageConfig
     size: int
     created: float
+    digest: str = ""
+    origin: str = "import"
+    source: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What a container's status calls it (imageID): by what it was pulled, or its id."""
+        return self.source or self.id
 
     def user(self, spec: str) -> ImageUser:
         """The user that `nsrun.plan.user_spec` names, as this image's files have it.
@@ -32,7 +56,7 @@ class Image:
         Raises:
             PlanError: CreateContainerError, there is no such user.
         """
-        return users.look_up(self.rootfs.lowers, spec)
+        return _look_up(self.rootfs.lowers, spec)
 
     lookup_user = user
 

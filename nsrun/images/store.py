@@ -1,45 +1,33 @@
-"""The images of a machine, below `lib/images`.
-
-    <64 digits>/image.json, rootfs/   an image: complete from the moment it has this name
-    names/<quoted reference>          a file with the 64 digits of the image that has this name
-    host                              a file with the 64 digits of the built-in image's newest skeleton
-    .new-…/                           being made; its maker holds a flock on it. Free = the maker is dead, and it is removed
-
-All changes are renames, so whoever is killed in the middle leaves either nothing or something that the next one clears away. A flock
-on the directory itself is held only for moments: while a .new- directory is made and locked, and while names and images change.
-"""
+"""The images of a machine: which there are, what they are called, what may go. `nsrun.images.content` says how they lie on disk."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import time
-import urllib.parse
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from nsrun.errors import ConflictError, NotFoundError, SpecError, StepError
 from nsrun.images import host, reference
+from nsrun.images.content import PARTIAL_KEPT_S, Content, DamagedError, Record
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
-from nsrun.images.trees import TreeCopy, remove_tree
 from nsrun.plan.inputs import HOST_IMAGE, HOST_IMAGE_CONFIG, ImageConfig, RootFs
 
-_NEW = ".new-"
-_NEW_FILE = ".new-name-"
-_NAMES = "names"
 _HOST = "host"
+_HOST_LAYER = "host-"
 _RESERVED = "nsrun.local"
+_SHORT_ID = 4
+InUse = Mapping[str, Any] | frozenset[str]
 
 
 class Puller(Protocol):
-    """Where images come from that are not here: a registry. None is built in yet."""
+    """Where images come from that are not here: a registry."""
 
     def pull(self, wanted: reference.Reference, store: ImageStore) -> Image:
         """Gets the image into the store.
@@ -47,6 +35,17 @@ class Puller(Protocol):
         Raises:
             ImageError: ErrImagePull, with the registry's answer.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What images take on disk, in bytes: `blobs` as they came, `layers` unpacked, `reclaimable` of both without unused images."""
+
+    images: int
+    unused: int
+    blobs: int
+    layers: int
+    reclaimable: int
 
 
 class ImageStore:
@@ -59,119 +58,148 @@ class ImageStore:
     """
 
     def __init__(self, lib_dir: Path, *, puller: Puller | None = None, durable: bool = True) -> None:
-        self._directory = Path(lib_dir) / "images"
+        self.content = Content(Path(lib_dir) / "images", durable=durable)
         self._puller = puller
-        self._durable = durable
         self._host: tuple[object, Image] | None = None
+        self._seen: tuple[object, dict[str, Image], tuple[Image, ...]] = (None, {}, ())
 
     # --- asking ----------------------------------------------------------------------------------------------------------
 
-    def resolve(self, name: str, policy: str = "") -> Image:
-        """The image of a container.
+    def look(self, name: str, policy: str = "") -> Image | None:
+        """The image of a container, or None where it is to be pulled first.
 
         Args:
             name: as the manifest has it.
-            policy: imagePullPolicy: Always, IfNotPresent (also when empty) or Never. An image that was imported or is built in has
-                no other source than this store, so Always is content with it.
+            policy: imagePullPolicy: Always, IfNotPresent (also when empty) or Never. An image that was imported or loaded or is built
+                in has no other source than this store, so Always is content with it.
 
         Raises:
-            ImageError: InvalidImageName, ErrImageNeverPull or ErrImagePull, in the kubelet's words.
+            ImageError: InvalidImageName or ErrImageNeverPull, in the kubelet's words.
         """
-        wanted = self._parse(name)
+        wanted = parse_name(name)
         found = self._find(wanted)
-        if found is not None:
+        if found is not None and (policy != "Always" or found.origin != "pull"):
             return found
         if policy == "Never":
             raise ImageError(
                 "ErrImageNeverPull",
                 f'Container image "{name}" is not present with pull policy of Never',
-                resolution=f"nsrun image import {name} PATH (a root directory or a tar archive of one)",
+                resolution=f"Bring it: nsrun image load FILE, "
+                f"or nsrun image import {name} PATH (a root directory or a tar archive of one)",
             )
+        return None
+
+    def resolve(self, name: str, policy: str = "") -> Image:
+        """The image of a container, pulled if it has to be.
+
+        Raises:
+            ImageError: InvalidImageName, ErrImageNeverPull or ErrImagePull, in the kubelet's words.
+        """
+        found = self.look(name, policy)
+        if found is not None:
+            return found
+        wanted = parse_name(name)
         if self._puller is None or wanted.domain == _RESERVED:
             raise ImageError(
                 "ErrImagePull",
                 f'image "{name}" is not here, and nsrun cannot pull from registries yet',
-                resolution=f"Import it: nsrun image import {name} PATH (a root directory or a tar archive of one), "
+                resolution=f"Bring it: nsrun image load FILE, "
+                f"or nsrun image import {name} PATH (a root directory or a tar archive of one), "
                 f"or use the built-in image {HOST_IMAGE}.",
             )
         return self._puller.pull(wanted, self)
 
     def list(self) -> list[Image]:
-        """All images that have a name, the built-in one first, then by name. An image with two names is in it twice."""
-        result = [self._host_image()]
-        for name, digits in sorted(self._names()):
-            with contextlib.suppress(FileNotFoundError):
-                result.append(self._read(name, digits))
-        return result
+        """All images, the built-in one first, then by name; an image with two names is in it twice, those without one come last."""
+        named, unnamed = self._images()
+        return [self._host_image(), *(named[name] for name in sorted(named)), *unnamed]
 
-    def _find(self, wanted: reference.Reference) -> Image | None:
-        if str(wanted) == host.NAME:
-            return self._host_image()
-        if wanted.digest:
-            return self._by_digest(wanted)
-        try:
-            digits = self._name_file(str(wanted)).read_text(encoding="ascii").strip()
-            return self._read(str(wanted), digits)
-        except FileNotFoundError:
-            return None
-
-    def _by_digest(self, wanted: reference.Reference) -> Image | None:
-        digits = wanted.digest.removeprefix("sha256:")
-        for name, has in self._names():
-            if has == digits and reference.parse(name).path == wanted.path:
-                with contextlib.suppress(FileNotFoundError):
-                    return self._read(name, digits)
-        return None
-
-    def _parse(self, name: str) -> reference.Reference:
-        try:
-            return reference.parse(name)
-        except ValueError as error:
-            raise ImageError(
-                "InvalidImageName",
-                f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": {error}',
-                code="spec",
-            ) from None
-
-    def _names(self) -> Iterator[tuple[str, str]]:
-        try:
-            entries = os.listdir(self._directory / _NAMES)
-        except FileNotFoundError:
-            return
-        for entry in entries:
-            if entry.startswith(_NEW):
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                digits = (self._directory / _NAMES / entry).read_text(encoding="ascii").strip()
-                yield urllib.parse.unquote(entry), digits
-
-    def _name_file(self, name: str) -> Path:
-        return self._directory / _NAMES / urllib.parse.quote(name, safe="")
-
-    def _read(self, name: str, digits: str) -> Image:
-        """The image with these digits.
+    def get(self, name: str) -> Image:
+        """The image that somebody means by a name, or by the beginning of an id.
 
         Raises:
-            FileNotFoundError: there is none, or it is not whole, as after a power cut.
+            ImageError: InvalidImageName.
+            NotFoundError: there is none.
+            ConflictError: several ids begin so.
         """
-        directory = self._directory / digits
-        try:
-            facts = json.loads((directory / "image.json").read_text(encoding="utf-8"))
-            return Image(
-                name=name,
-                id=f"sha256:{digits}",
-                rootfs=RootFs((str(directory / "rootfs"),)),
-                config=_config(facts["config"]),
-                size=facts["size"],
-                created=facts["created"],
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise FileNotFoundError(str(directory)) from error
+        named, unnamed = self._images()
+        digits = name.removeprefix("sha256:")
+        if len(digits) >= _SHORT_ID and all(one in "0123456789abcdef" for one in digits):
+            found = {
+                image.digest: image
+                for image in (*unnamed, *named.values())
+                if image.id[7:].startswith(digits) or image.digest[7:].startswith(digits)
+            }
+            if len(found) > 1:
+                raise ConflictError(f"{name} is the beginning of several images' ids", resolution="Give more of it.")
+            if found:
+                return next(iter(found.values()))
+        image = self._find(parse_name(name))
+        if image is None:
+            raise NotFoundError(f'there is no image "{name}"', resolution="nsrun image ls shows those that are there.")
+        return image
+
+    def _find(self, wanted: reference.Reference) -> Image | None:
+        if wanted.domain == _RESERVED and str(wanted) == host.NAME:
+            return self._host_image()
+        named, unnamed = self._images()
+        if not wanted.digest:
+            return named.get(str(wanted))
+        here = f"{wanted.domain}/{wanted.path}"
+        source = f"{here}@{wanted.digest}"
+        for name, image in named.items():
+            if source == image.source or (wanted.digest == image.digest and _repository(name) == here):
+                return image
+        return next((image for image in unnamed if source == image.source), None)
+
+    def _images(self) -> tuple[dict[str, Image], tuple[Image, ...]]:
+        """The images by name, and those without one; read again when something has changed."""
+        signature = self.content.signature()
+        seen = self._seen
+        if seen[0] == signature:
+            return seen[1], seen[2]
+        named: dict[str, Image] = {}
+        unnamed: list[Image] = []
+        for record in self.content.records():
+            with contextlib.suppress(DamagedError, SpecError):
+                image = self._read(record)
+                if record.name:
+                    named[record.name] = image
+                else:
+                    unnamed.append(image)
+        self._seen = (signature, named, tuple(unnamed))
+        return named, tuple(unnamed)
+
+    def _read(self, record: Record) -> Image:
+        """The image of an index entry.
+
+        Raises:
+            DamagedError, SpecError: something of it is missing or damaged.
+        """
+        # Here and not above: a server that runs nothing but the built-in image starts without them.
+        from nsrun.images.documents import Index, parse, parse_config
+
+        content = self.content
+        manifest = parse(content.document(record.digest), record.digest)
+        if isinstance(manifest, Index):
+            raise DamagedError(f"{record.digest} is an index")
+        config = parse_config(content.document(manifest.config.digest), manifest.config.digest)
+        return Image(
+            name=record.name,
+            id=manifest.config.digest,
+            digest=record.digest,
+            rootfs=RootFs(tuple(str(content.layer(one)) for one in record.layers)),
+            config=config.process,
+            size=sum(content.layer_facts(one)["size"] for one in record.layers),
+            created=config.created or record.added,
+            origin=record.origin,
+            source=record.source,
+        )
 
     # --- making ----------------------------------------------------------------------------------------------------------
 
     def import_(self, name: str, path: str | os.PathLike[str], config: ImageConfig | None = None) -> Image:
-        """Makes an image from a root directory, or from a tar archive of one (also gzip, bzip2, xz). Nothing is referred to: it is copied.
+        """Makes an image from a root directory, or from a tar archive of one (also compressed). Nothing is referred to: it is copied.
 
         A name that an image has already goes over to the new one.
 
@@ -181,130 +209,83 @@ class ImageStore:
             SpecError: what is at `path` is no root file system, or is hostile; or the config is wrong. Nothing is left.
             StepError: it cannot be read or written. Nothing is left.
         """
-        config = config or ImageConfig()
-        wanted = self._parse(name)
+        from nsrun.images.importing import import_root
+
+        wanted = self.name_for("import", name)
+        return import_root(self, wanted, os.fspath(path), config or ImageConfig())
+
+    def name_for(self, verb: str, name: str) -> str:
+        """A name that an image may be given, normalised.
+
+        Raises:
+            ImageError: InvalidImageName.
+            ConflictError: a name that is nsrun's own.
+            SpecError: a digest instead of a tag.
+        """
+        wanted = parse_name(name)
         if wanted.domain == _RESERVED:
-            raise ConflictError(f"cannot import {name}: names that begin with {_RESERVED}/ are nsrun's own")
+            raise ConflictError(f"cannot {verb} {name}: names that begin with {_RESERVED}/ are nsrun's own")
         if wanted.digest:
-            raise SpecError(f"cannot import {name}: a digest cannot be chosen", resolution="Give a name and a tag.")
-        _check(config)
-        # Here and not above: tarfile brings every decompressor along, and a server that imports nothing starts without them.
-        from nsrun.images.archives import Unpack
+            raise SpecError(f"cannot {verb} {name}: a digest cannot be chosen", resolution="Give a name and a tag.")
+        return str(wanted)
 
-        source = os.fspath(path)
-        with self._fresh() as temporary:
-            root = temporary / "rootfs"
-            root.mkdir(mode=0o755)
-            work: TreeCopy | Unpack
-            if os.path.isdir(source):
-                if _is_below(str(self._directory), source):
-                    raise SpecError(f"cannot import {source}: nsrun's own images lie in it")
-                work = TreeCopy(source, str(root))
-            else:
-                work = Unpack(source, root)
-            work.run()
-            _check_root(source, root)
-            _mount_points(root)
-            digits = self._keep(temporary, work.digest, work.size, config, str(wanted))
-            return self._read(str(wanted), digits)
+    def add(
+        self,
+        names: Iterable[str],
+        digest: str,
+        size: int,
+        media_type: str,
+        layers: Sequence[str],
+        *,
+        origin: str,
+        source: str = "",
+    ) -> Image:
+        """Makes an image of blobs and layers that are here, as the last step of bringing it.
 
-    def _keep(self, temporary: Path, digest: str, size: int, config: ImageConfig, name: str) -> str:
-        """Gives a finished directory its place and its name; one that is there already with the same content stays."""
-        facts = {"config": asdict(config), "size": size, "created": time.time()}
-        digits = hashlib.sha256(json.dumps([digest, asdict(config)], sort_keys=True).encode()).hexdigest()
-        (temporary / "image.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        if self._durable:
-            os.sync()  # there is no syncfs here; and a name must not outlive what it names
-        with self._guard():
-            self._place(temporary, digits)
-            self._give_name(name, digits)
-        return digits
+        Args:
+            names: normalised; they go over from images that have them. None: it stays without one.
+        """
+        record = Record("", digest, size, media_type, tuple(layers), origin, source, round(time.time(), 3))
+        fresh = [replace(record, name=name) for name in names] or [record]
+        self.content.change(lambda before: _with(before, fresh))
+        return self._read(fresh[0])
 
-    def _place(self, temporary: Path, digits: str) -> None:
-        """Under the guard: a finished directory becomes the image, unless it is there. A broken one makes way."""
-        try:
-            self._read("", digits)
-        except FileNotFoundError:
-            if (self._directory / digits).exists():
-                _discard(self._set_aside(digits))
-            os.rename(temporary, self._directory / digits)
+    def tag(self, name: str, new: str) -> Image:
+        """Gives an image another name; it goes over from the image that has it.
 
-    def _give_name(self, name: str, digits: str) -> None:
-        file = self._name_file(name)
-        file.parent.mkdir(mode=0o700, exist_ok=True)
-        _write(file, digits)
+        Raises:
+            ImageError, NotFoundError, ConflictError, SpecError: as `get` and `name_for`.
+        """
+        target = self.name_for("tag", new)
+        image = self.get(name)
+        if image.origin == "host":
+            raise ConflictError(f"cannot tag {name}: it is built in")
 
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Alone with the names and the entries of the directory, among threads and processes."""
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        def change(before: Sequence[Record]) -> Sequence[Record]:
+            for one in before:
+                if one.digest == image.digest:
+                    return _with(before, [replace(one, name=target)])
+            raise NotFoundError(f'there is no image "{name}" any more')
 
-    def _reserve(self) -> tuple[Path, int]:
-        """A new empty directory and the descriptor that holds its lock. Made under the guard: until it is locked it looks abandoned."""
-        directory = Path(tempfile.mkdtemp(dir=self._directory, prefix=_NEW))
-        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return directory, lock
-
-    @contextlib.contextmanager
-    def _fresh(self) -> Iterator[Path]:
-        """A directory to make an image in; what is still there at the end is removed."""
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.sweep()
-            with self._guard():
-                directory, lock = self._reserve()
-        except OSError as error:
-            raise StepError("make an image in", str(self._directory), error.errno or 0) from error
-        try:
-            yield directory
-        except OSError as error:
-            raise StepError("make an image in", error.filename or str(self._directory), error.errno or 0) from error
-        finally:
-            try:
-                remove_tree(directory)
-            finally:
-                os.close(lock)
+        self.content.change(change)
+        return replace(image, name=target)
 
     def sweep(self) -> None:
-        """Removes what imports left that were killed. Done before each import; the server may do it when it starts.
+        """Removes what was being made by somebody who was killed. Done before anything is added.
 
         Raises:
             OSError: something cannot be removed.
         """
-        doomed: list[tuple[Path, int]] = []
-        try:
-            with self._guard():
-                # Files are only written under the guard, so one that is there now was left behind.
-                for directory in (self._directory, self._directory / _NAMES):
-                    for path in directory.glob(f"{_NEW_FILE}*"):
-                        path.unlink(missing_ok=True)
-                doomed.extend(
-                    (self._directory / entry, lock)
-                    for entry in os.listdir(self._directory)
-                    if entry.startswith(_NEW) and (lock := _lock_if_free(self._directory / entry)) is not None
-                )
-            for path, _ in doomed:
-                remove_tree(path)
-        except FileNotFoundError:
-            return
-        finally:
-            for _, lock in doomed:
-                os.close(lock)
+        self.content.sweep()
 
     # --- removing --------------------------------------------------------------------------------------------------------
 
-    def remove(self, name: str, in_use: Mapping[str, Any] | frozenset[str] = frozenset()) -> None:
+    def remove(self, name: str, in_use: InUse = frozenset()) -> None:
         """Takes an image's name away, and with its last name the image.
 
         Args:
-            name: a name of it.
-            in_use: the ids (`sha256:…`) of images that containers are made of; with a mapping, the values are the pods' names.
+            name: a name of it, or its id when it has one name at most.
+            in_use: the ids of images that containers are made of; with a mapping, the values are the pods' names.
 
         Raises:
             ImageError: InvalidImageName.
@@ -312,64 +293,175 @@ class ImageStore:
             ConflictError: it is in use, or built in.
             StepError: it cannot be removed.
         """
-        wanted = self._parse(name)
-        if wanted.domain == _RESERVED:
+        image = self.get(name)
+        if image.origin == "host":
             raise ConflictError(f"cannot remove {name}: it is built in")
-        image = self._find(wanted)
-        if image is None:
-            raise NotFoundError(f'there is no image "{name}"', resolution="nsrun image ls shows those that are there.")
-        digits = image.id.removeprefix("sha256:")
-        doomed = None
+        by_id = not image.name or str(_parsed(name)) != image.name
+
+        def change(before: Sequence[Record]) -> Sequence[Record]:
+            same = [one for one in before if one.digest == image.digest]
+            if by_id and len(same) > 1:
+                raise ConflictError(
+                    f"cannot remove image {name}: it has several names",
+                    details=", ".join(one.name for one in same),
+                    resolution="Remove it by its names.",
+                )
+            if len(same) <= 1:
+                self._refuse_used(name, image, in_use)
+            return [one for one in before if one.digest != image.digest or one.name != image.name]
+
         try:
-            with self._guard():
-                others = [other for other, has in self._names() if has == digits and other != image.name]
-                if image.id in in_use and not others:
-                    users = in_use[image.id] if isinstance(in_use, Mapping) else ()
-                    by = f" by {', '.join(sorted(map(str, users)))}" if users else ""
-                    raise ConflictError(
-                        f'cannot remove image "{name}": it is in use{by}',
-                        resolution="Take those pods down first: nsrun pod down NAME",
-                    )
-                self._name_file(image.name).unlink(missing_ok=True)
-                if not others:
-                    doomed = self._set_aside(digits)
-            if doomed is not None:
-                _discard(doomed)
+            self.content.change(change)
+            self._remove_garbage(in_use)
         except OSError as error:
             raise StepError("remove image", error.filename or name, error.errno or 0) from error
 
-    def collect(self, in_use: Mapping[str, Any] | frozenset[str]) -> tuple[str, ...]:
-        """Removes images that have no name any more and that nothing uses; gives their ids. Also skeletons of a host that has changed.
+    def _refuse_used(self, name: str, image: Image, in_use: InUse) -> None:
+        key = next((one for one in (image.id, image.reference) if one in in_use), None)
+        if key is None:
+            return
+        users = in_use[key] if isinstance(in_use, Mapping) else ()
+        by = f" by {', '.join(sorted(map(str, users)))}" if users else ""
+        raise ConflictError(
+            f'cannot remove image "{name}": it is in use{by}',
+            resolution="Take those pods down first: nsrun pod down NAME",
+        )
+
+    def collect(self, in_use: InUse) -> tuple[str, ...]:
+        """Removes images that have no name any more and that nothing uses; gives their ids. Also what was left behind.
 
         Raises:
             StepError: one cannot be removed.
         """
-        doomed: list[tuple[Path, int]] = []
-        gone = []
-        try:
-            self.sweep()
-            with self._guard():
-                named = {digits for _, digits in self._names()}
-                with contextlib.suppress(FileNotFoundError):
-                    named.add((self._directory / _HOST).read_text(encoding="ascii").strip())
-                for entry in os.listdir(self._directory):
-                    if len(entry) == 64 and entry not in named and f"sha256:{entry}" not in in_use:
-                        doomed.append(self._set_aside(entry))
-                        gone.append(f"sha256:{entry}")
-            for one in doomed:
-                _discard(one)
-        except FileNotFoundError:
-            return tuple(gone)
-        except OSError as error:
-            raise StepError("remove image", error.filename or str(self._directory), error.errno or 0) from error
-        return tuple(gone)
+        return self.prune(in_use, named=False)[0]
 
-    def _set_aside(self, digits: str) -> tuple[Path, int]:
-        """Under the guard. Renamed first, removed later: half an image must never have an image's name."""
-        directory, lock = self._reserve()
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self._directory / digits, directory / "doomed")
-        return directory, lock
+    def prune(
+        self, in_use: InUse, *, named: bool = True, only: Iterable[str] | None = None, partial_s: float | None = None
+    ) -> tuple[tuple[str, ...], int]:
+        """Removes images that nothing uses; gives their ids, and the bytes of blobs that went.
+
+        Args:
+            in_use: the ids of images that containers are made of.
+            named: those that have a name too.
+            only: of these manifest digests only.
+            partial_s: the age in seconds from which on beginnings of blobs go too; the usual one when None.
+
+        Raises:
+            StepError: one cannot be removed.
+        """
+        chosen = None if only is None else set(only)
+        gone: dict[str, None] = {}
+
+        def change(before: Sequence[Record]) -> Sequence[Record]:
+            kept = []
+            for one in before:
+                if (one.name and not named) or (chosen is not None and one.digest not in chosen):
+                    kept.append(one)
+                    continue
+                try:
+                    image = self._read(one)
+                except (DamagedError, SpecError):
+                    gone[one.digest] = None
+                    continue
+                if image.id in in_use or image.reference in in_use:
+                    kept.append(one)
+                else:
+                    gone[image.id] = None
+            return kept
+
+        try:
+            if not self.content.directory.exists():
+                return (), 0
+            self.sweep()
+            self.content.change(change)
+            freed = self._remove_garbage(in_use, partial_s)
+        except FileNotFoundError:
+            return tuple(gone), 0
+        except OSError as error:
+            raise StepError("remove image", error.filename or str(self.content.directory), error.errno or 0) from error
+        return tuple(gone), freed
+
+    def _remove_garbage(self, in_use: InUse | None, partial_s: float | None = None) -> int:
+        return self.content.remove_garbage(
+            lambda: self._needed(in_use), partial_s=PARTIAL_KEPT_S if partial_s is None else partial_s
+        )
+
+    def remove_garbage(self) -> int:
+        """Removes blobs and layers that no image needs, unless somebody adds one just now; gives the bytes of blobs.
+
+        Raises:
+            StepError: something cannot be removed.
+        """
+        try:
+            return self._remove_garbage(None)
+        except OSError as error:
+            raise StepError("remove", error.filename or str(self.content.directory), error.errno or 0) from error
+
+    def _needed(self, in_use: InUse | None) -> tuple[set[str], set[str]]:
+        """Digests of blobs and ids of layers that images are made of; older skeletons that are in use, all where that is not known."""
+        from nsrun.images.layers import BASE
+
+        blobs: set[str] = set()
+        layers = {BASE, self._newest_host()}
+        for entry in os.listdir(self.content.directory / "layers"):
+            if entry.startswith(_HOST_LAYER) and (
+                in_use is None or f"sha256:{entry.removeprefix(_HOST_LAYER)}" in in_use
+            ):
+                layers.add(entry)
+        for record in self.content.records():
+            layers.update(record.layers)
+            blobs |= self._blobs(record)
+        return blobs, layers
+
+    def _blobs(self, record: Record) -> set[str]:
+        from nsrun.images.documents import Index, parse
+
+        try:
+            manifest = parse(self.content.document(record.digest), record.digest)
+        except (DamagedError, SpecError):
+            return {record.digest}
+        if isinstance(manifest, Index):
+            return {record.digest}
+        return {record.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
+
+    def usage(self, in_use: InUse) -> Usage:
+        """What images take on disk, and how much of it `prune` would give back."""
+        used: tuple[set[str], set[str]] = (set(), {self._newest_host()})
+        every: tuple[set[str], set[str]] = (set(), {self._newest_host()})
+        counted: dict[str, bool] = {}
+        for record in self.content.records():
+            try:
+                image = self._read(record)
+            except (DamagedError, SpecError):
+                continue
+            keep = image.id in in_use or image.reference in in_use
+            counted[record.digest] = counted.get(record.digest, False) or keep
+            for blobs, layers in (every, used) if keep else (every,):
+                blobs |= self._blobs(record)
+                layers.update(record.layers)
+        sizes = [(self._size_of_blobs(blobs), self._size_of_layers(layers)) for blobs, layers in (every, used)]
+        (blobs_all, layers_all), (blobs_used, layers_used) = sizes
+        return Usage(
+            images=len(counted),
+            unused=sum(not keep for keep in counted.values()),
+            blobs=blobs_all,
+            layers=layers_all,
+            reclaimable=blobs_all + layers_all - blobs_used - layers_used,
+        )
+
+    def _size_of_blobs(self, digests: Iterable[str]) -> int:
+        total = 0
+        for digest in digests:
+            with contextlib.suppress(OSError):
+                total += self.content.blob(digest).stat().st_size
+        return total
+
+    def _size_of_layers(self, names: Iterable[str]) -> int:
+        total = 0
+        for name in names:
+            with contextlib.suppress(DamagedError):
+                total += self.content.layer_facts(name)["size"]
+        return total
 
     # --- the built-in one ------------------------------------------------------------------------------------------------
 
@@ -381,118 +473,71 @@ class ImageStore:
         fresh = host.skeleton()
         config = HOST_IMAGE_CONFIG
         digits = hashlib.sha256(json.dumps([fresh.digest, asdict(config)], sort_keys=True).encode()).hexdigest()
-        directory = self._directory / digits
-        if not (directory / "image.json").exists():
-            with self._fresh() as temporary:
-                root = temporary / "rootfs"
-                root.mkdir()
-                fresh.write(str(root))
-                facts = {"config": asdict(config), "size": fresh.size, "created": time.time()}
-                (temporary / "image.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-                with self._guard():
-                    self._place(temporary, digits)
-        self._mark_host(digits)
-        made = self._read(host.NAME, digits)
-        image = Image(host.NAME, made.id, fresh.rootfs(made.rootfs.lowers[0]), config, made.size, made.created)
+        content = self.content
+        layer = f"{_HOST_LAYER}{digits}"
+        if not content.has_layer(layer) or self._newest_host() != layer:
+            with content.adding():
+                content.sweep()
+                if not content.has_layer(layer):
+                    with content.fresh() as temporary:
+                        (temporary / "fs").mkdir()
+                        fresh.write(str(temporary / "fs"))
+                        facts = {"size": fresh.size, "entries": len(fresh.entries), "implicit": [], "opaque": False}
+                        content.place_layer(temporary, layer, facts)
+                content.write_mark(_HOST, layer)
+        lower = content.layer(layer)
+        made = os.stat(lower.parent).st_mtime
+        image = Image(
+            host.NAME, f"sha256:{digits}", fresh.rootfs(str(lower)), config, fresh.size, made, origin="host"
+        )  # fmt: skip
         self._host = (now, image)
         return image
 
-    def _mark_host(self, digits: str) -> None:
-        """Notes which skeleton is the newest, so that the others can be collected."""
-        mark = self._directory / _HOST
-        try:
-            if mark.read_text(encoding="ascii").strip() == digits:
-                return
-        except FileNotFoundError:
-            pass
-        with self._guard():
-            _write(mark, digits)
+    def _newest_host(self) -> str:
+        """The id of the newest skeleton, so that the others can be collected; "" where there is none."""
+        return self.content.read_mark(_HOST)
 
 
-def _write(path: Path, digits: str) -> None:
-    """Replaces a file that holds the digits of an image; under the guard."""
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=_NEW_FILE)
-    with open(fd, "w", encoding="ascii") as file:
-        file.write(f"{digits}\n")
-    os.rename(temporary, path)
+def parse_name(name: str) -> reference.Reference:
+    """Reads a name.
 
-
-def _lock_if_free(path: Path) -> int | None:
-    """The descriptor of a directory that nobody else holds, locked; None where somebody does or it is gone."""
+    Raises:
+        ImageError: InvalidImageName.
+    """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
+        return reference.parse(name)
+    except ValueError as error:
+        raise ImageError(
+            "InvalidImageName",
+            f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": {error}',
+            code="spec",
+        ) from None
+
+
+def _parsed(name: str) -> reference.Reference | None:
+    try:
+        return reference.parse(name)
+    except ValueError:
         return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
 
 
-def _discard(doomed: tuple[Path, int]) -> None:
-    path, lock = doomed
-    try:
-        remove_tree(path)
-    finally:
-        os.close(lock)
+def _repository(name: str) -> str:
+    wanted = reference.parse(name)
+    return f"{wanted.domain}/{wanted.path}"
 
 
-def _config(data: Mapping[str, Any]) -> ImageConfig:
-    return ImageConfig(
-        entrypoint=tuple(data["entrypoint"]),
-        cmd=tuple(data["cmd"]),
-        env=tuple(data["env"]),
-        user=data["user"],
-        workdir=data["workdir"],
-        stop_signal=data["stop_signal"],
-    )
-
-
-def _check(config: ImageConfig) -> None:
-    for entry in config.env:
-        if not entry.partition("=")[0] or "=" not in entry:
-            raise SpecError(f"image config: {entry!r} is not of the form NAME=VALUE")
-    if config.workdir and not config.workdir.startswith("/"):
-        raise SpecError(f"image config: the working directory {config.workdir!r} is not absolute")
-    words = (*config.entrypoint, *config.cmd, *config.env, config.user, config.workdir)
-    if any("\0" in word for word in words):
-        raise SpecError("image config: there is a NUL character in it")
-
-
-def _is_below(path: str, directory: str) -> bool:
-    return os.path.commonpath([os.path.realpath(path), os.path.realpath(directory)]) == os.path.realpath(directory)
-
-
-def _mount_points(root: Path) -> None:
-    """Makes what every container mounts on, where it is missing: once here instead of in the upper layer of every instance."""
-    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name in ("proc", "sys", "dev", "etc"):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o755, dir_fd=top)
-        # The image may have made a link of etc: it is then left as it is.
-        with contextlib.suppress(NotADirectoryError):
-            etc = os.open("etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-            try:
-                for name in ("hosts", "hostname", "resolv.conf"):
-                    with contextlib.suppress(FileExistsError):
-                        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=etc))
-            finally:
-                os.close(etc)
-    finally:
-        os.close(top)
-
-
-def _check_root(source: str, root: Path) -> None:
-    """Refuses what is plainly something else than a root file system."""
-    names = set(os.listdir(root))
-    if not names:
-        raise SpecError(f"cannot import {source}: there is nothing in it")
-    if names & {"oci-layout", "manifest.json"} and not names & {"bin", "usr", "etc"}:
-        raise SpecError(
-            f"cannot import {source}: this is an image with its layers, not a root file system",
-            details="docker save and podman save make such archives.",
-            resolution="Make a root file system of it: docker create --name x IMAGE; docker export x > FILE",
-        )
+def _with(before: Sequence[Record], fresh: Sequence[Record]) -> list[Record]:
+    """The index with new entries: a name is of one image only, and who loses its last name stays without one."""
+    names = {one.name for one in fresh if one.name}
+    result = [*(one for one in before if one.name not in names), *fresh]
+    there = {one.digest for one in result}
+    for one in before:
+        if one.digest not in there:
+            there.add(one.digest)
+            result.append(replace(one, name=""))
+    named = {one.digest for one in result if one.name}
+    kept: dict[tuple[str, str], Record] = {}
+    for one in result:
+        if one.name or one.digest not in named:
+            kept[one.name, one.digest] = one
+    return list(kept.values())

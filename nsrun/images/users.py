@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from nsrun import native
+from nsrun.images.merged import Merged
 from nsrun.plan.inputs import ImageUser, PlanError
 
 _MAX_FILE = 4 << 20
@@ -77,20 +77,15 @@ def _lines(lowers: Sequence[str], path: str, fields: int) -> Iterator[list[str]]
 
 
 def _read(lowers: Sequence[str], path: str) -> str:
-    """A file of the image: of the topmost layer that has it. Links are followed inside the layer only, and nothing but a file is read."""
-    for lower in lowers:
-        try:
-            root = os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            resolve = native.lib.RESOLVE_IN_ROOT | native.lib.RESOLVE_NO_MAGICLINKS
-            fd = native.openat2(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, resolve=resolve, dir_fd=root)
-        except OSError:
-            continue
-        finally:
-            os.close(root)
-        with open(fd, "rb") as file:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return file.read(_MAX_FILE).decode("utf-8", "replace")
+    """A file of the image. Links are followed inside it only, and nothing but a file is read."""
+    found = Merged(lowers).resolve(path.encode())
+    if found is None:
+        return ""
+    try:
+        fd = os.open(found, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with open(fd, "rb") as file:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return file.read(_MAX_FILE).decode("utf-8", "replace")
     return ""

@@ -138,6 +138,11 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     answer("close_range", lib.sys_close_range(first, last, flags))
 
 
+def syncfs(fd: int) -> None:
+    """Write everything of the file system that `fd` lies on to its disk (syncfs(2))."""
+    answer("syncfs", lib.nsrun_syncfs(fd))
+
+
 def inotify_init1(flags: int = 0) -> int:
     """Make an inotify instance (inotify_init1(2)). Always close-on-exec. EMFILE: fs.inotify.max_user_instances."""
     return answer("inotify_init1", lib.nsrun_inotify_init1(flags | lib.IN_CLOEXEC))

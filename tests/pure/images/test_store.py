@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from nsrun.errors import ConflictError, NotFoundError, SpecError, StepError
 from nsrun.images import Image, ImageConfig, ImageError, ImageStore, Reference
+from nsrun.images.merged import Merged
 
 HOST = "nsrun.local/host:latest"
 
@@ -36,8 +36,9 @@ def names(store: ImageStore) -> list[str]:
 
 
 def left(tmp_path: Path) -> list[str]:
-    """What is in the store besides complete images."""
-    return [name for name in os.listdir(tmp_path / "lib/images") if len(name) != 64 and name not in ("names", "host")]
+    """What is in the store besides whole images."""
+    images = tmp_path / "lib/images"
+    return [name for name in os.listdir(images) if name.startswith(".")] + os.listdir(images / "partial")
 
 
 def test_an_import_is_a_copy_with_a_config(store: ImageStore, tmp_path: Path) -> None:
@@ -51,16 +52,16 @@ def test_an_import_is_a_copy_with_a_config(store: ImageStore, tmp_path: Path) ->
     assert found.id.startswith("sha256:")
     assert abs(found.created - time.time()) < 100
     assert found.stop_signal_number() == signal.SIGINT
-    (lower,) = found.rootfs.lowers
-    assert Path(lower, "bin/app").read_text() == "x"
+    assert Path(found.rootfs.lowers[0], "bin/app").read_text() == "x"
     assert names(store) == [HOST, "docker.io/library/box:1"]
     assert left(tmp_path) == []
 
 
 def test_mount_points_are_there(store: ImageStore, tmp_path: Path) -> None:
     image = store.import_("box", root(tmp_path / "root"))
-    assert sorted(os.listdir(image.rootfs.lowers[0])) == ["bin", "dev", "etc", "proc", "sys"]
-    assert sorted(os.listdir(f"{image.rootfs.lowers[0]}/etc")) == ["hostname", "hosts", "resolv.conf"]
+    shown = Merged(image.rootfs.lowers)
+    for path in (b"bin", b"dev", b"proc", b"sys", b"etc/hostname", b"etc/hosts", b"etc/resolv.conf"):
+        assert shown.find(path) is not None
 
 
 def test_mount_points_are_not_made_behind_a_link(store: ImageStore, tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_an_image_that_is_not_here(store: ImageStore, name: str, policy: str, re
     assert caught.value.reason == reason
     assert text in caught.value.brief
     if reason != "InvalidImageName":
-        assert f"nsrun image import {name}" in (caught.value.resolution or "")
+        assert f"nsrun image import {name} PATH" in (caught.value.resolution or "")
 
 
 def test_a_registry_is_asked_for_what_is_not_here(tmp_path: Path) -> None:
@@ -118,9 +119,9 @@ def test_a_registry_is_asked_for_what_is_not_here(tmp_path: Path) -> None:
 
 def test_by_digest(store: ImageStore, tmp_path: Path) -> None:
     image = store.import_("box:1", root(tmp_path / "root"))
-    assert store.resolve(f"box@{image.id}", "Never").id == image.id
+    assert store.resolve(f"box@{image.digest}", "Never").id == image.id
     with pytest.raises(ImageError):
-        store.resolve(f"other@{image.id}", "Never")
+        store.resolve(f"other@{image.digest}", "Never")
 
 
 def test_a_name_goes_over_to_a_new_image(store: ImageStore, tmp_path: Path) -> None:
@@ -136,16 +137,18 @@ def test_a_name_goes_over_to_a_new_image(store: ImageStore, tmp_path: Path) -> N
 
 
 def test_the_same_content_is_kept_once(store: ImageStore, tmp_path: Path) -> None:
-    first = store.import_("a", root(tmp_path / "root"))
-    second = store.import_("b", root(tmp_path / "root"))
-    other = store.import_("c", root(tmp_path / "root"), ImageConfig(cmd=("x",)))
+    source = root(tmp_path / "root")
+    first = store.import_("a", source)
+    second = store.import_("b", source)
+    other = store.import_("c", source, ImageConfig(cmd=("x",)))
+    assert other.rootfs == first.rootfs, "a layer is unpacked once"
     assert first.id == second.id != other.id
     store.remove("a", {first.id: ["web"]})
     assert store.resolve("b").id == first.id
     with pytest.raises(ConflictError, match='cannot remove image "b": it is in use by p1, p2'):
         store.remove("b", {first.id: ["p2", "p1"]})
     store.remove("b")
-    assert not os.path.exists(first.rootfs.lowers[0])
+    assert os.path.exists(first.rootfs.lowers[0]), "another image has the layer"
     assert names(store) == [HOST, "docker.io/library/c:latest"]
     assert left(tmp_path) == []
 
@@ -155,7 +158,12 @@ def test_the_built_in_image_stays_for_the_next_server(store: ImageStore, tmp_pat
     assert ImageStore(tmp_path / "lib").collect({}) == ()
     assert os.path.isdir(lower)
     (tmp_path / "lib/images/host").write_text("the skeleton of another state of this machine")
-    assert len(ImageStore(tmp_path / "lib").collect({})) == 1
+    used = store.resolve(HOST).id
+    ImageStore(tmp_path / "lib").collect({used: ["web"]})
+    assert os.path.isdir(lower), "a container runs on it"
+    ImageStore(tmp_path / "lib").remove_garbage()
+    assert os.path.isdir(lower), "nobody knows what is in use"
+    ImageStore(tmp_path / "lib").collect({})
     assert not os.path.exists(lower)
     assert os.path.isdir(store.resolve(HOST).rootfs.lowers[0]), "made again"
 
@@ -243,11 +251,9 @@ def test_an_import_that_is_killed_leaves_nothing_for_long(store: ImageStore, tmp
         child.kill()
     assert len(alive) == 1, "a living import is left alone"
     assert names(store) == [HOST]
-    (tmp_path / "lib/images/names").mkdir()
-    for place in ("lib/images", "lib/images/names"):
-        (tmp_path / place / ".new-name-x").write_text("cut o")
+    (tmp_path / "lib/images/.new-index.json").write_text("cut o")
     store.sweep()
-    assert left(tmp_path) == os.listdir(tmp_path / "lib/images/names") == []
+    assert left(tmp_path) == []
     assert store.import_("box", big).size == (60 << 20) + 1
 
 
@@ -275,15 +281,20 @@ def test_many_at_once(store: ImageStore, tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize("what", ["manifest", "config", "layer"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "other"])
-def test_a_damaged_image_is_no_image(store: ImageStore, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_image_is_no_image(store: ImageStore, tmp_path: Path, what: str, damage: str) -> None:
     image = store.import_("box", root(tmp_path / "root"))
-    facts = Path(image.rootfs.lowers[0]).parent / "image.json"
-    assert json.loads(facts.read_text())["size"] == 1
+    file = {
+        "manifest": store.content.blob(image.digest),
+        "config": store.content.blob(image.id),
+        "layer": Path(image.rootfs.lowers[0]).parent / "layer.json",
+    }[what]
+    store = ImageStore(tmp_path / "lib", durable=False)
     if damage == "missing":
-        facts.unlink()
+        file.unlink()
     else:
-        facts.write_text("" if damage == "empty" else "{}")
+        file.write_text("" if damage == "empty" else "{}")
     assert names(store) == [HOST]
     with pytest.raises(ImageError):
         store.resolve("box")

@@ -11,14 +11,18 @@ import pytest
 
 from nsrun.errors import SpecError
 from nsrun.images import remove_tree
-from nsrun.images.trees import MAX_DEPTH, TreeCopy
+from nsrun.images.layers import Tee
+from nsrun.images.pack import Pack
+from nsrun.images.trees import MAX_DEPTH
+from nsrun.images.unpack import Unpack
 
 
-def _copy(source: Path, target: Path) -> TreeCopy:
+def _copy(source: Path, target: Path) -> Tee:
+    """Packed and unpacked again."""
     target.mkdir()
-    work = TreeCopy(str(source), str(target))
-    work.run()
-    return work
+    packed = Tee(Pack(str(source), subject="cannot import"), -1, subject="")
+    Unpack(packed, str(target), subject="cannot import").run()
+    return packed
 
 
 def test_a_copy_has_all_that_counts(tmp_path: Path) -> None:
@@ -35,7 +39,7 @@ def test_a_copy_has_all_that_counts(tmp_path: Path) -> None:
         listener.bind(str(source / "socket"))
     (source / "d").chmod(0o1777)
     os.utime(source / "d", (3, 4))
-    work = _copy(source, tmp_path / "target")
+    _copy(source, tmp_path / "target")
     target = tmp_path / "target"
     assert sorted(str(path.relative_to(target)) for path in target.rglob("*")) == [
         "d",
@@ -54,7 +58,6 @@ def test_a_copy_has_all_that_counts(tmp_path: Path) -> None:
     assert stat.S_IMODE((target / "d").stat().st_mode) == 0o1777
     assert (target / "d").stat().st_mtime == 4
     assert stat.S_ISFIFO((target / "pipe").stat().st_mode)
-    assert work.size == 3_000_000
 
 
 def test_the_digest_is_of_what_is_in_it(tmp_path: Path) -> None:
@@ -62,12 +65,13 @@ def test_the_digest_is_of_what_is_in_it(tmp_path: Path) -> None:
     source.mkdir()
     (source / "f").write_text("one")
     first = _copy(source, tmp_path / "1").digest
-    os.utime(source / "f", (1, 2))
     assert _copy(source, tmp_path / "2").digest == first
     (source / "f").write_text("two")
     changed = _copy(source, tmp_path / "3").digest
     (source / "f").chmod(0o600)
-    assert len({first, changed, _copy(source, tmp_path / "4").digest}) == 3
+    private = _copy(source, tmp_path / "4").digest
+    os.utime(source / "f", (1, 2))
+    assert len({first, changed, private, _copy(source, tmp_path / "5").digest}) == 4
 
 
 def test_attributes_come_along_but_not_the_overlays(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""What the overlay of some layers shows, without mounting it: layers as they lie on disk, topmost first.
+
+A whiteout is a character device 0/0, an opaque directory has the attribute below: both as overlayfs has them (kernel
+Documentation/filesystems/overlayfs.rst). Never leaves the layers: symbolic links are followed inside the merged root only, and only
+where asked.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+OPAQUE = "trusted.overlay.opaque"
+_MAX_LINKS = 40
+
+Layer = str | bytes
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Whether this says that what is below is gone."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def is_opaque(path: str | bytes) -> bool:
+    """Whether a directory of a layer hides what the layers below have in it."""
+    try:
+        return os.getxattr(path, OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
+
+
+class Merged:
+    """A read-only look at layers.
+
+    Args:
+        lowers: their directories, topmost first.
+    """
+
+    def __init__(self, lowers: Sequence[Layer]) -> None:
+        self._lowers = [os.fsencode(lower) for lower in lowers]
+
+    def find(self, path: bytes) -> bytes | None:
+        """Where the entry that the overlay shows at `path` lies; None where it shows none. Links are not followed on the way."""
+        found = self._walk([step for step in path.split(b"/") if step not in (b"", b".")])
+        return found[0] if found else None
+
+    def resolve(self, path: bytes) -> bytes | None:
+        """As `find`, following symbolic links within the root, the last one included."""
+        steps = self.target(path)
+        return None if steps is None else self.find(b"/".join(steps))
+
+    def target(self, path: bytes) -> tuple[bytes, ...] | None:
+        """The path without links that a path leads to within the root; None where it leads nowhere. The last step need not be there."""
+        left = [step for step in reversed(path.split(b"/")) if step not in (b"", b".")]
+        done: list[bytes] = []
+        links = 0
+        while left:
+            step = left.pop()
+            if step == b"..":
+                del done[-1:]
+                continue
+            found = self._walk([*done, step])
+            if not found:
+                if left:
+                    return None
+                return (*done, step)
+            mode = os.lstat(found[0]).st_mode
+            if stat.S_ISLNK(mode):
+                links += 1
+                if links > _MAX_LINKS:
+                    return None
+                text = os.readlink(found[0])
+                if text.startswith(b"/"):
+                    done.clear()
+                left += [one for one in reversed(text.split(b"/")) if one not in (b"", b".")]
+            elif left and not stat.S_ISDIR(mode):
+                return None
+            else:
+                done.append(step)
+        return tuple(done)
+
+    def parts(self, path: bytes) -> list[bytes]:
+        """The entries that make up the one at `path`, topmost first: several only for a directory."""
+        return self._walk([step for step in path.split(b"/") if step not in (b"", b".")])
+
+    def _walk(self, steps: Sequence[bytes]) -> list[bytes]:
+        """The entries at a path of which the merged one is made, topmost first: several only for a directory."""
+        here = self._lowers
+        for step in steps:
+            if step == b"..":
+                return []
+            inner: list[bytes] = []
+            for directory in here:
+                path = directory + b"/" + step
+                try:
+                    status = os.lstat(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                if is_whiteout(status):
+                    break
+                if not stat.S_ISDIR(status.st_mode):
+                    if not inner:
+                        inner.append(path)
+                    break
+                inner.append(path)
+                if is_opaque(path):
+                    break
+            here = inner
+            if not here:
+                return []
+        return here
