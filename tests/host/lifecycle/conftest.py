@@ -6,8 +6,10 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.host.lifecycle.assassin import ROUNDS, Assassin
 from tests.host.lifecycle.journal import Journal
 from tests.host.server.conftest import server
+from tests.host.server.harness import Server
 
 __all__ = ["server"]
 
@@ -22,6 +24,12 @@ def journal() -> Iterator[Journal]:
         journal.close()
 
 
+@pytest.fixture(params=ROUNDS)
+def assassin(request: pytest.FixtureRequest, server: Server, journal: Journal) -> Assassin:
+    """Kills servers at random moments; one test run per round."""
+    return Assassin(server, journal, request.param)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -33,6 +41,8 @@ def pytest_runtest_makereport(
         if "journal" in known:
             lines = [f"{line.at:.6f} {line.text}" for line in known["journal"].lines]
             report.sections.append(("journal", "\n".join(lines)))
+        if "assassin" in known:
+            report.sections.append(("kills", "\n".join(known["assassin"].moments)))
         if "server" in known:
             report.sections.append(("server", known["server"].said()[-8000:]))
     return report
