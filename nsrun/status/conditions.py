@@ -42,7 +42,7 @@ def conditions(
     containers_ready = _containers_ready(views, statuses, phase)
     made = [
         PodCondition(type=READY_TO_START, status=_truth(observed.sandbox.state is SandboxState.READY)),
-        _initialized(views, statuses, phase),
+        _initialized(views, statuses, phase, before.get(INITIALIZED)),
         _ready(pod, containers_ready, before),
         containers_ready,
         PodCondition(type=SCHEDULED, status="True"),
@@ -65,7 +65,9 @@ def _names(names: list[str]) -> str:
     return f"[{' '.join(names)}]"
 
 
-def _initialized(views: Views, statuses: Mapping[str, ContainerStatus], phase: str) -> PodCondition:
+def _initialized(
+    views: Views, statuses: Mapping[str, ContainerStatus], phase: str, before: PodCondition | None
+) -> PodCondition:
     if phase == SUCCEEDED:
         return PodCondition(type=INITIALIZED, status="True", reason="PodCompleted")
     for view in views.mains:
@@ -77,7 +79,8 @@ def _initialized(views: Views, statuses: Mapping[str, ContainerStatus], phase: s
         status = statuses[view.name]
         if not (status.started if view.is_sidecar else status.ready):
             incomplete.append(view.name)
-    if incomplete:
+    # Once initialized, a pod is never called uninitialized again, also while all of it is started anew.
+    if incomplete and not (before is not None and before.status == "True"):
         return PodCondition(
             type=INITIALIZED,
             status="False",
