@@ -739,6 +739,13 @@ static void on_signal(int signal)
 	dprintf(1, "signal %d\n", signal);
 }
 
+static int cmd_kill(int argc, char **argv)
+{
+	if (argc != 3)
+		return wrong("SIGNAL PID");
+	return kill((pid_t)number(argv[2]), (int)number(argv[1])) ? failed(argv[2]) : 0;
+}
+
 /* Says "ready", then each signal that comes; ends with STATUS after SIGTERM, SECONDS later. */
 static int cmd_trap(int argc, char **argv)
 {
@@ -1474,6 +1481,7 @@ static const struct {
 	{"hostname", cmd_hostname},
 	{"httpd", cmd_httpd},
 	{"ids", cmd_ids},
+	{"kill", cmd_kill},
 	{"life", cmd_life},
 	{"lines", cmd_lines},
 	{"links", cmd_links},
