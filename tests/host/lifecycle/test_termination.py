@@ -273,6 +273,21 @@ def test_S_TERM_somebody_elses_signal_is_not_the_stop_signal(server: Server) -> 
     server.wait("p", "delete")
 
 
+def test_S_TERM_one_event_says_that_it_is_stopped(server: Server, journal: Journal) -> None:
+    """Also when SIGKILL follows, and when the server dies in between."""
+    server.up(pod("p", journal.life("a", linger=-1), terminationGracePeriodSeconds=2))
+    journal.until("a start")
+    server.call("pod.restart", name="p", wait=False)
+    journal.until("a term")
+    assert server.kill()
+    server.call("server.ping")
+    journal.until("a start", 2)
+    events = [one for one in server.call("pod.events", name="p").result["events"] if one["reason"] == "Killing"]
+    assert [(one["type"], one["message"], one.get("count") or 1) for one in events] == [
+        ("Normal", "Stopping container a", 1)
+    ]
+
+
 # memory
 
 
