@@ -168,7 +168,7 @@ def test_what_is_done_is_not_reported() -> None:
         (with_container(terminationMessagePath="/x", terminationMessagePolicy="FallbackToLogsOnError"), {}),
         (with_container(restartPolicy="Never", restartPolicyRules=[_rule("RestartAllContainers")]),
          {f"{C}.restartPolicyRules": LATER}),
-        (with_container(lifecycle={"preStop": {"sleep": {"seconds": 1}}, "stopSignal": "SIGHUP"}), {}),
+        (with_container(lifecycle={"preStop": {"sleep": {"seconds": 1}}}), {}),
         (with_container(securityContext={"seLinuxOptions": {"level": "s0"}, "windowsOptions": {}}),
          {f"{C}.securityContext.seLinuxOptions": LATER}),
     ],
