@@ -9,6 +9,7 @@ import msgspec
 
 from nsrun.reconcile.model import Deletion
 from nsrun.spec.model import ContainerStatus, ObjectMeta, Pod, PodStatus
+from nsrun.status.containers import BACKING_OFF
 from nsrun.status.events import Event, container_path
 from nsrun.status.times import rfc3339
 
@@ -78,7 +79,7 @@ def marked_deleted(pod: Pod, deletion: Deletion) -> Pod:
 
 
 def newly_backing_off(before: PodStatus, after: PodStatus) -> list[str]:
-    """The containers that have begun to wait in CrashLoopBackOff between two statuses."""
+    """The containers that have begun to wait for their next instance between two statuses."""
     known = {one.name for one in _all(before) if _backs_off(one)}
     return [one.name for one in _all(after) if _backs_off(one) and one.name not in known]
 
@@ -88,4 +89,8 @@ def _all(status: PodStatus) -> list[ContainerStatus]:
 
 
 def _backs_off(status: ContainerStatus) -> bool:
-    return status.state.waiting is not None and status.state.waiting.reason == "CrashLoopBackOff"
+    waiting, end = status.state.waiting, status.lastState.terminated
+    if waiting is None or end is None or waiting.reason not in BACKING_OFF:
+        return False
+    # Else its hook has failed, and it is still being stopped.
+    return end.containerID == status.containerID

@@ -35,6 +35,7 @@ POD_INITIALIZING = "PodInitializing"
 CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
 RUN_CONTAINER_ERROR = "RunContainerError"
 POST_START_HOOK_ERROR = "PostStartHookError"
+BACKING_OFF = (CRASH_LOOP_BACK_OFF, RUN_CONTAINER_ERROR, POST_START_HOOK_ERROR)
 
 UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
 """Of a container that the pod ended without."""
@@ -105,12 +106,19 @@ def _status(pod: Pod, view: View, going_on: bool, now: float, limit: int) -> Con
         volumeMounts=_mounts(view.container.volumeMounts),
     )
     # While the next one is being started, what there is to see is the one before.
-    shown = instance if view.running or (instance is not None and not instance.alive) else ledger.last
+    shown = instance if _is_shown(view, ledger, instance) else ledger.last
     _identify(status, shown, ledger, view.container.resources)
     if view.role is Role.INIT:
         status.started = state.running is not None
         status.ready = state.terminated is not None and state.terminated.exitCode == 0
     return status
+
+
+def _is_shown(view: View, ledger: ContainerLedger, instance: Instance | None) -> bool:
+    """Whether the newest instance is the one that a status tells of: it runs, has ended, or ends because its hook failed."""
+    if instance is None or view.running or not instance.alive:
+        return instance is not None
+    return _hook_error(ledger, instance) is not None
 
 
 def _identify(
