@@ -23,6 +23,7 @@ from tests.bench import conmon
 from tests.bench.measure import Figure, in_turn, run, timed
 from tests.bench.nsrun_side import NSRUN, POD, Nsrun
 from tests.bench.peers import Bundle, Podman, bubblewrap
+from tests.bench.probes import probes
 from tests.rootfs import build
 
 BARE = Path(__file__).parent / "bare" / "bare.c"
@@ -270,6 +271,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=10, help="counted runs of each figure (10)")
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
+    parser.add_argument(
+        "--only",
+        choices=["probes"],
+        help="nothing but these figures (probes: 300 pods with three probes each, and more)",
+    )
+    parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="nsrun-bench-"))
@@ -283,13 +290,15 @@ def main() -> None:
         in_memory(work / "root")
         side = Nsrun(work / "root", rootfs)
         try:
-            with podman_or_none(work, rootfs) as podman:
-                figures += starts(options.runs, side, podman, bare, rootfs)
-                figures += inside(options.runs, side, podman)
-            figures += runtimes(options.runs, work, rootfs)
-            figures += upkeep(options.runs, side)
-            figures += pumps(options.runs, side, work, rootfs)
-            figures += scale(side, options.pods)
+            if options.only is None:
+                with podman_or_none(work, rootfs) as podman:
+                    figures += starts(options.runs, side, podman, bare, rootfs)
+                    figures += inside(options.runs, side, podman)
+                figures += runtimes(options.runs, work, rootfs)
+                figures += upkeep(options.runs, side)
+                figures += pumps(options.runs, side, work, rootfs)
+                figures += scale(side, options.pods)
+            figures += probes(side, options.runs, options.probed)
         finally:
             side("pod", "down", "--all", "--force", "--grace-period", "0")
             side("server", "stop")
