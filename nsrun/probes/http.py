@@ -5,6 +5,7 @@ Sources: Kubernetes pkg/probe/http/{http,request}.go; for what is said of failur
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -51,18 +52,23 @@ class Request:
         Raises:
             ProbeError: a header that cannot be sent.
         """
-        host = self.host or self.url.authority
-        if _BAD_HOST.search(host):
-            raise ProbeError("http: invalid Host header")
-        lines = [f"GET {self.url.target} HTTP/1.1", f"Host: {host}"]
-        for name, value in self.headers:
-            if not _TOKEN.fullmatch(name):
-                raise ProbeError(f"net/http: invalid header field name {quoted(name)}")
-            if _BAD_VALUE.search(value):
-                raise ProbeError(f"net/http: invalid header field value for {quoted(name)}")
-            lines.append(f"{name}: {value.strip(' ' + chr(9))}")
-        lines.append("Connection: close")
-        return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+        return _encode(self)
+
+
+@functools.lru_cache(maxsize=1024)
+def _encode(request: Request) -> bytes:
+    host = request.host or request.url.authority
+    if _BAD_HOST.search(host):
+        raise ProbeError("http: invalid Host header")
+    lines = [f"GET {request.url.target} HTTP/1.1", f"Host: {host}"]
+    for name, value in request.headers:
+        if not _TOKEN.fullmatch(name):
+            raise ProbeError(f"net/http: invalid header field name {quoted(name)}")
+        if _BAD_VALUE.search(value):
+            raise ProbeError(f"net/http: invalid header field value for {quoted(name)}")
+        lines.append(f"{name}: {value.strip(' ' + chr(9))}")
+    lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +148,12 @@ def _get(url: Url | str, why: str) -> str:
     return f"Get {quoted(str(url))}: {why}"
 
 
-async def fetch(
-    wires: Wires, request: Request, *, elsewhere: bool = False, progress: Progress | None = None
-) -> Response:
+async def fetch(wires: Wires, request: Request, *, progress: Progress | None = None) -> Response:
     """Send a GET and follow where it leads, at most ten times, on the same host.
 
     Args:
         wires: who owns the connections.
         request: from `request_for`.
-        elsewhere: follow to other hosts, too (hooks do).
         progress: told how far it is.
 
     Raises:
@@ -173,7 +176,7 @@ async def fetch(
         except UrlError as error:
             why = f"failed to parse Location header {quoted(location)}: parse {quoted(location)}: {error}"
             raise ProbeError(_get(request.url, why)) from error
-        if url.host != first.url.host and not elsewhere:
+        if url.host != first.url.host:
             return _whole(response)
         if hops + 1 == REDIRECTS_MAX:
             raise ProbeError(_get(location, f"stopped after {REDIRECTS_MAX} redirects"))
@@ -193,9 +196,6 @@ def _next(first: Request, before: Request, url: Url, location: str) -> Request:
     """The headers of the first request go along; a Host of its own stays as long as the Location names no other."""
     relative = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", location) is None
     headers = [one for one in first.headers if one[0] != "Referer"]
-    if url.host != first.url.host:
-        secret = ("Authorization", "Www-Authenticate", "Cookie", "Cookie2")
-        headers = [one for one in headers if one[0] not in secret]
     if not (before.url.scheme == "https" and url.scheme == "http"):
         headers.append(("Referer", str(replace(before.url, fragment=""))))
     head = [one for one in headers if one[0] == "User-Agent"]

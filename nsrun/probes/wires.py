@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 LINGER_S = 1.0
 """How long a connection that is done with waits for the other side to close it (kubelet: pkg/probe/dialer_others.go)."""
-LINGERING_MAX = 256
+SWEEP_S = 0.1
+"""How often those that wait are looked at, all at once: the loop is not woken for each."""
+LINGERING_MAX = 1024
 """More than these do not wait."""
 CHUNK = 16 * 1024
 LOOKUPS = 2
@@ -40,7 +42,8 @@ class Wires:
     """Makes connections and owns what is left of them. One per server; `close` gives everything back."""
 
     def __init__(self) -> None:
-        self._lingering: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._lingering: list[tuple[float, socket.socket]] = []
+        self._sweep: asyncio.TimerHandle | None = None
         self._lookups: ThreadPoolExecutor | None = None
         self._tls: ssl.SSLContext | None = None
 
@@ -58,7 +61,7 @@ class Wires:
             except OSError as error:
                 raise LocalError(f"dial tcp {joined(host, port)}: socket: {errno_word(error.errno or 0)}") from error
             try:
-                await asyncio.get_running_loop().sock_connect(sock, address)
+                await _connect(sock, address)
             except OSError as error:
                 sock.close()
                 if error.errno in _OURS:
@@ -116,24 +119,23 @@ class Wires:
             _reset(sock)
             return
         loop = asyncio.get_running_loop()
-        self._lingering[sock] = loop.call_later(LINGER_S, self._drop, sock)
-        loop.add_reader(sock, self._heard, sock)
+        self._lingering.append((loop.time() + LINGER_S, sock))
+        if self._sweep is None:
+            self._sweep = loop.call_later(SWEEP_S, self._swept)
 
-    def _heard(self, sock: socket.socket) -> None:
-        if self._over(sock):
-            self._release(sock)
-            sock.close()
-        else:
-            # It has more to say, and nobody listens.
-            self._drop(sock)
-
-    def _drop(self, sock: socket.socket) -> None:
-        self._release(sock)
-        _reset(sock)
-
-    def _release(self, sock: socket.socket) -> None:
-        self._lingering.pop(sock).cancel()
-        asyncio.get_running_loop().remove_reader(sock)
+    def _swept(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        kept: list[tuple[float, socket.socket]] = []
+        for until, sock in self._lingering:
+            if self._over(sock):
+                sock.close()
+            elif until <= now:
+                _reset(sock)
+            else:
+                kept.append((until, sock))
+        self._lingering = kept
+        self._sweep = loop.call_later(SWEEP_S, self._swept) if kept else None
 
     @staticmethod
     def _over(sock: socket.socket) -> bool:
@@ -146,8 +148,11 @@ class Wires:
 
     def close(self) -> None:
         """Give every descriptor back."""
-        for sock in list(self._lingering):
-            self._drop(sock)
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        while self._lingering:
+            _reset(self._lingering.pop()[1])
         if self._lookups is not None:
             self._lookups.shutdown(wait=False, cancel_futures=True)
             self._lookups = None
@@ -202,6 +207,17 @@ class Wire:
     def reset(self) -> None:
         """An RST: nothing that was sent or comes is of interest."""
         _reset(self._sock)
+
+
+async def _connect(sock: socket.socket, address: Any) -> None:
+    for _ in range(2):
+        # A pod on this machine has answered before connect(2) returns, which a second one tells: the loop need not be asked.
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            continue
+        return
+    await asyncio.get_running_loop().sock_connect(sock, address)
 
 
 def _reset(sock: socket.socket) -> None:

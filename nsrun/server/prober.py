@@ -27,7 +27,7 @@ from nsrun.reconcile.probing import (
     timing_of,
 )
 from nsrun.server.clock import Timer
-from nsrun.server.probe_run import Groups, run_once
+from nsrun.server.probe_run import ProbeRunner
 from nsrun.spec.model import Container, Probe
 from nsrun.status.events import PROBE_WARNING, UNHEALTHY, WARNING
 
@@ -46,10 +46,10 @@ _LOG = logging.getLogger("nsrun.prober")
 class _Slot:
     """A worker and what belongs to it."""
 
-    __slots__ = ("container", "groups", "kind", "probe", "target", "worker")
+    __slots__ = ("container", "kind", "probe", "runner", "target", "worker")
 
     def __init__(self, engine: PodEngine, container: Container, kind: ProbeKind, probe: Probe, worker: Worker) -> None:
-        self.groups = Groups(engine, kind)
+        self.runner = ProbeRunner(engine, container, kind, probe)
         self.container = container
         self.kind = kind
         self.probe = probe
@@ -87,8 +87,7 @@ class Prober:
     def _slot(self, view: View, kind: ProbeKind, probe: Probe, now: float) -> _Slot:
         timing = timing_of(probe, self._engine.tempo)
         slot = self._slots.get((view.name, kind))
-        if slot is not None and slot.worker.timing == timing and slot.probe == probe:
-            slot.container = view.container
+        if slot is not None and slot.worker.timing == timing and _same(slot.container, view.container):
             return slot
         instance = view.instance
         adopted = (
@@ -149,9 +148,7 @@ class Prober:
         """Run it, again when it could not be made. None: the container is not there any more."""
         outcome: Outcome | None = None
         for _ in range(TRIES):
-            outcome = await run_once(
-                self._engine, slot.container, instance_id, slot.probe, slot.worker.timing.timeout_s, slot.groups
-            )
+            outcome = await slot.runner.run(instance_id, slot.worker.timing.timeout_s)
             if outcome is None or not outcome.errored:
                 break
         return outcome if slot.target.running and slot.target.instance_id == instance_id else None
@@ -180,3 +177,7 @@ class Prober:
         self._slots = {}
         for task in self._tasks:
             task.cancel()
+
+
+def _same(one: Container, other: Container) -> bool:
+    return one is other or one == other

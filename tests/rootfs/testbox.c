@@ -1114,6 +1114,12 @@ static void answer_http(int client, const char *file)
 	*end = 0;
 	for (char *at = request; (at = strchr(at, '\r'));)
 		memmove(at, at + 1, strlen(at));
+	if (!strncmp(path, "/time", 5)) {
+		struct timespec now;
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		dprintf(1, "at %lld.%09ld\n", (long long)now.tv_sec, now.tv_nsec);
+	}
 	dprintf(1, "%s\n", request);
 	path[strcspn(path, " \n")] = 0;
 	if (!strncmp(path, "/hang", 5)) {
@@ -1131,7 +1137,7 @@ static void answer_http(int client, const char *file)
 
 /*
  * An HTTP server: 200 while FILE exists ("-": always), else 503; /status/NNN answers that, /to/X leads to /X (/tohttp://… there), /hang says
- * nothing. DELAY: begins to listen so much later.
+ * nothing, /time is told when it was asked for. DELAY: begins to listen so much later.
  */
 static int cmd_httpd(int argc, char **argv)
 {
