@@ -73,7 +73,7 @@ class Wires:
             except BaseException:
                 sock.close()
                 raise
-            return Wire(self, sock)
+            return Wire(self, sock, address)
         assert last is not None
         raise ProbeError(f"dial tcp {joined(host, port)}: connect: {errno_word(last.errno or 0)}") from last
 
@@ -161,17 +161,15 @@ class Wires:
 class Wire:
     """One connection. The caller closes it, one way or the other."""
 
-    def __init__(self, wires: Wires, sock: socket.socket) -> None:
+    def __init__(self, wires: Wires, sock: socket.socket, peer: Any) -> None:
         self._wires = wires
+        self._peer = peer
         self._sock = sock
         self._loop = asyncio.get_running_loop()
 
     def _said(self, what: str, error: OSError) -> ProbeError:
         """`read tcp 10.0.0.1:41234->10.0.0.5:80: read: connection reset by peer`."""
-        try:
-            ends = "->".join(joined(*end[:2]) for end in (self._sock.getsockname(), self._sock.getpeername()))
-        except OSError:
-            ends = joined(*self._sock.getsockname()[:2])
+        ends = "->".join(joined(*end[:2]) for end in (self._sock.getsockname(), self._peer))
         return ProbeError(f"{what} tcp {ends}: {what}: {errno_word(error.errno or 0)}")
 
     async def send(self, data: bytes) -> None:
