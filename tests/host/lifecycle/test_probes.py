@@ -98,7 +98,7 @@ def test_S_PROBE_S_RESTART_liveness_of_a_pod_that_never_restarts_ends_it(server:
     server.up(pod("p", web, restartPolicy="Never"))
     server.wait("p", "phase=Failed")
     assert server.container("p", "web")["restartCount"] == 0
-    assert any("Container web failed liveness probe" in one for one in messages(server, "p", "Killing"))
+    assert "Container web failed liveness probe" in messages(server, "p", "Killing")
 
 
 def test_S_PROBE_startup_blocks_the_others_until_it_succeeds_and_is_not_run_again(server: Server) -> None:
