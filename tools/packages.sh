@@ -37,6 +37,8 @@ for group in "$@"; do
 		need procps command -v ps
 		need iptables command -v iptables
 		need systemd test -x /lib/systemd/systemd
+		need skopeo command -v skopeo
+		need umoci command -v umoci
 		;;
 	check)
 		need gcc command -v gcc

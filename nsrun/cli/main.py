@@ -34,9 +34,12 @@ POD = {
 }
 
 IMAGE = {
-    "import": Entry("nsrun.cli.image", "import_", "Make an image of a directory or a tar file."),
-    "ls": Entry("nsrun.cli.image", "ls", "List images."),
-    "rm": Entry("nsrun.cli.image", "rm", "Remove images."),
+    "load": Entry("nsrun.cli.image_files", "load", "Bring images out of a file.", "Bring"),
+    "import": Entry("nsrun.cli.image_files", "import_", "Make an image of a directory or a tar file.", "Bring"),
+    "ls": Entry("nsrun.cli.image", "ls", "List images.", "Look"),
+    "save": Entry("nsrun.cli.image_files", "save", "Write images to a file.", "Keep"),
+    "tag": Entry("nsrun.cli.image", "tag", "Give an image another name.", "Keep"),
+    "rm": Entry("nsrun.cli.image", "rm", "Remove images.", "Keep"),
 }
 
 SERVER = {
@@ -99,14 +102,15 @@ image = LazyGroup(
     help="Root file systems for containers. nsrun.local/host, this machine's /usr, is always there.",
     synonyms={
         "list": "ls",
-        "load": "import",
         "build": "import",
-        "pull": "import",
+        "pull": "load",
+        "export": "save",
         "remove": "rm",
         "delete": "rm",
         "rmi": "rm",
     },
     examples="""
+    docker save nginx:1.27 | nsrun image load -
     nsrun image import example.org/app:1 ./rootfs --entrypoint /bin/app
     nsrun image ls
     """,
@@ -156,8 +160,7 @@ root_command = LazyGroup(
         "play": "pod up",
         "delete": "pod down",
         "images": "image ls",
-        "pull": "image import",
-        "load": "image import",
+        "pull": "image load",
         "rmi": "image rm",
         "pods": "pod ls",
         "info": "server status",

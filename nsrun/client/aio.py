@@ -243,6 +243,18 @@ class AsyncClient:
         """As Client.import_image."""
         return await in_thread(lambda: self.sync.import_image(name, path, **config))
 
+    async def load_images(self, path: str | os.PathLike[str], *, name: str | None = None) -> list[Object]:
+        """As Client.load_images."""
+        return await in_thread(lambda: self.sync.load_images(path, name=name))
+
+    async def save_images(self, names: Sequence[str], file: int) -> None:
+        """As Client.save_images."""
+        await in_thread(lambda: self.sync.save_images(names, file))
+
+    async def tag_image(self, name: str, new: str) -> Object:
+        """As Client.tag_image."""
+        return await in_thread(lambda: self.sync.tag_image(name, new))
+
     async def remove_image(self, name: str) -> None:
         """As Client.remove_image."""
         await in_thread(lambda: self.sync.remove_image(name))

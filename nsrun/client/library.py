@@ -310,6 +310,37 @@ class Client:
         image: Object = self.session.request("image.import", params).result["image"]
         return image
 
+    def load_images(self, path: str | os.PathLike[str], *, name: str | None = None) -> list[Object]:
+        """Bring images out of a docker-archive, an OCI archive or an OCI layout directory; gives them.
+
+        Args:
+            path: of the file or directory.
+            name: what the image is to be called, if there is one in it.
+
+        Raises:
+            SpecError: it holds no image, or a damaged one. Nothing of it is kept.
+        """
+        params = {"path": os.path.abspath(path), "name": name}
+        images: list[Object] = self.session.request("image.load", params).result["images"]
+        return images
+
+    def save_images(self, names: Sequence[str], file: int) -> None:
+        """Write images to a descriptor, which may be a pipe, as one archive that docker, podman, skopeo and nsrun load.
+
+        Raises:
+            NotFoundError: one of them is not there.
+        """
+        self.session.request("image.save", {"names": list(names)}, fds=[file], repeat=False)
+
+    def tag_image(self, name: str, new: str) -> Object:
+        """Give an image another name, which goes over from the image that has it.
+
+        Raises:
+            NotFoundError: it is not there.
+        """
+        image: Object = self.session.request("image.tag", {"name": name, "new": new}).result["image"]
+        return image
+
     def remove_image(self, name: str) -> None:
         """Remove an image.
 

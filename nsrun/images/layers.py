@@ -277,6 +277,9 @@ class Layers:
                 name = self._unpack_blob(layer, result, chain)
             if self._content.layer_facts(name)["opaque"]:
                 result.clear()
+            # The same layer again shows all that it showed below, and overlayfs takes no directory twice.
+            if name in result:
+                result.remove(name)
             result.insert(0, name)
         joint = self._joint(result, chain)
         self._ensure_base()

@@ -173,6 +173,13 @@ def _header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, k
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
+def file_header(name: bytes, size: int) -> bytes:
+    """The header of a file of root's, of the epoch's first second; its name has at most 100 bytes."""
+    if size <= _OCTAL_11:
+        return _header(name, 0o644, 0, 0, size, 0, FILE, b"")
+    return _pax(name, {b"size": b"%d" % size}) + _header(name, 0o644, 0, 0, 0, 0, FILE, b"")
+
+
 def _pax(name: bytes, pairs: dict[bytes, bytes]) -> bytes:
     text = b""
     for key, value in sorted(pairs.items()):

@@ -24,6 +24,7 @@ _HOST_LAYER = "host-"
 _RESERVED = "nsrun.local"
 _SHORT_ID = 4
 InUse = Mapping[str, Any] | frozenset[str]
+Images = list[Image]
 
 
 class Puller(Protocol):
@@ -113,6 +114,27 @@ class ImageStore:
         """All images, the built-in one first, then by name; an image with two names is in it twice, those without one come last."""
         named, unnamed = self._images()
         return [self._host_image(), *(named[name] for name in sorted(named)), *unnamed]
+
+    def by_id(self, image_id: str) -> Image:
+        """The image that a container was made of, whatever its name means by now.
+
+        Args:
+            image_id: its id, or what it was pulled by (`Image.reference`).
+
+        Raises:
+            ImageError: ErrImageNeverPull, it is gone.
+        """
+        named, unnamed = self._images()
+        for image in (*named.values(), *unnamed):
+            if image_id in (image.id, image.source):
+                return image
+        layer = f"{_HOST_LAYER}{image_id.removeprefix('sha256:')}"
+        newest = self._host_image()
+        if newest.id == image_id:
+            return newest
+        if not self.content.has_layer(layer):
+            raise ImageError("ErrImageNeverPull", f"the image {image_id} is not there any more")
+        return replace(newest, id=image_id, rootfs=replace(newest.rootfs, lowers=(str(self.content.layer(layer)),)))
 
     def get(self, name: str) -> Image:
         """The image that somebody means by a name, or by the beginning of an id.
@@ -213,6 +235,18 @@ class ImageStore:
 
         wanted = self.name_for("import", name)
         return import_root(self, wanted, os.fspath(path), config or ImageConfig())
+
+    def load(self, path: str, *, fd: int | None = None, name: str | None = None) -> Images:
+        """Makes images of all that a docker-archive, an OCI archive or an OCI layout directory holds: see nsrun.images.loading."""
+        from nsrun.images.loading import load
+
+        return load(self, path, fd=fd, name=name)
+
+    def save(self, names: Sequence[str], fd: int) -> Images:
+        """Writes images to a file that others load too: see nsrun.images.saving."""
+        from nsrun.images.saving import save
+
+        return save(self, names, fd)
 
     def name_for(self, verb: str, name: str) -> str:
         """A name that an image may be given, normalised.

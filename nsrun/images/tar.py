@@ -9,7 +9,7 @@ Source: POSIX.1-2001 pax, GNU tar's manual "Basic Tar Format" and "Storing Spars
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 BLOCK = 512
@@ -58,13 +58,15 @@ class TarReader:
 
     Args:
         source: the archive, decompressed.
+        seek: skips so many bytes of the source, where that is cheaper than reading them.
 
     Raises (while iterating and in `data`):
         TarError: it is none, or has no end.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, seek: Callable[[int], object] | None = None) -> None:
         self._source = source
+        self._seek = seek
         self._buffer = b""
         self._at = 0
         self._left = 0
@@ -129,6 +131,12 @@ class TarReader:
         return b"".join(pieces)
 
     def _skip(self, size: int) -> None:
+        have = len(self._buffer) - self._at
+        if size > have and self._seek is not None:
+            self._buffer, self._at = b"", 0
+            self.offset += size
+            self._seek(size - have)
+            return
         while size:
             size -= len(self._some(min(size, _CHUNK)))
 

@@ -1,0 +1,90 @@
+"""`python -m nsrun.images.worker`: brings, or saves, images for a server, in a process of its own.
+
+Unpacking keeps an interpreter busy and reads what strangers made: neither is for the process that answers within milliseconds, and what
+it takes of memory goes with it. It runs as the server does, in its namespaces; everything it holds are locks and files that
+`nsrun.images.content` gives back to the next one, so it may be killed at any moment.
+
+    standard input   one line of JSON, the request; its end means that whoever asked is gone, and this ends
+    standard output  lines of JSON: {"event": …} any number of times, then {"result": …} or {"error": …}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nsrun.errors import InternalError, NsrunError
+from nsrun.images.store import ImageStore
+from nsrun.plan.inputs import ImageConfig
+
+Event = Callable[[dict[str, Any]], None]
+
+
+def _import(store: ImageStore, request: dict[str, Any], _event: Event) -> list[str]:
+    given = request["config"]
+    config = ImageConfig(
+        entrypoint=tuple(given["entrypoint"]),
+        cmd=tuple(given["cmd"]),
+        env=tuple(given["env"]),
+        user=given["user"],
+        workdir=given["workdir"],
+        stop_signal=given["stop_signal"],
+    )
+    return [store.import_(request["name"], request["path"], config).digest]
+
+
+def _load(store: ImageStore, request: dict[str, Any], _event: Event) -> list[str]:
+    images = store.load(request["path"], fd=request.get("fd"), name=request.get("name"))
+    return [image.name or image.digest for image in images]
+
+
+def _save(store: ImageStore, request: dict[str, Any], _event: Event) -> list[str]:
+    return [image.digest for image in store.save(request["names"], request["fd"])]
+
+
+WORK: dict[str, Callable[[ImageStore, dict[str, Any], Event], list[str]]] = {
+    "import": _import,
+    "load": _load,
+    "save": _save,
+}
+
+
+def _say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def main() -> int:
+    """Does what one line of standard input says."""
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    store = ImageStore(Path(request["lib"]))
+    try:
+        result = WORK[request["work"]](store, request, lambda event: _say({"event": event}))
+    except NsrunError as error:
+        _say({"error": error.as_data() | {"reason": getattr(error, "reason", None)}})
+    except Exception as error:  # a bug: the server tells of it in its log
+        import traceback
+
+        traceback.print_exc()
+        bug = InternalError(f"{request['work']} an image: {type(error).__name__}: {error}")
+        _say({"error": bug.as_data() | {"reason": None}})
+    else:
+        _say({"result": result})
+    # Not sys.exit: the thread at standard input is not waited for.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

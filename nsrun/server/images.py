@@ -1,0 +1,189 @@
+"""The methods that are about images, and the processes that work on images for this server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nsrun.errors import InternalError, NsrunError, ServerError, UsageError
+from nsrun.images import Image, ImageError, ImageStore
+
+if TYPE_CHECKING:
+    from nsrun.server.control import Method, Request
+    from nsrun.server.pods import Registry
+    from nsrun.server.world import World
+
+LINE_MAX = 1 << 24
+_CONFIG_LISTS, _CONFIG_TEXTS = ("entrypoint", "cmd", "env"), ("user", "workdir", "stop_signal")
+
+Event = dict[str, Any]
+
+
+async def work(
+    world: World,
+    kind: str,
+    request: dict[str, Any],
+    *,
+    fds: Sequence[int] = (),
+    on_event: Callable[[Event], None] | None = None,
+) -> list[str]:
+    """Have a process of its own work on the images; it ends with this server, and when the caller is cancelled.
+
+    Args:
+        kind: a key of nsrun.images.worker.WORK.
+        request: what that wants to know.
+        fds: descriptors that the request names by their numbers; they stay the caller's.
+
+    Raises:
+        NsrunError: what went wrong there.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "nsrun.images.worker",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        pass_fds=fds,
+        cwd="/",
+        limit=LINE_MAX,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        line = json.dumps({"work": kind, "lib": str(world.layout.lib), **request}) + "\n"
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(line.encode())
+            await process.stdin.drain()
+        while answer := await process.stdout.readline():
+            message = json.loads(answer)
+            if "event" in message and on_event is not None:
+                on_event(message["event"])
+            if "result" in message:
+                result: list[str] = message["result"]
+                return result
+            if "error" in message:
+                raise _error(message["error"])
+    finally:
+        # The end of its input ends it; one that is stopped would not notice.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        process.stdin.close()
+        await asyncio.shield(process.wait())
+    raise ServerError(
+        f"the process that was to {kind} an image ended (status {process.returncode})",
+        details="Nothing of it is kept.",
+        resolution="Try again; the server's log (nsrun server status) may tell why it ended.",
+        code="internal" if process.returncode == 1 else "server",
+    )
+
+
+def _error(data: dict[str, Any]) -> NsrunError:
+    reason = data.get("reason")
+    if reason:
+        return ImageError(
+            reason, data["brief"], details=data["details"], resolution=data["resolution"], code=data["code"]
+        )
+    return NsrunError.from_data(data)
+
+
+class ImageMethods:
+    """The methods `image.*` of the control protocol."""
+
+    def __init__(self, world: World, pods: Registry) -> None:
+        self._world = world
+        self._pods = pods
+
+    @property
+    def _store(self) -> ImageStore:
+        return self._world.images
+
+    def methods(self) -> dict[str, Method]:
+        """By their names in the protocol."""
+        return {
+            "image.import": self._import,
+            "image.load": self._load,
+            "image.save": self._save,
+            "image.list": self._list,
+            "image.tag": self._tag,
+            "image.remove": self._remove,
+        }
+
+    async def _import(self, request: Request) -> object:
+        given = request.params.get("config") or {}
+        if not isinstance(given, dict):
+            raise UsageError("image.import: parameter 'config' must be an object")
+        config: dict[str, Any] = {key: list(given.get(key) or ()) for key in _CONFIG_LISTS}
+        config |= {key: str(given.get(key) or "") for key in _CONFIG_TEXTS}
+        name = self._store.name_for("import", request.text("name"))
+        await work(self._world, "import", {"name": name, "path": request.text("path"), "config": config})
+        return {"image": (await self._found([name]))[0]}
+
+    async def _load(self, request: Request) -> object:
+        wanted: dict[str, Any] = {"path": request.text("path"), "name": request.text_or_none("name")}
+        if request.fds:
+            wanted["fd"] = request.fds[0]
+        request.cancellable = True
+        names = await work(self._world, "load", wanted, fds=request.fds[:1])
+        return {"images": await self._found(names)}
+
+    async def _save(self, request: Request) -> object:
+        names = request.texts("names")
+        if not names or not request.fds:
+            raise UsageError("image.save: it needs names, and a descriptor to write to")
+        request.cancellable = True
+        done = await work(self._world, "save", {"names": names, "fd": request.fds[0]}, fds=request.fds[:1])
+        return {"images": await self._found(done)}
+
+    async def _list(self, _request: Request) -> object:
+        images = await asyncio.to_thread(self._store.list)
+        used = self._pods.images_in_use()
+        return {"images": [self._data(image, used) for image in images]}
+
+    async def _tag(self, request: Request) -> object:
+        image = await asyncio.to_thread(self._store.tag, request.text("name"), request.text("new"))
+        return {"image": self._data(image, self._pods.images_in_use())}
+
+    async def _remove(self, request: Request) -> object:
+        name = request.text("name")
+        await asyncio.to_thread(self._store.remove, name, self._pods.images_in_use())
+        return {}
+
+    async def _found(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        used = self._pods.images_in_use()
+
+        def find() -> list[dict[str, Any]]:
+            found = []
+            for name in names:
+                # Somebody may have removed it already.
+                with contextlib.suppress(NsrunError):
+                    found.append(self._data(self._store.get(name), used))
+            return found
+
+        result = await asyncio.to_thread(find)
+        if not result:
+            raise InternalError(f"{', '.join(names)}: done, but not there any more")
+        return result
+
+    def _data(self, image: Image, used: dict[str, list[str]]) -> dict[str, Any]:
+        return {
+            "name": image.name,
+            "id": image.id,
+            "digest": image.digest,
+            "size": image.size,
+            "created": image.created,
+            "origin": image.origin,
+            "config": {
+                "entrypoint": list(image.config.entrypoint),
+                "cmd": list(image.config.cmd),
+                "env": list(image.config.env),
+                "user": image.config.user,
+                "workdir": image.config.workdir,
+                "stop_signal": image.config.stop_signal,
+            },
+            "used_by": sorted({*used.get(image.id, ()), *used.get(image.reference, ())}),
+        }

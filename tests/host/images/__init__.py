@@ -1,0 +1,1 @@
+"""Images against programs that nobody here wrote: umoci, skopeo, docker-registry."""
