@@ -136,6 +136,20 @@ def test_a_name_goes_over_to_a_new_image(store: ImageStore, tmp_path: Path) -> N
     assert store.resolve("box").id == new.id
 
 
+def test_an_image_is_found_by_its_id_when_its_name_is_another_ones(store: ImageStore, tmp_path: Path) -> None:
+    old = store.import_("box", root(tmp_path / "root"))
+    store.import_("box", root(tmp_path / "root", "changed"))
+    assert store.by_id(old.id).rootfs == old.rootfs
+    host = store.resolve(HOST)
+    assert store.by_id(host.id) == host
+    earlier = store.content.layer(f"host-{'0' * 64}")
+    earlier.mkdir(parents=True)
+    (earlier.parent / "layer.json").write_text('{"size": 0, "implicit": [], "opaque": false}')
+    assert store.by_id(f"sha256:{'0' * 64}").rootfs.lowers == (str(earlier),)
+    with pytest.raises(ImageError, match="not there any more"):
+        store.by_id(f"sha256:{'1' * 64}")
+
+
 def test_the_same_content_is_kept_once(store: ImageStore, tmp_path: Path) -> None:
     source = root(tmp_path / "root")
     first = store.import_("a", source)
