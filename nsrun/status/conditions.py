@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from nsrun.reconcile.model import Observed, SandboxState, StopCause
+from nsrun.reconcile.model import Observed, SandboxState
 from nsrun.reconcile.order import Views
 from nsrun.spec.model import ContainerStatus, Pod, PodCondition
 from nsrun.status.phase import FAILED, SUCCEEDED
@@ -141,7 +141,7 @@ def _restarting_all(observed: Observed, phase: str) -> PodCondition:
     if phase in (SUCCEEDED, FAILED):
         reason = "PodCompleted" if phase == SUCCEEDED else "PodFailed"
         return PodCondition(type=RESTARTING_ALL, status="False", reason=reason)
-    if any(known.stop is not None and known.stop.cause is StopCause.RESTART_ALL for known in observed.ledgers.values()):
+    if observed.restart_all is not None:
         return PodCondition(
             type=RESTARTING_ALL,
             status="True",
