@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from nsrun.reconcile.model import Observed, SandboxState
-from nsrun.reconcile.order import Views
+from nsrun.reconcile.model import Observed, SandboxState, StopCause
+from nsrun.reconcile.order import View, Views
 from nsrun.spec.model import ContainerStatus, Pod, PodCondition
 from nsrun.status.phase import FAILED, SUCCEEDED
 from nsrun.status.times import rfc3339
@@ -72,7 +72,7 @@ def _initialized(
         return PodCondition(type=INITIALIZED, status="True", reason="PodCompleted")
     for view in views.mains:
         state = statuses[view.name].state
-        if state.running is not None or state.terminated is not None:
+        if state.running is not None or state.terminated is not None or _was_reset(view):
             return PodCondition(type=INITIALIZED, status="True")
     incomplete = []
     for view in views.inits:
@@ -88,6 +88,12 @@ def _initialized(
             message=f"containers with incomplete status: {_names(incomplete)}",
         )
     return PodCondition(type=INITIALIZED, status="True")
+
+
+def _was_reset(view: View) -> bool:
+    """Whether it ran, and was made to end because all containers are started anew: a pod that was initialized stays so."""
+    last = view.ledger.last
+    return last is not None and last.stopped_by is StopCause.RESTART_ALL
 
 
 def _containers_ready(views: Views, statuses: Mapping[str, ContainerStatus], phase: str) -> PodCondition:

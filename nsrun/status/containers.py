@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nsrun.reconcile.backoff import INITIAL_S
-from nsrun.reconcile.ledger import LOST_EXIT_CODE, LOST_REASON
-from nsrun.reconcile.model import ContainerLedger, Instance, InstanceState, Observed, Role
+from nsrun.reconcile.ledger import LOST_EXIT_CODE, LOST_REASON, RESET_MESSAGE, RESET_REASON
+from nsrun.reconcile.model import ContainerLedger, Instance, InstanceState, Observed, Role, StopCause
 from nsrun.reconcile.order import Finish, View, Views, restart_due
 from nsrun.spec.model import (
     ContainerState,
@@ -164,6 +164,8 @@ def _states(pod: Pod, view: View, going_on: bool, now: float, limit: int) -> tup
         if first and last.state is InstanceState.START_FAILED:
             return _waiting(RUN_CONTAINER_ERROR, last.message), last
         return _waiting(CRASH_LOOP_BACK_OFF, back_off_message(pod, view.name, ledger.backoff_s)), last
+    if again and last.stopped_by is StopCause.RESTART_ALL:
+        return _waiting(RESET_REASON, RESET_MESSAGE), last
     if again and instance is None:
         # It belongs to a sandbox that is gone, and has not had its turn in the present one.
         return _waiting(not_yet), last

@@ -24,7 +24,10 @@ def manifest(journal: Journal) -> dict[str, Any]:
         journal.life("web", seconds=0.4, count="/dev/shm/n", codes="88,0", container=asking),
         journal.life("stays", linger=-1),
         journal.life("done", seconds=0.1),
-        inits=(journal.life("init", seconds=0.1), journal.life("car", linger=-1, container={"restartPolicy": "Always"})),
+        inits=(
+            journal.life("init", seconds=0.1),
+            journal.life("car", linger=-1, container={"restartPolicy": "Always"}),
+        ),
         restartPolicy="Never",
         terminationGracePeriodSeconds=2,
     )
@@ -38,7 +41,9 @@ def condition(status: dict[str, Any]) -> dict[str, Any] | None:
 def counts(server: Server) -> dict[str, int]:
     """Restart counts of all containers."""
     status = server.get("p")["status"]
-    return {one["name"]: one["restartCount"] for one in (*status["initContainerStatuses"], *status["containerStatuses"])}
+    return {
+        one["name"]: one["restartCount"] for one in (*status["initContainerStatuses"], *status["containerStatuses"])
+    }
 
 
 def test_S_RESTARTALL_in_place_in_order_and_told(server: Server, journal: Journal) -> None:
@@ -51,7 +56,10 @@ def test_S_RESTARTALL_in_place_in_order_and_told(server: Server, journal: Journa
         told = [one for one in watch.statuses if (found := condition(one)) and found["status"] == "True"]
     shown = condition(told[0])
     assert shown is not None
-    assert (shown["reason"], shown["message"]) == ("RestartAllContainersStarted", "container exited with restart policy rule")
+    assert (shown["reason"], shown["message"]) == (
+        "RestartAllContainersStarted",
+        "container exited with restart policy rule",
+    )
     moments = [journal.times("web exit 88")[0]]
     moments += [journal.times(text)[1] for text in ("init start", "init exit 0", "car start", "stays start")]
     assert moments == sorted(moments)
