@@ -23,6 +23,10 @@ def restarts(spec: Object, container: Object, code: int) -> bool:
     return policy == "Always" or (policy == "OnFailure" and code != 0)
 
 
+RESTARTING_ALL = "RestartingAllContainers"
+"""Who ended for this reason is started again whatever its policy."""
+
+
 def _ended(status: Object) -> Object | None:
     """How it ended: now, or before it was told to wait."""
     state = status.get("state", {})
@@ -59,7 +63,7 @@ def _phase(pod: Object, *, over: bool, initialized: bool) -> str:
         elif end is None:
             pending += 1
         elif end["exitCode"] != 0:
-            failed += not restarts(spec, container, end["exitCode"])
+            failed += not (restarts(spec, container, end["exitCode"]) or end["reason"] == RESTARTING_ALL)
     for container in spec["containers"]:
         one = shown[container["name"]]
         end = _ended(one)
@@ -70,7 +74,7 @@ def _phase(pod: Object, *, over: bool, initialized: bool) -> str:
         else:
             stopped += 1
             succeeded += end["exitCode"] == 0
-            going_on |= restarts(spec, container, end["exitCode"])
+            going_on |= restarts(spec, container, end["exitCode"]) or end["reason"] == RESTARTING_ALL
     if failed:
         return "Failed"
     if pending or waiting or (pending_sidecars and not initialized):
