@@ -382,7 +382,7 @@ def test_S_PHASE_S_COND_a_status_never_contradicts_itself(situation: tuple[Pod, 
         assert set(unready) == set((conditions["ContainersReady"].message or "").partition("[")[2].rstrip("]").split())
     if conditions["Ready"].status == "True":
         assert conditions["ContainersReady"].status == "True"
-    if status.phase == "Running" and old_phase not in ("Succeeded", "Failed"):
+    if status.phase == "Running" and old_phase == "Pending":
         assert any(
             one.state.running or one.state.terminated or one.lastState.terminated for one in status.containerStatuses
         )
