@@ -43,9 +43,22 @@ def as_list(objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": list(objects)}
 
 
+JSONPATH = "jsonpath="
+"""What a format that is a template begins with."""
+
+
+def is_data(output: str) -> bool:
+    """Whether a format prints objects, not lines for people."""
+    return output in ("json", "yaml") or output.startswith(JSONPATH)
+
+
 def data(value: object, output: str) -> None:
-    """As JSON or YAML."""
-    if output == "yaml":
+    """As JSON or YAML, or filled in a template; that ends with a new line only if it says so, as kubectl's do."""
+    if output.startswith(JSONPATH):
+        from nsrun.client.offline import fill_in
+
+        sys.stdout.write(fill_in(output.removeprefix(JSONPATH), value))
+    elif output == "yaml":
         as_yaml(value)
     else:
         as_json(value)

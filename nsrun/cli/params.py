@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from nsrun.cli.groups import set_output
+from nsrun.cli.output import JSONPATH
 from nsrun.cli.settings import Settings
 from nsrun.cli.show import bare
 
@@ -62,14 +63,33 @@ def container_option(command: F) -> F:
     )(command)
 
 
-def output_option(*formats: str) -> Callable[[F], F]:
-    """-o, --output with the command's formats; the first is the default."""
+class OutputFormat(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
+    """One of some words, or a template: `jsonpath={.status.podIP}`."""
+
+    name = "format"
+
+    def __init__(self, formats: tuple[str, ...]) -> None:
+        self._words = click.Choice(list(formats))
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        """What --help shows."""
+        return f"[{'|'.join(self._words.choices)}|jsonpath=TEMPLATE]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word, or the template with its `jsonpath=`."""
+        if isinstance(value, str) and value.startswith(JSONPATH):
+            return value
+        return str(self._words.convert(value, param, ctx))
+
+
+def output_option(*formats: str, templates: bool = False) -> Callable[[F], F]:
+    """-o, --output with the command's formats, of which the first is the default; and templates."""
 
     def add(command: F) -> F:
         return click.option(
             "-o",
             "--output",
-            type=click.Choice(list(formats)),
+            type=OutputFormat(formats) if templates else click.Choice(list(formats)),
             callback=chosen_output(formats),
             help=f"How to print. [default: {formats[0]}]",
         )(command)
@@ -82,7 +102,9 @@ def chosen_output(formats: tuple[str, ...]) -> Callable[[click.Context, click.Pa
 
     def choose(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
         set_output(ctx, param, value)
-        wanted = value or ctx.ensure_object(Settings).output
+        if value is not None:
+            return value
+        wanted = ctx.ensure_object(Settings).output
         return wanted if wanted in formats else formats[0]
 
     return choose

@@ -28,6 +28,7 @@ EVENT_WIDTHS = (18, 8, 18, 20)
     nsrun pod ls
     nsrun pod ls -o wide
     nsrun pod ls -w                          # and every change, until Ctrl-C
+    nsrun pod ls -o jsonpath='{.items[*].status.podIP}'
     nsrun pod ls -o json | jq '.items[].status.podIP'
     nsrun pod down $(nsrun pod ls -q)
     """,
@@ -39,7 +40,7 @@ EVENT_WIDTHS = (18, 8, 18, 20)
 @click.option("--output-watch-events", is_flag=True, help="With -w, say what became of each: ADDED, MODIFIED, DELETED.")
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
 @click.option("--no-headers", is_flag=True, help="No line with the columns' names.")
-@output_option(*show.FORMATS)
+@output_option(*show.FORMATS, templates=True)
 @click.pass_obj
 def ls(
     settings: Settings,
@@ -73,13 +74,14 @@ def ls(
     examples="""
     nsrun pod inspect web
     nsrun pod inspect web -o yaml
+    nsrun pod inspect web -o jsonpath='{.status.phase}'
     nsrun pod inspect web --runtime | jq .runtime.shim_pid
     """,
 )
 @click.argument("names", metavar="POD...", nargs=-1, required=True, shell_complete=complete_pods)
 @namespace_option
 @click.option("--runtime", is_flag=True, help="Also processes, instances, the sandbox.")
-@output_option("json", "yaml", "name")
+@output_option("json", "yaml", "name", templates=True)
 @click.pass_obj
 def inspect(settings: Settings, /, names: tuple[str, ...], namespace: str | None, runtime: bool, output: str) -> int:
     """`nsrun pod inspect`."""

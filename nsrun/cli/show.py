@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from nsrun.cli.output import age, as_list, clean, data, table
+from nsrun.cli.output import age, as_list, clean, data, is_data, table
 from nsrun.cli.settings import Settings, note, paint, say
 
 Row = dict[str, Any]
@@ -55,7 +55,7 @@ def list_pods(
             raise NotFoundError(f"pod {min(missing)!r} is not there", resolution="nsrun pod ls")
         both = [(pod, columns) for pod, columns in both if pod["metadata"]["name"] in wanted]
     pods = [pod for pod, _ in both]
-    if output in ("json", "yaml"):
+    if is_data(output):
         data(as_list(pods), output)
     elif quiet or output == "name":
         for pod in pods:
@@ -144,12 +144,13 @@ def watch_pods(
         metadata = event.object["metadata"]
         if wanted and metadata["name"] not in wanted:
             continue
-        if output in ("json", "yaml"):
+        if is_data(output):
             value = {"type": event.type, "object": event.object} if kinds else event.object
             if output == "json":
                 say(json.dumps(value, ensure_ascii=False))
             else:
-                say("---")
+                if output == "yaml":
+                    say("---")
                 data(value, output)
         elif quiet or output == "name":
             say(("" if quiet else "pod/") + metadata["name"])

@@ -1,4 +1,4 @@
-"""Validating and planning without a server and without root: the one door of the client to nsrun.spec and nsrun.plan.
+"""What needs no server: validating, planning, templates. The one door of the client to nsrun.spec, plan and status.
 
 Nothing is touched. What only the server could look up (the image's directories, the pod's address) stands in a plan as a
 name in angle brackets.
@@ -198,3 +198,14 @@ def facts() -> Any:
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         cgroup2=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
     )
+
+
+def fill_in(template: str, value: object) -> str:
+    """kubectl's JSONPath template, filled in with what it finds in `value`; what is missing is left out.
+
+    Raises:
+        UsageError: the template cannot be read, or does not fit.
+    """
+    from nsrun.status.jsonpath import JsonPath
+
+    return JsonPath(template).render(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
 from nsrun.cli import bring_up, output, pod_logs, show
@@ -114,3 +115,27 @@ def test_log_lines_as_they_are_printed() -> None:
 )
 def test_since_time_is_utc(given: str, expected: str) -> None:
     assert pod_logs.utc(given) == expected
+
+
+def test_a_template_is_filled_in_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    from nsrun.cli.output import data, is_data
+
+    data({"items": [{"name": "a"}, {"name": "b"}]}, "jsonpath={.items[*].name}")
+    assert capsys.readouterr().out == "a b"
+    assert [is_data(one) for one in ("json", "yaml", "jsonpath={.x}", "table", "wide", "name")] == [True] * 3 + [
+        False
+    ] * 3
+
+
+@pytest.mark.parametrize("words", [["pod", "ls"], ["pod", "inspect", "web"]])
+def test_a_template_is_a_format_of_its_own(words: list[str]) -> None:
+    from nsrun.cli.main import root_command
+
+    context = root_command.make_context("nsrun", [])
+    command = root_command
+    for word in words[:2]:
+        command = command.get_command(context, word)  # type: ignore[assignment] # groups down to the command
+    parsed = command.make_context(words[1], [*words[2:], "-o", "jsonpath={.status.phase}"])
+    assert parsed.params["output"] == "jsonpath={.status.phase}"
+    with pytest.raises(click.BadParameter):
+        command.make_context(words[1], [*words[2:], "-o", "xml"])
