@@ -10,7 +10,7 @@ import click
 
 from nsrun._version import __version__
 from nsrun.cli.groups import HelpfulCommand
-from nsrun.cli.output import age, data, size
+from nsrun.cli.output import age, clean, data, size
 from nsrun.cli.params import output_option
 from nsrun.cli.settings import Settings, say
 from nsrun.client import roots
@@ -139,6 +139,12 @@ def status(settings: Settings, /, output: str) -> int:
     say(f"  Memory:   {size(found.get('memory_bytes'))}")
     say(f"  Run:      {root.run}")
     say(f"  Log:      {root.server_log}")
+    manifests = found.get("manifests") or {}
+    if manifests.get("error"):
+        say(f"  Manifests: {clean(manifests['error'])}")
+    for file in manifests.get("files") or []:
+        what = clean(file["error"]) if file["error"] else ", ".join(map(clean, file["pods"]))
+        say(f"  Manifest {clean(file['name'])}: {what}")
     for key, value in network.items():
         if value not in (None, "", [], {}):
             say(

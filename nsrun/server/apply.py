@@ -258,6 +258,11 @@ def _compare(registry: Registry, jobs: list[Job], *, replace: bool) -> None:
         job.verdict, job.judged = "created", Update()
         if engine is None:
             continue
+        if engine.static is not None:
+            raise ConflictError(
+                f'pod "{job.label}" runs from {engine.static}, and what is asked for of it stands there',
+                resolution="Change that file, and the pod is exchanged; remove it, and the name is free.",
+            )
         if engine.deleting:
             if not replace:
                 raise ConflictError(

@@ -199,6 +199,12 @@ class PodEngine:
         return self.ledger.start_time is not None
 
     @property
+    def static(self) -> str | None:
+        """The file that the pod comes from, if it is a static pod."""
+        found: str | None = self.wish.options.get("static")
+        return found
+
+    @property
     def deleting(self) -> bool:
         """It is being taken down."""
         return self.wish.deletion is not None

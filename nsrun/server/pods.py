@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
@@ -33,6 +33,8 @@ class Registry:
         self._world = world
         self._by_uid: dict[str, PodEngine] = {}
         self._by_name: dict[tuple[str, str], PodEngine] = {}
+        self.on_gone: Callable[[], None] = lambda: None
+        """Called when nothing is left of a pod."""
         self.added = Changed()
         """Told of each new pod."""
 
@@ -110,6 +112,9 @@ class Registry:
                 resolution=_remove(unreadable),
             )
         paths = self._world.layout.pod(uid)
+        if paths.directory.exists():
+            # Of a uid that is not a random one: somebody has to look at what is in there.
+            raise ConflictError(f"{paths.directory} is there already", resolution=_remove(paths.wish))
         try:
             os.mkdir(paths.directory, PRIVATE)
             write_wish(paths, wish)
@@ -143,6 +148,7 @@ class Registry:
         if self._by_name.get((engine.namespace, engine.name)) is engine:
             del self._by_name[engine.namespace, engine.name]
         self._world.collect_soon()
+        self.on_gone()
 
     async def adopt(self) -> None:
         """Take over what earlier servers left: every directory with a wish is a pod.

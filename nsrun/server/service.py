@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
 from nsrun._version import __version__
-from nsrun.errors import NotFoundError, NsrunError, TimedOutError, UsageError
+from nsrun.errors import ConflictError, NotFoundError, NsrunError, TimedOutError, UsageError
 from nsrun.server import apply, commands, logs, wait
 from nsrun.server.choose import container_name, names_of, running_instance
 from nsrun.server.clock import SystemClock
@@ -19,6 +20,7 @@ from nsrun.server.images import ImageMethods
 from nsrun.server.pods import Registry
 from nsrun.server.prepared import log_path
 from nsrun.server.rotation import Rotation
+from nsrun.server.static import StaticPods
 from nsrun.server.world import World
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout
@@ -56,6 +58,8 @@ class Service:
         self._world.images_in_use = self._pods.images_in_use
         self._world.ports_besides = self._pods.ports_besides
         self._rotation = Rotation(self._world, lambda: self._pods)
+        self._static = StaticPods(self._world, self._pods)
+        self._pods.on_gone = self._static.wake
 
     async def open(self) -> None:
         """Adopt what is there, and look for leftovers."""
@@ -63,16 +67,20 @@ class Service:
         # Before anybody is answered: a pod that is gone, as the next `down` will be told, must have left nothing.
         await self._world.sweep()
         self._rotation.begin()
+        await self._static.open()
         self._world.collect_soon()
 
     async def close(self) -> None:
         """Stop working; the pods run on."""
         await self._rotation.close()
+        await self._static.close()
         await self._pods.close()
         await self._world.close()
 
     async def remove_everything(self) -> None:
         """All pods, at once and without grace; then bridge, rules, cgroups and run/."""
+        # Or they would come back.
+        await self._static.close()
         for engine in self._pods:
             engine.delete(0.0)
         deadline = time.monotonic() + LAST_DOWN_S
@@ -129,6 +137,7 @@ class Service:
             "memory_bytes": _memory(),
             "network": self._world.network.status(),
             "cgroups": self._world.cgroup_status(),
+            "manifests": self._static.status(),
             "directories": {
                 "run": str(self._layout.run),
                 "lib": str(self._layout.lib),
@@ -145,7 +154,7 @@ class Service:
         from nsrun.doctor import examine
 
         checks = await asyncio.to_thread(examine, self._layout.lib)
-        return {"checks": [check.as_data() for check in checks]}
+        return {"checks": [check.as_data() for check in (*checks, self._static.check())]}
 
     # pods
 
@@ -173,7 +182,12 @@ class Service:
         namespace = request.text("namespace", DEFAULT_NAMESPACE)
         if request.flag("all"):
             everywhere = request.params.get("namespace") is None
-            return [one for one in self._pods if everywhere or one.namespace == namespace]
+            chosen = [one for one in self._pods if everywhere or one.namespace == namespace]
+            for one in chosen:
+                if one.static is not None:
+                    text = f"it runs from {one.static}, and stays: remove that file to end it"
+                    request.event({"pod": one.label, "kind": "warning", "text": text})
+            return [one for one in chosen if one.static is None]
         keys = [(namespace, name) for name in request.texts("names")]
         if request.params.get("documents"):
             keys += apply.names_in(request, request.text_or_none("namespace"))
@@ -186,6 +200,12 @@ class Service:
                 found.append(self._pods.find(*key))
             except NotFoundError as error:
                 missing.append(error)
+        for engine in found:
+            if engine.static is not None:
+                raise ConflictError(
+                    f'pod "{engine.label}" runs from {engine.static}, and would come back as long as that is there',
+                    resolution=f"Remove the file to take the pod down: rm {shlex.quote(engine.static)}",
+                )
         if missing and not request.flag("missing_ok"):
             if len(missing) == 1:
                 raise missing[0]

@@ -134,6 +134,11 @@ class Layout:
         return self.etc / "config.toml"
 
     @property
+    def manifests(self) -> Path:
+        """Manifests of the pods that run as long as these lie here; it need not exist."""
+        return self.etc / "manifests"
+
+    @property
     def roots(self) -> Path:
         """One directory per pod, with what its containers write into their root file systems."""
         return self.lib / "roots"

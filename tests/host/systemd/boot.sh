@@ -5,6 +5,7 @@
 #   CGROUP      an empty cgroup (v2): all that systemd sees of the tree
 #   REPOSITORY  shown read-only
 #   UNIT...     the only units of this machine's that exist there
+# SEED, if it is set: a directory whose content is in /etc there.
 set -eu
 if [ -z "${BOOT-}" ]; then
 	echo 0 >"$2/cgroup.procs"
@@ -38,6 +39,7 @@ mkdir "$root/etc/systemd/system"
 ln -s "$repository/.venv/bin/nsrun" "$root/usr/local/bin/nsrun"
 cp -P "$directory/units/"* "$root/lib/systemd/system/"
 : >"$root/etc/fstab"
+[ -z "${SEED-}" ] || cp -a "$SEED/." "$root/etc/"
 mkdir "$root/lib/systemd/system/sysinit.target.wants"
 ln -s ../systemd-journald.service "$root/lib/systemd/system/sysinit.target.wants/"
 # What runs there dies with its PID 1; nobody waits for it.

@@ -111,12 +111,13 @@ class Booted:
 
 
 @contextlib.contextmanager
-def boot(directory: Path, cgroup: Path) -> Iterator[Booted]:
+def boot(directory: Path, cgroup: Path, seed: Path | None = None) -> Iterator[Booted]:
     """Boot it, and take all of it away afterwards.
 
     Args:
         directory: empty; seen from here it stays so.
         cgroup: of version 2; made, and removed.
+        seed: what is in /etc there from the beginning.
     """
     cgroup.mkdir(parents=True)
     names = ["--pid", "--mount", "--net", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--propagation", "private"]
@@ -128,7 +129,7 @@ def boot(directory: Path, cgroup: Path) -> Iterator[Booted]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=ENVIRONMENT,
+            env=ENVIRONMENT if seed is None else {**ENVIRONMENT, "SEED": str(seed)},
         )
     try:
         yield Booted(_wait(outer, said), cgroup)

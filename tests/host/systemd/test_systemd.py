@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import subprocess
 import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.host.systemd.machine import ENVIRONMENT, PATIENCE_S, UNIT, Booted
-from tests.host.testhost import REPOSITORY
+from tests.host.systemd.machine import ENVIRONMENT, PATIENCE_S, UNIT, Booted, boot
+from tests.host.testhost import REPOSITORY, Host
 
 pytestmark = [pytest.mark.requires("systemd", "cgroup2", "overlay", "bridge", "nftables"), pytest.mark.timeout(120)]
 
@@ -194,6 +196,38 @@ def test_a_unit_that_cannot_start_is_said_by_the_command(booted: Booted) -> None
     booted.run("rm", "/etc/nsrun/config.toml")
     until(lambda: booted.show(UNIT, "ActiveState")["ActiveState"] == "active", "systemd tries again by itself")
     assert booted.run("nsrun", "pod", "ls", "-o", "name") == ""
+
+
+def test_S_STATIC_a_pod_of_a_file_is_back_after_a_reboot(leak_check: None, host: Host) -> None:
+    assert host.cgroup_base is not None
+    seed, first, second = (host.scratch / name for name in ("seed", "first", "second"))
+    for directory in (seed, first, second):
+        directory.mkdir()
+    with boot(first, host.cgroup_base) as machine:
+        machine.write(
+            f"/etc/systemd/system/{UNIT}", (REPOSITORY / "nsrun" / "server" / UNIT).read_text(encoding="utf-8")
+        )
+        machine.run("systemctl", "enable", UNIT)
+        machine.run("mkdir", "-p", "/etc/nsrun/manifests")
+        machine.write("/etc/nsrun/manifests/a.yaml", POD.format(name="a"))
+        machine.run("systemctl", "start", UNIT)
+        until(lambda: "Running" in machine.run("nsrun", "pod", "ls", "a"), "the pod runs")
+        uid = json.loads(machine.run("nsrun", "pod", "inspect", "a"))["metadata"]["uid"]
+        kept = machine.run("sh", "-c", "tar -C /etc -cf - nsrun systemd/system | base64")
+    subprocess.run(["tar", "-C", str(seed), "-xf", "-"], input=base64.b64decode(kept), check=True)
+    with boot(second, host.cgroup_base, seed) as machine:
+        # Nobody has typed anything.
+        server = main_pid(machine)
+        until(
+            lambda: "nsrun-shim default/a" in machine.run("systemctl", "status", "--no-pager", "--full", UNIT),
+            "its shim",
+        )
+        assert server != 0
+        assert machine.server_pid() == server
+        until(lambda: "Running" in machine.run("nsrun", "pod", "ls", "a"), "the pod runs again")
+        assert json.loads(machine.run("nsrun", "pod", "inspect", "a"))["metadata"]["uid"] == uid
+        machine.run("rm", "/etc/nsrun/manifests/a.yaml")
+        until(lambda: machine.run("nsrun", "pod", "ls", "-o", "name") == "", "the pod went with its file")
 
 
 @pytest.mark.parametrize("end", ["systemctl stop job", "systemctl kill --signal=KILL --kill-who=main job"])
