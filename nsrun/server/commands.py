@@ -13,7 +13,7 @@ from nsrun import native
 from nsrun.errors import ConflictError, TimedOutError, UsageError
 from nsrun.plan import exec_program
 from nsrun.server.choose import running_instance
-from nsrun.server.containers import resolve
+from nsrun.server.containers import image_of
 from nsrun.server.prepared import inputs_for
 from nsrun.shim import ExecRequest, ShimError
 
@@ -58,7 +58,7 @@ def command_in(
         ImageError: the container's image is gone.
         PlanError: the command cannot be run as its container is.
     """
-    image = resolve(engine, container)
+    image = image_of(engine, container, instance_id)
     program = exec_program(
         engine.pod,
         container,

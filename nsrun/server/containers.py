@@ -95,6 +95,25 @@ def resolve(engine: PodEngine, container: Container) -> Image:
     return engine.world.images.resolve(container.image or "", container.imagePullPolicy or "")
 
 
+def image_of(engine: PodEngine, container: Container, instance_id: str) -> Image:
+    """The image that an instance was made of: what has its name, or is in the container's definition, may be another one by now.
+
+    Raises:
+        ImageError: it is gone, and so is what has its name.
+    """
+    images, name = engine.world.images, container.image or ""
+    named = images.look(name, "IfNotPresent")
+    known = engine.ledger.containers.get(container.name)
+    wanted = known.image_id if known is not None and known.instance_id == instance_id else ""
+    if named is not None and wanted in ("", named.id):
+        return named
+    with contextlib.suppress(NsrunError):
+        return images.get(wanted)
+    if named is None:
+        raise ImageError("ErrImagePull", f'the image "{name}" of container "{container.name}" is gone')
+    return named
+
+
 async def _launch(engine: PodEngine, action: StartContainer, container: Container, prepared: Prepared) -> None:
     with contextlib.closing(prepared):
         shim = engine.shim
@@ -103,7 +122,7 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
         _remember(engine, container, prepared)
         mark(engine.label, f"start {action.name}")
         engine.note(NORMAL, PULLED, f'Container image "{container.image}" already present on machine', action.name)
-        engine.note(NORMAL, CREATED, f"Created container: {action.name}", action.name)
+        engine.note(NORMAL, CREATED, "Container created", action.name)
         with engine.starting:
             try:
                 record = await shim.start(
@@ -129,7 +148,7 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
                 return
     logdir.link(engine, record)
     mark(engine.label, f"started {action.name}")
-    engine.note(NORMAL, STARTED, f"Started container {action.name}", action.name)
+    engine.note(NORMAL, STARTED, "Container started", action.name)
 
 
 def _flags(container: Container) -> StartFlag:

@@ -7,21 +7,17 @@ import errno
 import os
 import secrets
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsrun import native
 from nsrun.errors import NsrunError
 from nsrun.images import ImageError
-from nsrun.plan import PlanError, Program, exec_program
+from nsrun.plan import PlanError
 from nsrun.plan.expansion import expand
 from nsrun.probes import Outcome, ProbeError, Result
 from nsrun.probes.ports import resolve_port
 from nsrun.reconcile.model import ProbeKind
-from nsrun.server.containers import resolve
+from nsrun.server.commands import Command, command_in
 from nsrun.server.instances import exec_error
-from nsrun.server.prepared import inputs_for
 from nsrun.shim import ExecRequest, Report, ShimError
 from nsrun.shim.wire import OP_NAMES
 from nsrun.spec.model import Container, ExecAction, HTTPGetAction, Probe
@@ -77,17 +73,6 @@ class ProbeRunner:
         return self._request[1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """The program of a command in one instance, ready for the shim."""
-
-    instance_id: str
-    program: bytes
-    clone_flags: int
-    join_flags: int
-    slots: Sequence[int]
-
-
 class _Command:
     """An exec probe: its command, and the cgroups below the container's that it runs in, so that it can be killed whole.
 
@@ -103,7 +88,7 @@ class _Command:
         # ExpandContainerCommandOnlyStatic); the process has the container's environment all the same.
         variables = {one.name: one.value or "" for one in container.env}
         self._words = [expand(word, variables) for word in action.command]
-        self._encoded: _Encoded | None = None
+        self._ready: tuple[str, Command] | None = None
         self._instance_id = ""
         self._group: tuple[str, str] | None = None
         self._killed: list[str] = []
@@ -133,7 +118,7 @@ class _Command:
         shim = self._engine.shim
         if shim is None:
             raise ShimError("EXEC", errno.ENOTCONN, self._engine.label)
-        ready = self._ready()
+        ready = self._for_instance()
         with contextlib.ExitStack() as stack:
             cgroup_fd = self._open_group()
             if cgroup_fd is not None:
@@ -151,19 +136,11 @@ class _Command:
                 )
             )
 
-    def _ready(self) -> _Encoded:
-        if self._encoded is None or self._encoded.instance_id != self._instance_id:
-            engine, container = self._engine, self._container
-            inputs = inputs_for(engine, container, resolve(engine, container), self._instance_id)
-            program: Program = exec_program(engine.pod, container, inputs, self._words)
-            self._encoded = _Encoded(
-                self._instance_id,
-                native.encode(program.ops),
-                native.flags(program.clone_flags),
-                native.flags(program.join_flags),
-                [engine.world.descriptor(slot) for slot in program.slots],
-            )
-        return self._encoded
+    def _for_instance(self) -> Command:
+        if self._ready is None or self._ready[0] != self._instance_id:
+            command = command_in(self._engine, self._container, self._instance_id, self._words)
+            self._ready = (self._instance_id, command)
+        return self._ready[1]
 
     def _open_group(self) -> int | None:
         """A descriptor of the cgroup to run in, the caller's; None where there are no cgroups."""

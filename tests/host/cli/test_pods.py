@@ -251,7 +251,7 @@ def test_kill_and_restart(box: Host) -> None:
 def test_events(box: Host, web: str) -> None:
     table = box.nsrun("pod", "events", "web").stdout
     assert table.splitlines()[0].split()[:2] == ["LAST", "SEEN"]
-    assert "Started container app" in table
+    assert "Container started" in table
     items = json.loads(box.nsrun("pod", "events", "web", "-o", "json").stdout)["items"]
     assert all(one["involvedObject"]["name"] == "web" for one in items)
 

@@ -19,6 +19,7 @@ import pytest
 
 from tests.host.lifecycle.journal import Journal
 from tests.host.server.harness import Server, box, pod, until
+from tests.host.server.test_full_disk import filled, small_disk
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -310,6 +311,31 @@ def test_S_HOOK_preStop_that_ends_its_container_itself(server: Server, journal: 
     server.down("p", grace_period_s=GRACE)
     assert time.monotonic() - begun < 10
     assert journal.texts == ["a start", "hook", "a term", "a exit 0"]
+
+
+def test_S_HOOK_S_UPDATE_a_hook_needs_nothing_of_the_image_that_comes_next(server: Server, journal: Journal) -> None:
+    """The container that is stopped for another image enters its own once more, though the other is not there."""
+    container = journal.life("a", container=hooks(pre_stop=journal.told("hook")))
+    server.up(gracious(container))
+    journal.until("a start")
+    server.up(gracious(container | {"image": "tests.local/none"}), wait="none")
+    until(lambda: waiting(server).get("reason") == "ErrImageNeverPull")
+    assert journal.texts == ["a start", "hook", "a term", "a exit 0"]
+    assert events(server, "FailedPreStopHook") == []
+
+
+@pytest.mark.parametrize("handler", ["exec", "sleep"])
+def test_S_HOOK_S_TERM_a_full_disk_keeps_no_pod_from_stopping(server: Server, journal: Journal, handler: str) -> None:
+    """What cannot be written down does not begin: the stop signal comes at once."""
+    hook = journal.told("hook") if handler == "exec" else {"sleep": {"seconds": 15}}
+    with small_disk(server, server.root / "run", "1m"):
+        server.up(gracious(journal.life("a", container=hooks(pre_stop=hook))))
+        journal.until("a start")
+        with filled(server.root / "run"):
+            begun = time.monotonic()
+            server.down("p", grace_period_s=GRACE)
+            assert time.monotonic() - begun < 10
+    assert journal.texts == ["a start", "a term", "a exit 0"]
 
 
 # sleep

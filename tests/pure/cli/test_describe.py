@@ -171,7 +171,7 @@ EVENTS: list[dict[str, Any]] = [
     {
         "type": "Normal",
         "reason": "Started",
-        "message": "Started container app\n",
+        "message": "Container started\n",
         "count": 1,
         "firstTimestamp": "2025-11-22T18:30:50Z",
         "lastTimestamp": "2025-11-22T18:30:50Z",
@@ -300,7 +300,7 @@ Tolerations:     k:NoExecute op=Exists for 300s
 Events:
   Type     Reason   Age              From   Message
   ----     ------   ----             ----   -------
-  Normal   Started  50s              nsrun  Started container app
+  Normal   Started  50s              nsrun  Container started
   Warning  BackOff  5s (x3 over 2m)  nsrun  Back-off [31m restarting
 """
 

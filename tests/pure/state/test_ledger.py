@@ -63,7 +63,7 @@ def test_a_ledger_comes_back(paths: PodPaths) -> None:
         ips=("10.85.0.2",),
         terminal=True,
         containers={"app": ContainerLedger(starts=4, restart_count=3, backoff_s=20.0, last=dead, image_id="sha256:1")},
-        events=[Event("Normal", "Started", "Started container app", "spec.containers{app}", 2, 1.0, 2.0)],
+        events=[Event("Normal", "Started", "Container started", "spec.containers{app}", 2, 1.0, 2.0)],
         status=PodStatus(phase="Running"),
     )
     write_ledger(paths, ledger)

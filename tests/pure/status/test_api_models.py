@@ -77,7 +77,7 @@ def test_a_refused_pod_fits() -> None:
 
 
 def test_events_fit() -> None:
-    event = Event(NORMAL, STARTED, "Started container app", "spec.containers{app}", 3, T0, T0 + 1)
+    event = Event(NORMAL, STARTED, "Container started", "spec.containers{app}", 3, T0, T0 + 1)
     assert_event(as_object(event, make_pod().metadata, "1", "box"))
 
 

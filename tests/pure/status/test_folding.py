@@ -18,7 +18,7 @@ from nsrun.status.folding import BURST, COMBINED, KEPT, KEPT_S, REFILL_S, SIMILA
 from tests.pure.reconcile.world import T0, make_pod
 
 CRASH = Event(WARNING, BACK_OFF, "Back-off restarting failed container app", container_path("app"))
-START = Event(NORMAL, STARTED, "Started container app", container_path("app"))
+START = Event(NORMAL, STARTED, "Container started", container_path("app"))
 
 
 def unhealthy(number: int) -> Event:
