@@ -56,12 +56,13 @@ from nsrun.server.world import World
 from nsrun.shim import Event as ShimEvent
 from nsrun.shim import Exited, JobEnded, LogBlocked, ShimClient, ShimClosedError, ShimError, read_records, shim_alive
 from nsrun.spec.containers import container_of
-from nsrun.spec.model import Container, Pod, PodStatus
+from nsrun.spec.model import Container, Pod, PodCondition, PodStatus
 from nsrun.spec.update import Update, updated
 from nsrun.state.files import remove_tree, unlink_if_there
 from nsrun.state.layout import PodPaths
 from nsrun.state.ledger import Ledger, Wish, write_deletion, write_ledger, write_wish
 from nsrun.status import pod_status, summary
+from nsrun.status.conditions import OWN, with_condition
 from nsrun.status.events import BACK_OFF, FAILED_SYNC, LOG_BLOCKED, WARNING, Event
 from nsrun.status.folding import EventLog
 
@@ -339,6 +340,22 @@ class PodEngine:
             now = self.world.clock.now()
             self._publish(self._observe(now), now)
         self.wake()
+
+    def set_condition(self, condition: PodCondition) -> None:
+        """Set a condition of the pod that is not nsrun's own, such as a readiness gate's; published when this returns.
+
+        Raises:
+            ConflictError: nsrun says itself what this condition is.
+            StepError: it could not be written down; it will be tried again.
+        """
+        if condition.type in OWN:
+            raise ConflictError(
+                f'condition {condition.type} of pod "{self.label}" is not for others to set',
+                resolution="Readiness gates name the conditions that are: spec.readinessGates[].conditionType",
+            )
+        now = self.world.clock.now()
+        self._publish(self._observe(now), now, with_condition(self.ledger.status, condition, now))
+        self.save()
 
     # observing
 
@@ -704,9 +721,12 @@ class PodEngine:
             if at is not None and self._wake_at is not None:
                 self._wake_at = min(at, self._wake_at)
 
-    def _publish(self, observed: Observed, now: float) -> None:
-        """Work the status out; tell the watchers if it, or the object, is another one."""
-        status = pod_status(self.pod, observed, now, self.ledger.status)
+    def _publish(self, observed: Observed, now: float, before: PodStatus | None = None) -> None:
+        """Work the status out; tell the watchers if it, or the object, is another one.
+
+        `before` is what it goes on from, if that is not the published one.
+        """
+        status = pod_status(self.pod, observed, now, before or self.ledger.status)
         if self._announced is self.pod and status == self.ledger.status:
             return
         for name in newly_backing_off(self.ledger.status, status):

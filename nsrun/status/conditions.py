@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from nsrun.reconcile.model import Observed, SandboxState, StopCause
 from nsrun.reconcile.order import View, Views
-from nsrun.spec.model import ContainerStatus, Pod, PodCondition
+from nsrun.spec.model import ContainerStatus, Pod, PodCondition, PodStatus
 from nsrun.status.phase import FAILED, SUCCEEDED
 from nsrun.status.times import rfc3339
 
@@ -22,6 +24,19 @@ OWN = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, RESTARTI
 def foreign(previous: Iterable[PodCondition]) -> list[PodCondition]:
     """The conditions that somebody else has set, as they are: those of readiness gates, DisruptionTarget."""
     return [condition for condition in previous if condition.type not in OWN]
+
+
+def with_condition(status: PodStatus, condition: PodCondition, now: float) -> PodStatus:
+    """`status` with a condition that is not nsrun's own, such as a readiness gate's; in the place of one of the same type.
+
+    `lastTransitionTime` is filled in: it stays as long as the condition's status does.
+    """
+    assert condition.type not in OWN
+    before = next((one for one in status.conditions if one.type == condition.type), None)
+    kept = before.lastTransitionTime if before is not None and before.status == condition.status else None
+    new = msgspec.structs.replace(condition, lastTransitionTime=kept or rfc3339(now))
+    others = [new if one is before else one for one in status.conditions]
+    return msgspec.structs.replace(status, conditions=others if before is not None else [new, *others])
 
 
 def conditions(

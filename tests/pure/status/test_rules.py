@@ -25,6 +25,7 @@ from nsrun.reconcile.model import (
 )
 from nsrun.spec.model import ContainerStatus, Pod, PodCondition, PodStatus
 from nsrun.status import pod_status, summary
+from nsrun.status.conditions import with_condition
 from nsrun.status.containers import MESSAGES_MAX, signal_name
 from nsrun.status.times import rfc3339
 from tests.pure.reconcile.world import T0, instance, make_pod, seen
@@ -126,6 +127,21 @@ def test_S_COND_a_pod_with_a_gate_is_ready_once_the_gate_holds() -> None:
     for value, ready in (("False", "False"), ("True", "True")):
         old = PodStatus(conditions=[PodCondition(type="example.com/x", status=value)])
         assert truth(pod_status(pod, seen(instance("app")), T0, old))["Ready"] == ready
+
+
+def test_S_COND_a_condition_of_somebody_else_is_set_and_changed() -> None:
+    pod = make_pod(readinessGates=[{"conditionType": "example.com/x"}])
+    running = pod_status(pod, seen(instance("app")), T0)
+    times = []
+    for at, value in ((1, "False"), (2, "False"), (3, "True")):
+        given = with_condition(running, PodCondition(type="example.com/x", status=value, message=str(at)), T0 + at)
+        running = pod_status(pod, seen(instance("app")), T0 + at, given)
+        found = next(one for one in running.conditions if one.type == "example.com/x")
+        assert (found.status, found.message) == (value, str(at))
+        times.append(found.lastTransitionTime)
+    assert times == [rfc3339(T0 + 1), rfc3339(T0 + 1), rfc3339(T0 + 3)]
+    assert truth(running)["Ready"] == "True"
+    assert len([one for one in running.conditions if one.type == "example.com/x"]) == 1
 
 
 # the three lists
