@@ -104,10 +104,10 @@ class Journal:
             assert time.monotonic() < deadline, f"not heard in {timeout_s:g} s: {what}; heard: {self.texts}"
 
     def before(self, *texts: str) -> None:
-        """All of that was said in this order; of something said several times, the first counts."""
+        """All of that is said, at the latest soon, in this order; of something said several times, the first counts."""
+        self.until_true(lambda: set(texts) <= set(self.texts), 10, f"all of {texts}")
         heard = self.texts
-        places = [heard.index(text) if text in heard else None for text in texts]
-        assert None not in places and places == sorted(places, key=lambda place: place or 0), (texts, heard)
+        assert sorted(set(texts), key=heard.index) == list(texts), heard
 
     # who says it
 
