@@ -1,93 +1,99 @@
-"""Restart of all containers in place, on real processes: order, sandbox, volumes of the pod, counts, and servers that die over it."""
+"""A container's exit restarts the whole pod in its sandbox (rule RestartAllContainers), on real processes."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 
+from tests.host.lifecycle.assassin import Assassin
 from tests.host.lifecycle.journal import Journal
-from tests.host.lifecycle.watching import watching
+from tests.host.lifecycle.watching import condition, container, state, watching
 from tests.host.server.harness import Server, pod, until
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(120)
 
-RULES = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]
-
-
-def manifest(journal: Journal) -> dict[str, Any]:
-    """An init, a sidecar, a main that exits 88 once, one that was done before, and one that only goes when it is made to."""
-    asking = {"restartPolicy": "Never", "restartPolicyRules": RULES}
-    return pod(
-        "p",
-        journal.life("web", seconds=0.4, count="/dev/shm/n", codes="88,0", container=asking),
-        journal.life("stays", linger=-1),
-        journal.life("done", seconds=0.1),
-        inits=(
-            journal.life("init", seconds=0.1),
-            journal.life("car", linger=-1, container={"restartPolicy": "Always"}),
-        ),
-        restartPolicy="Never",
-        terminationGracePeriodSeconds=2,
-    )
+RULES = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]
 
 
-def condition(status: dict[str, Any]) -> dict[str, Any] | None:
-    """AllContainersRestarting."""
-    return next((one for one in status["conditions"] if one["type"] == "AllContainersRestarting"), None)
+def ruled(life: dict[str, Any]) -> dict[str, Any]:
+    """A container whose exit with 42 restarts all."""
+    return life | {"restartPolicy": "Never", "restartPolicyRules": RULES}
 
 
-def counts(server: Server) -> dict[str, int]:
-    """Restart counts of all containers."""
-    status = server.get("p")["status"]
-    return {
-        one["name"]: one["restartCount"] for one in (*status["initContainerStatuses"], *status["containerStatuses"])
-    }
+def team(journal: Journal, codes: str = "42,0", policy: str = "Never") -> dict[str, Any]:
+    """An init container, a sidecar, a worker that stays, one that is done, and the one with the rule."""
+    inits = (journal.life("init", seconds=0.05), journal.life("side") | {"restartPolicy": "Always"})
+    done = journal.life("done", seconds=0.05)
+    source = ruled(journal.life("source", seconds=0.6, count="/dev/shm/n", codes=codes))
+    return pod("p", journal.life("worker"), done, source, inits=inits, restartPolicy=policy)
 
 
-def test_S_RESTARTALL_in_place_in_order_and_told(server: Server, journal: Journal) -> None:
+def test_S_RESTARTALL_begins_again_in_the_same_sandbox(server: Server, journal: Journal) -> None:
     with watching(server, "p") as watch:
-        server.up(manifest(journal), wait="none")
-        journal.until("stays start", 2)
-        journal.until("done exit 0", 2)
-        journal.until("web exit 0", 1)
-        until(lambda: set(counts(server).values()) == {1})
-        told = [one for one in watch.statuses if (found := condition(one)) and found["status"] == "True"]
-    shown = condition(told[0])
-    assert shown is not None
-    assert (shown["reason"], shown["message"]) == (
-        "RestartAllContainersStarted",
-        "container exited with restart policy rule",
-    )
-    moments = [journal.times("web exit 88")[0]]
-    moments += [journal.times(text)[1] for text in ("init start", "init exit 0", "car start", "stays start")]
-    assert moments == sorted(moments)
-    assert journal.count("stays exit") == 0, "it gets no stop signal and no time"
-    assert journal.count("stays TERM") == 0
-    detail = server.call("pod.get", name="p").result
-    assert detail["runtime"]["sandbox"]["attempt"] == 0
-    status = detail["pod"]["status"]
-    for one in (*status["initContainerStatuses"], *status["containerStatuses"]):
-        last = one["lastState"]["terminated"]
-        assert (last["exitCode"], last["reason"]) == (137, "RestartingAllContainers")
-    assert condition(status)["status"] == "False"  # type: ignore[index]  # it is there
-    server.down("p")
-
-
-@pytest.mark.parametrize("pause_s", [0.0, 0.002, 0.005, 0.01, 0.03, 0.1])
-def test_S_RESTARTALL_happens_once_though_the_server_is_killed_over_it(
-    server: Server, journal: Journal, pause_s: float
-) -> None:
-    server.up(manifest(journal), wait="none")
-    journal.until("web exit 88")
-    time.sleep(pause_s)
-    assert server.kill()
-    server.start()
-    journal.until("web exit 0")
-    until(lambda: set(counts(server).values()) == {1})
-    time.sleep(0.3)
-    assert set(counts(server).values()) == {1}
-    for name in ("init", "car", "stays", "done", "web"):
+        server.up(team(journal), wait="none")
+        journal.until("source start")
+        address = watch.until(lambda status: status.get("podIP"))["podIP"]
+        journal.until("source exit 0", timeout_s=30)
+        last = watch.until(lambda status: state(status, "source") == "Completed 0")
+    heard = journal.texts
+    again = heard.index("source exit 42") + 1
+    rest = [text for text in heard[again:] if not text.endswith(" term") or text.startswith("source")]
+    assert rest.index("init start") < rest.index("init exit 0") < rest.index("side start") < rest.index("worker start")
+    for name in ("init", "side", "worker", "done", "source"):
         assert journal.count(f"{name} start") == 2, name
-    server.down("p", grace_period_s=0)
+        assert container(last, name)["restartCount"] == 1, name
+    assert last["podIP"] == address
+    assert server.runtime("p")["sandbox"]["attempt"] == 0, (
+        "the sandbox stays, and what it shares: /dev/shm still counts"
+    )
+    for name in ("worker", "done", "side"):
+        ended = container(last, name)["lastState"]["terminated"]
+        assert (ended["exitCode"], ended["reason"]) == (137, "RestartingAllContainers"), name
+    assert watch.course(lambda status: condition(status, "AllContainersRestarting")) == ["False", "True", "False"]
+    assert watch.course(lambda status: status["phase"])[-1] == "Running"
+    assert "Failed" not in watch.course(lambda status: status["phase"])
+
+
+def test_S_RESTARTALL_another_exit_code_restarts_nobody(server: Server, journal: Journal) -> None:
+    source = ruled(journal.life("source", seconds=0.1, code=41))
+    server.up(pod("p", journal.life("worker"), source, restartPolicy="Never"), wait="none")
+    journal.until("source exit 41")
+    until(lambda: state(server.get("p")["status"], "source") == "Error 41")
+    assert journal.of("worker") == ["start"]
+    assert condition(server.get("p")["status"], "AllContainersRestarting") == "False"
+
+
+def test_S_RESTARTALL_S_INIT_by_an_init_container(server: Server, journal: Journal) -> None:
+    source = ruled(journal.life("init2", seconds=0.1, count="/dev/shm/n", codes="42,0"))
+    server.up(
+        pod("p", journal.life("main"), inits=(journal.life("init1", seconds=0.05), source), restartPolicy="Never")
+    )
+    journal.until("main start")
+    assert journal.texts == [
+        *("init1 start", "init1 exit 0", "init2 start", "init2 exit 42"),
+        *("init1 start", "init1 exit 0", "init2 start", "init2 exit 0"),
+        "main start",
+    ]
+
+
+def test_S_RESTARTALL_S_TERM_a_pod_that_is_taken_down_is_not_restarted(server: Server, journal: Journal) -> None:
+    source = ruled(journal.life("source", code=42))
+    server.up(pod("p", journal.life("worker", linger=0.5), source))
+    journal.until("worker start")
+    journal.until("source start")
+    server.down("p", grace_period_s=20)
+    assert journal.count("worker start") == journal.count("source start") == 1
+    journal.before("source exit 42", "worker exit 0")
+
+
+def test_S_RESTARTALL_once_whoever_dies(server: Server, journal: Journal, assassin: Assassin) -> None:
+    with assassin.at_work(1.5, "source start", "source exit 42", "init start", "worker start", "side start"):
+        server.up(team(journal), wait="none")
+        journal.until("source exit 0", timeout_s=60)
+    until(lambda: state(server.get("p")["status"], "source") == "Completed 0")
+    for name in ("init", "side", "worker", "done", "source"):
+        assert journal.count(f"{name} start") == 2, name
+        assert server.container("p", name)["restartCount"] == 1, name
+    assert journal.count("source exit 42") == 1
+    assert condition(server.get("p")["status"], "AllContainersRestarting") == "False"
