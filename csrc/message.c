@@ -74,6 +74,8 @@ static int check_start(const struct nsr_message *message)
 		return -EINVAL;
 	if (exec ? !message_is_id(start->target) : !message_is_id(start->id))
 		return -EINVAL;
+	if (!exec && start->target[0] != '\0' && !message_is_id(start->target))
+		return -EINVAL;
 	if (exec && start->flags & (NSR_START_STDIN | NSR_START_STDIN_ONCE))
 		return -EINVAL;
 	if (job && start->flags & NSR_START_TERMINAL)

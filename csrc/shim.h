@@ -104,6 +104,7 @@ void shim_close(int *fd);			/* and sets it to -1 */
 /* shim_table.c: instances and their records on disk */
 int table_new(const struct nsr_start *start);	/* index; -EEXIST: the id, the attempt, or a living instance of that name; -ENOBUFS */
 int table_find(const char *id);			/* index or -ENOENT */
+int table_find_running(const char *id);	/* its place; -ENOENT, or -ESRCH when it does not run */
 void table_free(int index);
 int table_running(void);			/* instances and execs with a process or with output to come */
 int table_known(void);
@@ -130,7 +131,7 @@ struct making {
 	int n_slots;
 	uint64_t clone_flags, join_flags;
 	int cgroup_fd;			/* or -1 */
-	int target_pidfd;		/* EXEC: whose namespaces are joined; or -1 */
+	int target_pidfd;		/* whose PID namespace is joined and, of an EXEC, others; or -1 */
 	int pid, pidfd, report_fd;	/* result */
 };
 int program_load(int fd, struct making *making);

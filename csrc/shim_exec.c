@@ -13,12 +13,10 @@
 
 int exec_place(const struct nsr_start *start)
 {
-	int target = table_find(start->target);
+	int target = table_find_running(start->target);
 
 	if (target < 0)
 		return target;
-	if (shim.instances[target].phase != PHASE_RUNNING)
-		return -ESRCH;
 	for (int i = 0; i < MAX_EXECS; i++)
 		if (!shim.execs[i].used)
 			return i;

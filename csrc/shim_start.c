@@ -76,6 +76,15 @@ void instance_start(struct asker from, const struct nsr_message *message, int *f
 	int ours[2] = {-1, -1};
 	int index, error;
 
+	if (start->target[0] != '\0') {
+		/* Before the record: a target that is not there yet makes no instance of this one, and it may be asked for again. */
+		error = table_find_running(start->target);
+		if (error < 0) {
+			client_fail(from, error);
+			return;
+		}
+		making.target_pidfd = shim.instances[error].pidfd;
+	}
 	making.n_slots = 3;
 	for (int i = first; i < n_fds; i++)
 		making.slots[making.n_slots++] = fds[i];

@@ -19,6 +19,13 @@ int table_find(const char *id)
 	return -ENOENT;
 }
 
+int table_find_running(const char *id)
+{
+	int index = table_find(id);
+
+	return index >= 0 && shim.instances[index].phase != PHASE_RUNNING ? -ESRCH : index;
+}
+
 /* A killed server's request may still lie in its socket when the next server has made its own: one of them must be refused. */
 static int is_second(const struct instance *instance, const struct nsr_start *start)
 {

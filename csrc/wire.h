@@ -210,7 +210,7 @@ struct nsr_record {
 struct nsr_start {
 	char id[65];
 	char name[64];
-	char target[65];		/* EXEC, JOB: the id of the running container whose namespaces are joined */
+	char target[65];		/* EXEC, JOB: the id of the running container whose namespaces are joined; START: the one whose PID namespace is, or empty */
 	char reserved[6];
 	uint32_t attempt;
 	uint32_t flags;			/* enum nsr_start_flag */

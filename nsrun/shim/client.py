@@ -168,7 +168,8 @@ class ShimClient:
 
         Raises:
             ShimStartError: a step of its program failed; a START_FAILED record stays until `forget`.
-            ShimError: refused before anything was made: EEXIST (id is known), ENOBUFS (table full), ENOSPC (record), EINVAL.
+            ShimError: refused before anything was made: EEXIST (id is known), ENOBUFS (table full), ENOSPC (record), EINVAL;
+                ENOENT, ESRCH: its target is not known, or does not run.
         """
 
         def fill(message: Any) -> None:
@@ -178,6 +179,7 @@ class ShimClient:
             start.attempt = request.attempt
             start.flags = int(request.flags) | (_lib.NSR_START_NO_CGROUP if request.cgroup_fd is None else 0)
             start.clone_flags = request.clone_flags
+            wire.put_text(start.target, request.target)
 
         with _program(request.program) as program_fd:
             cgroup = [] if request.cgroup_fd is None else [request.cgroup_fd]

@@ -107,6 +107,7 @@ class StartRequest:
     """A container to start.
 
     `program` is the encoded program; its slots 0, 1, 2 are the pipes that the shim makes, `slots` are those from 3 on.
+    With `target` it enters the PID namespace of that running container instead of having one of its own.
     `log_fd` should be open with O_APPEND. `cgroup_fd` is a directory of a version 2 tree, or None. `clone_flags` are CLONE_NEW*.
     No descriptor changes hands: the shim gets copies, the caller closes its own.
     """
@@ -120,6 +121,7 @@ class StartRequest:
     cgroup_fd: int | None = None
     slots: Sequence[int] = field(default_factory=tuple)
     flags: StartFlag = StartFlag.NONE
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ class Pod:
         clone_flags: int | None = None,
         name: str | None = None,
         attempt: int | None = None,
+        target: str = "",
     ) -> shim.Record:
         """Starts argv as container `number`; without a name of its own it is a container of its own."""
         container = new_id(number)
@@ -124,6 +125,7 @@ class Pod:
                     clone_flags=LIB.CLONE_NEWPID | LIB.CLONE_NEWNS if clone_flags is None else clone_flags,
                     cgroup_fd=cgroup_fd,
                     flags=flags,
+                    target=target,
                 )
             )
         finally:

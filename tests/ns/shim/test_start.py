@@ -405,3 +405,27 @@ def test_the_shim_cannot_be_overwritten_by_who_reaches_its_proc(pod_dir: Path) -
 
     run(pod_dir, body)
     assert not os.statvfs(native.shim_path()).f_flag & os.ST_RDONLY
+
+
+def test_S_NS_a_container_may_live_in_the_processes_of_another(pod_dir: Path) -> None:
+    async def body(pod: Pod) -> None:
+        root = await pod.start(1, ["sleep", "1000"])
+        other = await pod.start(2, ["sleep", "1000"], clone_flags=LIB.CLONE_NEWNS, target=new_id(1))
+        namespaces = [os.readlink(f"/proc/{pid}/ns/pid") for pid in (root.pid, other.pid)]
+        assert namespaces[0] == namespaces[1] != os.readlink("/proc/self/ns/pid")
+        assert os.readlink(f"/proc/{root.pid}/ns/mnt") != os.readlink(f"/proc/{other.pid}/ns/mnt")
+        # Those that come later have their own again.
+        third = await pod.start(3, ["sleep", "1000"])
+        assert os.readlink(f"/proc/{third.pid}/ns/pid") not in (*namespaces, os.readlink("/proc/self/ns/pid"))
+        # It ends with that container, as the kernel ends everything in a PID namespace with its first process.
+        await pod.client.kill(new_id(1))
+        ended = await pod.exited(2)
+        assert ended.exit_code == 128 + signal.SIGKILL
+        for wanted, number in ((errno.ESRCH, 1), (errno.ENOENT, 9)):
+            with pytest.raises(shim.ShimError) as caught:
+                await pod.start(4, ["sleep", "1000"], clone_flags=LIB.CLONE_NEWNS, target=new_id(number))
+            assert caught.value.number == wanted
+        # Refused before anything was made, so that it can be asked for again.
+        assert new_id(4) not in {record.id for record in await pod.client.list()}
+
+    run(pod_dir, body)
