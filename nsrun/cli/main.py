@@ -27,6 +27,7 @@ POD = {
     "wait": Entry("nsrun.cli.pod_control", "wait", "Wait for a condition of pods.", "Look"),
     "exec": Entry("nsrun.cli.pod_exec", "exec_", "Run a command in a container.", "Inside"),
     "attach": Entry("nsrun.cli.pod_exec", "attach", "Connect to a running container's input and output.", "Inside"),
+    "debug": Entry("nsrun.cli.pod_debug", "debug", "Add a container with tools to a running pod.", "Inside"),
     "plan": Entry(
         "nsrun.cli.pod_offline", "plan", "Print every step of starting a manifest's containers.", "Manifests"
     ),

@@ -136,7 +136,7 @@ def complete_containers(ctx: click.Context, _param: click.Parameter, incomplete:
         container["name"]
         for pod in known_pods(ctx)
         if wanted in (None, pod["metadata"]["name"])
-        for key in ("initContainers", "containers")
+        for key in ("initContainers", "containers", "ephemeralContainers")
         for container in pod["spec"].get(key) or []
     ]
     return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]

@@ -47,7 +47,7 @@ def split(command: click.Command, ctx: click.Context, args: Sequence[str]) -> li
                 raise UsageError(
                     "the pod stands before --",
                     details="What follows -- is the command that is run in it.",
-                    resolution=f"nsrun pod exec POD -- {' '.join(args[position + 1 :]) or 'sh'}",
+                    resolution=f"nsrun pod {ctx.info_name} POD -- {' '.join(args[position + 1 :]) or 'sh'}",
                 )
             return list(args)
         if word.startswith("-") and word != "-":
@@ -141,13 +141,23 @@ def attach(
     settings: Settings, /, pod: str, namespace: str | None, container: str | None, stdin: bool, tty: bool
 ) -> int:
     """`nsrun pod attach`."""
-    session = settings.session()
-    found = session.request("pod.get", {"name": pod, "namespace": namespace}).result["pod"]
+    found = settings.session().request("pod.get", {"name": pod, "namespace": namespace}).result["pod"]
     if container is None:
         from nsrun.cli.pod_logs import default_query, queries_of_pod
 
         container = default_query(found, queries_of_pod(found)).container
-    before = container_status(found, str(container))
+    return connect(settings, found, str(container), stdin=stdin, tty=tty)
+
+
+def connect(settings: Settings, found: dict[str, Any], container: str, *, stdin: bool, tty: bool) -> int:
+    """Connect to a container of a pod as it was seen; the container's exit code, 0 when detached by keys.
+
+    Raises:
+        ConflictError: it does not run (any more).
+    """
+    session = settings.session()
+    pod, namespace = found["metadata"]["name"], found["metadata"].get("namespace")
+    before = container_status(found, container)
     output, theirs = os.pipe2(os.O_CLOEXEC)
     theirs_input = -1
     try:
@@ -169,7 +179,7 @@ def attach(
     if detached:
         note("")
         return 0
-    return ending(settings, pod, namespace, str(container), before)
+    return ending(settings, pod, namespace, container, before)
 
 
 def join(output: int, given: int, *, tty: bool, stdin: bool) -> bool:
@@ -191,7 +201,7 @@ def join(output: int, given: int, *, tty: bool, stdin: bool) -> bool:
 def container_status(pod: dict[str, Any], container: str) -> dict[str, Any]:
     """A container's status of the API; empty when it has none."""
     status = pod.get("status") or {}
-    for key in ("initContainerStatuses", "containerStatuses"):
+    for key in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
         for one in status.get(key) or []:
             if one["name"] == container:
                 return dict(one)

@@ -112,11 +112,11 @@ def utc(moment: str) -> str:
 
 
 def queries_of_pod(pod: dict[str, Any]) -> list[Query]:
-    """A query for each container: init containers, then the others."""
+    """A query for each container: init containers, mains, ephemeral ones."""
     metadata, spec = pod["metadata"], pod["spec"]
     return [
         Query(metadata["name"], metadata.get("namespace"), container["name"])
-        for key in ("initContainers", "containers")
+        for key in ("initContainers", "containers", "ephemeralContainers")
         for container in spec.get(key) or []
     ]
 
@@ -125,9 +125,10 @@ def default_query(pod: dict[str, Any], queries: Sequence[Query]) -> Query:
     """The pod's default container; says which it is when there are several."""
     annotations = pod["metadata"].get("annotations") or {}
     name = annotations.get("kubectl.kubernetes.io/default-container") or pod["spec"]["containers"][0]["name"]
-    init = {one["name"] for one in pod["spec"].get("initContainers") or []}
+    kinds = {one["name"]: " (init)" for one in pod["spec"].get("initContainers") or []}
+    kinds |= {one["name"]: " (ephem)" for one in pod["spec"].get("ephemeralContainers") or []}
     if len(queries) > 1:
-        names = ", ".join(f"{one.container} (init)" if one.container in init else str(one.container) for one in queries)
+        names = ", ".join(f"{one.container}{kinds.get(str(one.container), '')}" for one in queries)
         note(f"Defaulted container {name!r} out of: {names}")
     return next((one for one in queries if one.container == name), queries[0])
 

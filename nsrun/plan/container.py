@@ -59,7 +59,8 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
     ]
     return Program(
         ops=tuple(program),
-        clone_flags="CLONE_NEWNS|CLONE_NEWPID",
+        # With a target it is born into that one's PID namespace: whoever starts it enters that before.
+        clone_flags="CLONE_NEWNS" if inputs.target else "CLONE_NEWNS|CLONE_NEWPID",
         slots=_slots(who),
     )
 

@@ -88,11 +88,12 @@ def root(inputs: ContainerInputs, who: Identity) -> list[ops.Op]:
 
 
 def kernel(inputs: ContainerInputs, who: Identity) -> list[ops.Op]:
-    """/proc of the new PID namespace, /sys of the pod's network namespace."""
+    """/proc of its PID namespace, /sys of the pod's network namespace."""
     system = SAFE if who.privileged else READ_ONLY
+    whose = f"the processes of {inputs.target} and its own" if inputs.target else "the container's own processes only"
     result: list[ops.Op] = [
         ops.Mkdir("/proc"),
-        ops.Mount("proc", "/proc", (), SAFE, why="the container's own processes only"),
+        ops.Mount("proc", "/proc", (), SAFE, why=whose),
         ops.Mkdir("/sys"),
         ops.Mount("sysfs", "/sys", (), system, why="network devices are the pod's"),
     ]

@@ -121,6 +121,8 @@ class ContainerInputs:
     node: NodeFacts
     pod_ips: tuple[str, ...] = ()
     host_ips: tuple[str, ...] = ()
+    target: str = ""
+    """The container whose processes this one sees (an ephemeral container's targetContainerName); empty: it has its own (S-NS)."""
     termination_log: str = ""
     """File that the container sees as its terminationMessagePath; empty: none (S-TERMMSG)."""
 

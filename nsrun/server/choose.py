@@ -15,8 +15,10 @@ DEFAULT_ANNOTATION = "kubectl.kubernetes.io/default-container"
 
 
 def names_of(engine: PodEngine) -> list[str]:
-    """All containers of the pod: init containers, then mains."""
-    return [one.name for one in (*engine.pod.spec.initContainers, *engine.pod.spec.containers)]
+    """All containers of the pod: init containers, then mains, then ephemeral ones."""
+    spec = engine.pod.spec
+    names = [one.name for one in (*spec.initContainers, *spec.containers)]
+    return names + [one.name for one in spec.ephemeralContainers]
 
 
 def container_name(engine: PodEngine, wanted: str | None) -> str:
@@ -58,7 +60,12 @@ def running_instance(engine: PodEngine, wanted: str | None) -> Instance:
 
 def state_in_words(engine: PodEngine, name: str) -> str:
     """What the published status says of a container, in a few words."""
-    for status in (*engine.status.initContainerStatuses, *engine.status.containerStatuses):
+    published = engine.status
+    for status in (
+        *published.initContainerStatuses,
+        *published.containerStatuses,
+        *published.ephemeralContainerStatuses,
+    ):
         if status.name != name:
             continue
         state = status.state

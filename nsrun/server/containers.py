@@ -135,6 +135,7 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
                         clone_flags=prepared.clone_flags,
                         cgroup_fd=prepared.cgroup_fd,
                         slots=prepared.slots,
+                        target=_target(engine, prepared.target),
                         flags=_flags(container),
                     )
                 )
@@ -149,6 +150,20 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
     logdir.link(engine, record)
     mark(engine.label, f"started {action.name}")
     engine.note(NORMAL, STARTED, "Container started", action.name)
+
+
+def _target(engine: PodEngine, name: str) -> str:
+    """The id of the instance whose PID namespace is entered.
+
+    Raises:
+        PlanError: there is none, or it does not run (now).
+    """
+    if not name:
+        return ""
+    instance = engine.mirror.running(name)
+    if instance is None:
+        raise PlanError("CreateContainerError", f'invalid target container: container "{name}" is not running')
+    return instance.id
 
 
 def _flags(container: Container) -> StartFlag:

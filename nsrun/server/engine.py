@@ -260,12 +260,27 @@ class PodEngine:
                     self.ledger.containers[name] = replace(known, backoff_s=0.0, waiting=None)
                     self._unsaved = True
             self.save()
-        wish = msgspec.structs.replace(
-            self.wish,
-            object=updated(self.pod, pod, of_spec=judged.of_spec),
-            changed=changed,
-            options=self.wish.options | options,
+        self._replace_wish(
+            msgspec.structs.replace(
+                self.wish,
+                object=updated(self.pod, pod, of_spec=judged.of_spec),
+                changed=changed,
+                options=self.wish.options | options,
+            ),
+            now,
         )
+
+    def extend(self, pod: Pod) -> None:
+        """Have the pod as `pod`, which has another ephemeral container; on disk and published when this returns.
+
+        Raises:
+            StepError: it could not be written down; then the pod is as it was.
+        """
+        metadata = msgspec.structs.replace(self.pod.metadata, generation=(self.pod.metadata.generation or 1) + 1)
+        pod = msgspec.structs.replace(pod, metadata=metadata)
+        self._replace_wish(msgspec.structs.replace(self.wish, object=pod), self.world.clock.now())
+
+    def _replace_wish(self, wish: Wish, now: float) -> None:
         try:
             write_wish(self.paths, wish)
         except OSError as error:

@@ -112,7 +112,8 @@ def _previous(engine: PodEngine, name: str) -> int:
 
 def _terminated(engine: PodEngine, name: str) -> bool:
     """Whether the published status has the container as terminated, not as waiting for its next instance."""
-    statuses = (*engine.status.initContainerStatuses, *engine.status.containerStatuses)
+    published = engine.status
+    statuses = (*published.initContainerStatuses, *published.containerStatuses, *published.ephemeralContainerStatuses)
     return any(one.name == name and one.state.terminated is not None for one in statuses)
 
 
@@ -155,13 +156,15 @@ async def _follow(engine: PodEngine, name: str, request: Request) -> object:
 def _done_for_good(engine: PodEngine, name: str) -> bool:
     """No instance lives and none will come."""
     views = views_of(engine.pod, engine.observed)
-    view = next(one for one in views.all if one.name == name)
+    view = next(one for one in (*views.all, *views.ephemerals) if one.name == name)
     if any(one.alive for one in engine.mirror.instances() if one.name == name):
         return False
     if engine.finished or engine.deleting:
         return True
     if view.role is Role.INIT:
         return views.initialized or (view.instance is not None and view.instance.exit_code == 0)
+    if view.role is Role.EPHEMERAL:
+        return view.ledger.starts > 0
     return not view.wants_instance(engine.pod)
 
 

@@ -18,6 +18,7 @@ from nsrun.plan import ContainerInputs, Program, container_program, pod_hostname
 from nsrun.plan.ops import User
 from nsrun.reconcile.model import ProcessUser, StartContainer
 from nsrun.server import termination
+from nsrun.spec.containers import target_of
 from nsrun.spec.model import Container, Pod
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Prepared:
         log_fd: its log.
         cgroup_fd: directory of its cgroup, None where there are no cgroups.
         slots: descriptors that the program names; the server's own.
+        target: name of the container whose PID namespace it enters, or empty.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Prepared:
     log_fd: int
     cgroup_fd: int | None
     slots: Sequence[int]
+    target: str = ""
 
     def fits(self, engine: PodEngine, action: StartContainer, image: Image) -> bool:
         """Whether it is what `action` would make now."""
@@ -77,7 +80,8 @@ def prepare(
     """
     world = engine.world
     directory = engine.paths.root(instance_id)
-    program = container_program(engine.pod, container, inputs_for(engine, container, image, instance_id))
+    inputs = inputs_for(engine, container, image, instance_id)
+    program = container_program(engine.pod, container, inputs)
     with contextlib.ExitStack() as stack:
         os.mkdir(directory, 0o755)
         image.prepare_instance(directory)
@@ -99,6 +103,7 @@ def prepare(
             log_fd=log_fd,
             cgroup_fd=cgroup_fd,
             slots=[world.descriptor(slot) for slot in program.slots],
+            target=inputs.target,
         )
         stack.pop_all()
     return prepared
@@ -132,6 +137,7 @@ def inputs_for(engine: PodEngine, container: Container, image: Image, instance_i
         node=world.node_for(privileged=bool(context is not None and context.privileged)),
         pod_ips=engine.ledger.ips,
         host_ips=(world.host_ip(),),
+        target=target_of(engine.pod, container.name),
         termination_log=str(directory / termination.NAME),
     )
 

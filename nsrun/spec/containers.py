@@ -10,6 +10,11 @@ def as_container(ephemeral: EphemeralContainer) -> Container:
     return Container(**{name: getattr(ephemeral, name) for name in Container.__struct_fields__})
 
 
+def target_of(pod: Pod, name: str) -> str:
+    """The container whose processes container `name` is to see; "" for its own (S-NS)."""
+    return next((one.targetContainerName or "" for one in pod.spec.ephemeralContainers if one.name == name), "")
+
+
 def container_of(pod: Pod, name: str) -> Container:
     """The container of this name.
 

@@ -41,8 +41,8 @@ class Row:
     """What holds for the fields below `pattern`.
 
     Attributes:
-        pattern: a path; ``[]`` stands for any index or key, a leading ``container`` for each of containers[] and
-            initContainers[]. A longer pattern wins.
+        pattern: a path; ``[]`` stands for any index or key, a leading ``container`` for each of containers[],
+            initContainers[] and ephemeralContainers[]. A longer pattern wins.
         status: IMPLEMENTED, NOT_APPLICABLE or NOT_IMPLEMENTED.
         message: why, or what is meant.
         fine: values that are no matter, given the value, the pod, and the objects around it (innermost last).
@@ -92,7 +92,7 @@ TABLE: tuple[Row, ...] = (
     Row("spec.terminationGracePeriodSeconds", IMPLEMENTED),
     Row("spec.activeDeadlineSeconds", IMPLEMENTED),
     Row("spec.readinessGates", NOT_IMPLEMENTED, "readiness gates are not implemented yet"),
-    Row("spec.ephemeralContainers", NOT_IMPLEMENTED, "ephemeral containers are not implemented yet"),
+    Row("spec.ephemeralContainers[].targetContainerName", IMPLEMENTED),
     Row("spec.volumes", NOT_IMPLEMENTED, _VOLUMES),
     # Pod: network and names
     Row("spec.hostname", IMPLEMENTED),
@@ -203,11 +203,14 @@ TABLE: tuple[Row, ...] = (
 """The rows, in the order of the API."""
 
 
+_CONTAINERS = ("spec.containers[]", "spec.initContainers[]", "spec.ephemeralContainers[]")
+
+
 def _expand(rows: Iterable[Row]) -> dict[str, Row]:
     table: dict[str, Row] = {}
     for row in rows:
         head, dot, rest = row.pattern.partition(".")
-        heads = ("spec.containers[]", "spec.initContainers[]") if head == "container" else (head,)
+        heads = _CONTAINERS if head == "container" else (head,)
         for start in heads:
             table[start + dot + rest] = row
     return table
