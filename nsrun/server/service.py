@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from nsrun._version import __version__
 from nsrun.errors import ConflictError, NotFoundError, NsrunError, TimedOutError, UsageError
-from nsrun.server import apply, commands, logs, wait
-from nsrun.images import Image, ImageConfig
 from nsrun.server import apply, commands, debug, logs, wait
 from nsrun.server.choose import container_name, names_of, running_instance
 from nsrun.server.clock import SystemClock
@@ -122,9 +120,6 @@ class Service:
             "pod.logs": self._logs,
             **ImageMethods(self._world, self._pods).methods(),
             "pod.debug": self._debug,
-            "image.import": self._image_import,
-            "image.list": self._image_list,
-            "image.remove": self._image_remove,
             "doctor": self._doctor,
         }
 
@@ -393,49 +388,6 @@ class Service:
 
     async def _debug(self, request: Request) -> object:
         return debug.add(self._find(request), request)
-
-    # images
-
-    async def _image_import(self, request: Request) -> object:
-        given = request.params.get("config") or {}
-        if not isinstance(given, dict):
-            raise UsageError("image.import: parameter 'config' must be an object")
-        config = ImageConfig(
-            entrypoint=tuple(given.get("entrypoint") or ()),
-            cmd=tuple(given.get("cmd") or ()),
-            env=tuple(given.get("env") or ()),
-            user=str(given.get("user") or ""),
-            workdir=str(given.get("workdir") or ""),
-            stop_signal=str(given.get("stop_signal") or ""),
-        )
-        image = await asyncio.to_thread(self._world.images.import_, request.text("name"), request.text("path"), config)
-        return {"image": self._image_data(image)}
-
-    async def _image_list(self, _request: Request) -> object:
-        images = await asyncio.to_thread(self._world.images.list)
-        return {"images": [self._image_data(image) for image in images]}
-
-    async def _image_remove(self, request: Request) -> object:
-        name = request.text("name")
-        await asyncio.to_thread(self._world.images.remove, name, self._pods.images_in_use())
-        return {}
-
-    def _image_data(self, image: Image) -> dict[str, Any]:
-        return {
-            "name": image.name,
-            "id": image.id,
-            "size": image.size,
-            "created": image.created,
-            "config": {
-                "entrypoint": list(image.config.entrypoint),
-                "cmd": list(image.config.cmd),
-                "env": list(image.config.env),
-                "user": image.config.user,
-                "workdir": image.config.workdir,
-                "stop_signal": image.config.stop_signal,
-            },
-            "used_by": self._pods.images_in_use().get(image.id, []),
-        }
 
 
 def known_instances(engine: PodEngine) -> list[Instance]:
