@@ -31,7 +31,7 @@ def add(engine: PodEngine, request: Request) -> object:
             f'pod "{engine.label}" is {state}; no container is started in it any more',
             resolution=f"What it left is told by: nsrun pod describe {engine.name}",
         )
-    if engine.wish.options.get("static"):
+    if engine.static:
         raise ConflictError(
             f'pod "{engine.label}": static pods do not support ephemeral containers',
             resolution="Run a command in one of its containers: nsrun pod exec",

@@ -34,7 +34,7 @@ def test_the_list_after_a_failed_start_does_not_revive_who_ended_meanwhile() -> 
     engine.shim = Shim()
     engine.ledger.containers = {}
     engine.container.return_value.name = "bad"
-    engine.prepared = {"bad": MagicMock(id="2" * 64)}
+    engine.prepared = {"bad": MagicMock(id="2" * 64, target="")}
     mirror.note(running)
 
     action = StartContainer(reason="it is due", name="bad", attempt=0, role=Role.MAIN)
