@@ -99,7 +99,7 @@ def _status(pod: Pod, view: View, going_on: bool, now: float, limit: int) -> Con
         name=view.name,
         state=state,
         lastState=_ended(before, limit),
-        restartCount=ledger.restart_count,
+        restartCount=ledger.restart_count + _was_reset(view),
         image=view.container.image or "",
         started=view.started,
         ready=view.ready,
@@ -107,11 +107,18 @@ def _status(pod: Pod, view: View, going_on: bool, now: float, limit: int) -> Con
     )
     # While the next one is being started, what there is to see is the one before.
     shown = instance if _is_shown(view, ledger, instance) else ledger.last
-    _identify(status, shown, ledger, view.container.resources)
+    if not _was_reset(view):
+        _identify(status, shown, ledger, view.container.resources)
     if view.role is Role.INIT:
         status.started = state.running is not None
         status.ready = state.terminated is not None and state.terminated.exitCode == 0
     return status
+
+
+def _was_reset(view: View) -> bool:
+    """Whether its last instance was removed because all of the pod is started anew, and the next has not begun (S-RESTARTALL)."""
+    last = view.ledger.last
+    return view.instance is None and last is not None and last.stopped_by is StopCause.RESTART_ALL
 
 
 def _is_shown(view: View, ledger: ContainerLedger, instance: Instance | None) -> bool:
@@ -204,7 +211,7 @@ def terminated(instance: Instance, limit: int = MESSAGES_MAX) -> ContainerStateT
         message=_cut(instance.message, limit),
         startedAt=rfc3339(instance.started_at),
         finishedAt=rfc3339(instance.finished_at),
-        containerID=container_id(instance),
+        containerID=None if instance.stopped_by is StopCause.RESTART_ALL else container_id(instance),
     )
 
 

@@ -18,6 +18,7 @@ from nsrun.reconcile.model import (
     Observed,
     PodFailure,
     ProbeResults,
+    RestartAll,
     Sandbox,
     SandboxState,
     StopCause,
@@ -221,6 +222,31 @@ def test_S_REASONS_the_mains_of_a_pod_with_inits_are_initializing_until_they_run
     pod = make_pod(("a", "b"), inits=("i",))
     status = pod_status(pod, seen(instance("i", "exited"), instance("a")), T0)
     assert waiting(status.containerStatuses[1]) == ("PodInitializing", None)
+
+
+def test_S_RESTARTALL_S_REASONS_S_COND_while_all_is_started_anew() -> None:
+    rule = {"exitCodes": {"operator": "In", "values": [42]}, "action": "RestartAllContainers"}
+    pod = main(restartPolicy="Never", restartPolicyRules=[rule])
+    before = pod_status(pod, seen(instance("app")), T0)
+    assert truth(before)["AllContainersRestarting"] == "False"
+    last = instance("app", "exited", code=137, reason="RestartingAllContainers", stopped_by=StopCause.RESTART_ALL)
+    reset = replace(last, started_at=None, finished_at=None, message="removed")
+    ledgers = {"app": ContainerLedger(starts=1, last=reset, instance_id="app-0")}
+    restarting = RestartAll(T0 + 1, "app", 42)
+    status = pod_status(pod, seen(ledgers=ledgers, restart_all=restarting), T0 + 2, before)
+    found = only(status)
+    assert waiting(found)[0] == "RestartingAllContainers"
+    assert (found.restartCount, found.containerID) == (1, None)
+    end = found.lastState.terminated
+    assert end is not None
+    assert (end.exitCode, end.reason, end.startedAt, end.containerID) == (137, "RestartingAllContainers", None, None)
+    condition = next(one for one in status.conditions if one.type == "AllContainersRestarting")
+    assert (condition.status, condition.reason) == ("True", "RestartAllContainersStarted")
+    assert condition.message == "container exited with restart policy rule"
+    assert (status.phase, truth(status)["Initialized"]) == ("Running", "True")
+    done = ContainerLedger(starts=2, restart_count=1, last=reset, instance_id="app-1")
+    after = pod_status(pod, seen(instance("app", attempt=1), ledgers={"app": done}), T0 + 3, status)
+    assert (only(after).restartCount, truth(after)["AllContainersRestarting"]) == (1, "False")
 
 
 # the end of a pod
