@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -137,3 +138,64 @@ def test_S_SIDECAR_S_BACKOFF_one_that_dies_comes_back_once(
     until(lambda: state(server.get("p")["status"], "side") == "CrashLoopBackOff")
     times = [line.at for line in journal.lines if line.who == "side"]
     assert all(earlier <= later for earlier, later in pairwise(times))
+
+
+def test_S_HOOK_S_START_S_TERM_each_hook_once_and_in_turn(server: Server, journal: Journal, assassin: Assassin) -> None:
+    def hooked(name: str) -> dict[str, Any]:
+        begun = journal.told(f"{name} postStart", "sleep", "0.3", ";", "tell", str(journal.port), f"{name} postStarted")
+        ending = journal.told(f"{name} preStop", "sleep", "0.3", ";", "tell", str(journal.port), f"{name} preStopped")
+        return journal.life(name) | {"lifecycle": {"postStart": begun, "preStop": ending}}
+
+    with assassin.at_work(1.0, "a postStart", "a postStarted", "b start", "b postStart"):
+        server.up(pod("p", hooked("a"), hooked("b")), wait="none")
+        journal.until("b postStarted", timeout_s=40)
+    server.wait("p", "condition=Ready")
+    with assassin.at_work(1.0, "a preStop", "b preStopped", "a term"):
+        server.down("p", grace_period_s=30, missing_ok=True)
+    until(lambda: "p" not in server.names())
+    for name in ("a", "b"):
+        said = ["start", "postStart", "postStarted", "preStop", "preStopped", "term", "exit 0"]
+        assert journal.of(name) in (said, ["postStart", "start", *said[2:]]), "a hook may be faster than its container"
+    journal.before("a postStarted", "b start")
+
+
+def test_S_PROBE_S_RESTART_never_killed_by_fewer_failures_than_it_takes(
+    server: Server, journal: Journal, assassin: Assassin
+) -> None:
+    """A new server begins to count anew; then the container is killed all the same, once, and comes back."""
+    failing = journal.told("probe", "false")
+    liveness = {"livenessProbe": {**failing, "periodSeconds": 1, "failureThreshold": 3}}
+    with assassin.at_work(4.0, "probe", most=3):
+        server.up(pod("p", journal.life("web") | liveness), wait="none")
+        journal.until("web start", 2, timeout_s=60)
+    heard = journal.texts
+    before = heard[: heard.index("web term")]
+    assert before.count("probe") >= 3
+    assert before.count("web start") == 1
+    assert heard.count("web term") == 1 or heard.count("probe") >= 6
+    assert journal.of("web")[:4] == ["start", "term", "exit 0", "start"]
+
+
+def test_S_ADMIT_a_deadline_passes_once_and_in_time(server: Server, journal: Journal, assassin: Assassin) -> None:
+    with assassin.at_work(3.5, "web start", "web term"):
+        server.up(pod("p", journal.life("web", linger=0.2), activeDeadlineSeconds=3), wait="none")
+        until(lambda: finished(server, "p"), 40)
+    status = server.get("p")["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
+    assert journal.of("web") == ["start", "term", "exit 0"]
+    assert 2 < journal.time("web term") - journal.time("web start") < 5
+
+
+def test_S_UPDATE_another_image_is_started_once(server: Server, journal: Journal, assassin: Assassin) -> None:
+    directory = str(server.host.scratch / "rootfs")
+    server.call("image.import", name="tests.local/other", path=directory, config={"env": ["PATH=/bin"]})
+    stays, changes = journal.life("stays"), journal.life("changes", linger=0.2)
+    server.up(pod("p", stays, changes))
+    journal.until("changes start")
+    with assassin.at_work(0.8, "changes term", "changes exit 0", "changes start"):
+        server.up(pod("p", stays, changes | {"image": "tests.local/other"}), wait="none")
+        journal.until("changes start", 2, timeout_s=40)
+    until(lambda: server.container("p", "changes")["restartCount"] == 1)
+    assert journal.of("changes") == ["start", "term", "exit 0", "start"]
+    assert journal.of("stays") == ["start"]
+    assert server.container("p", "changes")["image"] == "tests.local/other"
