@@ -354,6 +354,7 @@ class PodEngine:
             # At once: the loop may be busy for a while with another container of the pod.
             now = self.world.clock.now()
             self._publish(self._observe(now), now)
+            self.prober.sync(self.observed)
         self.wake()
 
     def set_condition(self, condition: PodCondition) -> None:

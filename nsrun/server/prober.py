@@ -28,7 +28,7 @@ from nsrun.reconcile.probing import (
 )
 from nsrun.server.clock import Timer
 from nsrun.server.probe_run import ProbeRunner
-from nsrun.spec.model import Container, Probe
+from nsrun.spec.model import Container, Pod, Probe
 from nsrun.status.events import PROBE_WARNING, UNHEALTHY, WARNING
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class Prober:
     def sync(self, observed: Observed) -> None:
         """See how the containers are now. At the end of each turn of the pod's loop."""
         engine = self._engine
+        if not self._slots and not _has_probes(engine.pod):
+            return
         now = engine.world.clock.now()
         views = views_of(engine.pod, observed)
         kept: dict[tuple[str, ProbeKind], _Slot] = {}
@@ -177,6 +179,11 @@ class Prober:
         self._slots = {}
         for task in self._tasks:
             task.cancel()
+
+
+def _has_probes(pod: Pod) -> bool:
+    everyone = (*pod.spec.containers, *pod.spec.initContainers)
+    return any(one.livenessProbe or one.readinessProbe or one.startupProbe for one in everyone)
 
 
 def _same(one: Container, other: Container) -> bool:

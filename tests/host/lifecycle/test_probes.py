@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +320,14 @@ def test_S_PROBE_S_BACKOFF_a_verdict_outlives_the_server(server: Server, journal
     journal.until("web start", 2)
     assert journal.count("web term") == 1
     assert server.container("p", "web")["restartCount"] == 1
+
+
+def test_S_PROBE_time_scale_divides_periods_and_initial_delays(server: Server) -> None:
+    web = box("web", "httpd", "80", livenessProbe=get("/alive", periodSeconds=60, initialDelaySeconds=120))
+    server.up(pod("p", web), time_scale=60.0)
+    until(lambda: len(requests(server, "p", "web", "/alive")) >= 4)
+    asked = requests(server, "p", "web", "/alive")
+    started = datetime.fromisoformat(server.container("p", "web")["state"]["running"]["startedAt"]).timestamp()
+    # The published time is in whole seconds.
+    assert 1.5 < asked[0] - started < 4.5
+    assert all(0.5 < later - earlier < 1.5 for earlier, later in pairwise(asked))
