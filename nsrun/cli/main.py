@@ -19,6 +19,9 @@ POD = {
     "down": Entry("nsrun.cli.pod_up", "down", "Take pods down.", "Run"),
     "restart": Entry("nsrun.cli.pod_control", "restart", "Restart containers of a pod.", "Run"),
     "kill": Entry("nsrun.cli.pod_control", "kill", "Send a signal to containers of a pod.", "Run"),
+    "condition": Entry(
+        "nsrun.cli.pod_condition", "condition", "Set a condition that a readiness gate waits for.", "Run"
+    ),
     "ls": Entry("nsrun.cli.pod_show", "ls", "List pods.", "Look"),
     "describe": Entry("nsrun.cli.pod_describe", "describe", "Tell what there is to know about a pod.", "Look"),
     "inspect": Entry("nsrun.cli.pod_show", "inspect", "Print pods as data.", "Look"),

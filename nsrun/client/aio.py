@@ -386,6 +386,12 @@ class AsyncPod:
         """As Pod.kill."""
         await in_thread(lambda: self.sync.kill(*containers, signal=signal))
 
+    async def set_condition(
+        self, kind: str, status: str | bool | None, *, reason: str | None = None, message: str | None = None
+    ) -> None:
+        """As Pod.set_condition."""
+        await in_thread(lambda: self.sync.set_condition(kind, status, reason=reason, message=message))
+
     async def down(
         self,
         *,

@@ -561,6 +561,23 @@ class Pod:
         """Send a signal to the root process of containers (none named: all); the restart policy does the rest."""
         kill(self.client.session, self.name, self.namespace, containers, str(signal))
 
+    def set_condition(
+        self, kind: str, status: str | bool | None, *, reason: str | None = None, message: str | None = None
+    ) -> None:
+        """Set a condition of the pod's status that somebody else than nsrun decides about: that of a readiness gate.
+
+        Args:
+            kind: its type, a name like `example.com/warm`.
+            status: "True", "False", "Unknown" or a bool; None takes the condition away.
+            reason: why, in a word.
+            message: why, in a sentence.
+
+        Raises:
+            UsageError: no such type or status, or a condition of nsrun's own.
+        """
+        value = str(status) if isinstance(status, bool) else status
+        condition(self.client.session, self.name, self.namespace, {kind: value}, reason, message)
+
     def down(
         self,
         *,
@@ -645,6 +662,19 @@ def kill(session: Session, name: str, namespace: str | None, containers: Sequenc
         {"name": name, "namespace": namespace, "containers": list(containers), "signal": signal},
         repeat=False,
     )
+
+
+def condition(
+    session: Session,
+    name: str,
+    namespace: str | None,
+    conditions: Mapping[str, str | None],
+    reason: str | None = None,
+    message: str | None = None,
+) -> None:
+    """The request `pod.condition`."""
+    params = {"name": name, "namespace": namespace, "conditions": dict(conditions)}
+    session.request("pod.condition", {**params, "reason": reason, "message": message})
 
 
 def connect(root: str | os.PathLike[str] | None = None, *, start: bool = True) -> Client:

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import errno
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -56,15 +56,15 @@ from nsrun.server.world import World
 from nsrun.shim import Event as ShimEvent
 from nsrun.shim import Exited, JobEnded, LogBlocked, ShimClient, ShimClosedError, ShimError, read_records, shim_alive
 from nsrun.spec.containers import container_of
-from nsrun.spec.model import Container, Pod, PodCondition, PodStatus
+from nsrun.spec.model import Container, Pod, PodStatus
 from nsrun.spec.update import Update, updated
 from nsrun.state.files import remove_tree, unlink_if_there
 from nsrun.state.layout import PodPaths
 from nsrun.state.ledger import Ledger, Wish, write_deletion, write_ledger, write_wish
 from nsrun.status import pod_status, summary
-from nsrun.status.conditions import OWN, with_condition
 from nsrun.status.events import BACK_OFF, FAILED_SYNC, LOG_BLOCKED, WARNING, Event
 from nsrun.status.folding import EventLog
+from nsrun.status.foreign import with_conditions
 
 RETRY_S = 1.0
 """How long an action that failed for a reason outside the pod (a full disk, a shim that does not answer) is left alone."""
@@ -235,6 +235,22 @@ class PodEngine:
         self._expect_end()
         self.wake()
 
+    def set_conditions(self, wanted: Mapping[str, str | None], reason: str | None, message: str | None) -> None:
+        """Set conditions that somebody else than nsrun decides about; published and on disk when this returns.
+
+        Args:
+            wanted: status by type; None takes a condition away.
+            reason: of all of them.
+            message: of all of them.
+
+        Raises:
+            StepError: they are published, but could not be written down yet.
+        """
+        now = self.world.clock.now()
+        previous = with_conditions(self.ledger.status, wanted, reason, message, now)
+        self._publish(self._observe(now), now, previous)
+        self.save()
+
     def update(self, pod: Pod, judged: Update, options: dict[str, Any]) -> None:
         """Make the pod another one, as far as that is possible in place; on disk and published when this returns.
 
@@ -356,22 +372,6 @@ class PodEngine:
             self._publish(self._observe(now), now)
             self.prober.sync(self.observed)
         self.wake()
-
-    def set_condition(self, condition: PodCondition) -> None:
-        """Set a condition of the pod that is not nsrun's own, such as a readiness gate's; published when this returns.
-
-        Raises:
-            ConflictError: nsrun says itself what this condition is.
-            StepError: it could not be written down; it will be tried again.
-        """
-        if condition.type in OWN:
-            raise ConflictError(
-                f'condition {condition.type} of pod "{self.label}" is not for others to set',
-                resolution="Readiness gates name the conditions that are: spec.readinessGates[].conditionType",
-            )
-        now = self.world.clock.now()
-        self._publish(self._observe(now), now, with_condition(self.ledger.status, condition, now))
-        self.save()
 
     # observing
 

@@ -25,6 +25,7 @@ from nsrun.server.world import World
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout
 from nsrun.status.awaited import Deleted, awaited
+from nsrun.status.foreign import check_condition
 
 if TYPE_CHECKING:
     from nsrun.reconcile.model import Instance
@@ -115,6 +116,7 @@ class Service:
             "pod.wait": self._wait,
             "pod.restart": self._restart,
             "pod.kill": self._kill,
+            "pod.condition": self._condition,
             "pod.exec": self._exec,
             "pod.attach": self._attach,
             "pod.logs": self._logs,
@@ -374,6 +376,23 @@ class Service:
                 raise NotFoundError(f'pod "{engine.label}" has no running sandbox')
             await engine.shim.signal(instance.id, number)
         return {}
+
+    async def _condition(self, request: Request) -> object:
+        engine = self._find(request)
+        wanted = request.params.get("conditions")
+        if (
+            not isinstance(wanted, dict)
+            or not wanted
+            or not all(isinstance(one, str | None) for one in wanted.values())
+        ):
+            raise UsageError(
+                "pod.condition: parameter 'conditions' must be a table of types and statuses",
+                resolution="nsrun pod condition POD example.com/warm=True",
+            )
+        for type_, status in wanted.items():
+            check_condition(type_, status)
+        engine.set_conditions(wanted, request.text_or_none("reason"), request.text_or_none("message"))
+        return {"conditions": engine.object()["status"].get("conditions") or []}
 
     async def _exec(self, request: Request) -> object:
         return await commands.execute(self._find(request), request)

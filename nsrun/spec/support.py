@@ -91,7 +91,7 @@ TABLE: tuple[Row, ...] = (
     Row("spec.restartPolicy", IMPLEMENTED),
     Row("spec.terminationGracePeriodSeconds", IMPLEMENTED),
     Row("spec.activeDeadlineSeconds", IMPLEMENTED),
-    Row("spec.readinessGates", NOT_IMPLEMENTED, "readiness gates are not implemented yet"),
+    Row("spec.readinessGates", IMPLEMENTED),
     Row("spec.ephemeralContainers[].targetContainerName", IMPLEMENTED),
     Row("spec.volumes", NOT_IMPLEMENTED, _VOLUMES),
     # Pod: network and names
