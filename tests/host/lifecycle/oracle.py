@@ -141,5 +141,6 @@ def follow(before: Object, after: Object) -> None:
         assert grown >= 0, (name, old, one)
         end = old["state"].get("terminated")
         if grown and end and end["reason"] in ("Completed", "Error"):
-            sandbox_lost = one.get("lastState", {}).get("terminated", {}).get("reason") == "ContainerStatusUnknown"
-            assert restarts(after["spec"], specs[one["name"]], end["exitCode"]) or sandbox_lost, (name, old, one)
+            why = one.get("lastState", {}).get("terminated", {}).get("reason")
+            of_the_pod = why in ("ContainerStatusUnknown", "RestartingAllContainers")
+            assert restarts(after["spec"], specs[one["name"]], end["exitCode"]) or of_the_pod, (name, old, one)
