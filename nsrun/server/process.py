@@ -18,11 +18,13 @@ from nsrun.state.layout import Layout
 from nsrun.state.lock import RootLock
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nsrun.server.__main__ import Arguments
     from nsrun.server.service import Service
 
 LOG_MAX = 4 * 1024 * 1024
-"""Bytes of run/server.log from which a new server begins it anew; the old one stays as server.log.1."""
+"""Bytes of run/server.log from which it is begun anew; the old one stays as server.log.1."""
 PLACE_EVERY_S = 5.0
 """How often is looked whether the run directory is still there."""
 SETTLED_S = 2.0
@@ -134,17 +136,49 @@ async def _take_all_away(control: ControlSocket, service: Service) -> None:
     await service.remove_everything()
 
 
+class BoundedLog(logging.Handler):
+    """Appends to a file, which is begun anew whenever it has become too long; the one before stays as `<name>.1`.
+
+    Args:
+        path: the file.
+        size: bytes from which on it is too long.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__()
+        self._path = path
+        self._size = size
+        self._fd = self._open()
+        self._length = os.fstat(self._fd).st_size
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; what cannot be written (a full disk) is lost."""
+        data = f"{self.format(record)}\n".encode("utf-8", "replace")
+        with contextlib.suppress(OSError):
+            if self._length > self._size:
+                self._begin_anew()
+            os.write(self._fd, data)
+            self._length += len(data)
+
+    def _begin_anew(self) -> None:
+        """While there is no room even for a file's name it goes on in the old one."""
+        self._length = 0
+        with contextlib.suppress(OSError):
+            os.rename(self._path, f"{self._path}.1")
+            old, self._fd = self._fd, self._open()
+            os.close(old)
+
+
 def _open_log(layout: Layout, *, foreground: bool) -> None:
     logging.raiseExceptions = False  # a full disk silences the log, not the server
     handler: logging.Handler
-    if foreground:
-        handler = logging.StreamHandler()
-    else:
-        with contextlib.suppress(OSError):
-            if layout.server_log.stat().st_size > LOG_MAX:
-                layout.server_log.rename(layout.server_log.with_suffix(".log.1"))
-        fd = os.open(layout.server_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        handler = logging.StreamHandler(os.fdopen(fd, "a", encoding="utf-8", errors="replace"))
+    handler = logging.StreamHandler() if foreground else BoundedLog(layout.server_log, LOG_MAX)
     handler.setFormatter(
         logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     )
