@@ -30,11 +30,16 @@ class Logs:
         self.attempt = -1
         self.stamp = 0
         self.number = 0
+        self.over = False
         self.restart()
 
     def restart(self) -> None:
+        self.over = False
         self.attempt += 1
         self._new()
+
+    def end(self) -> None:
+        self.over = True
 
     def _new(self) -> None:
         name = f"{self.attempt}.log"
@@ -43,13 +48,13 @@ class Logs:
 
     def write(self, count: int) -> None:
         with (self.directory / self.files[-1][1]).open("ab") as file:
-            for _ in range(count):
+            for _ in range(0 if self.over else count):
                 file.write(record(self.number))
                 self.number += 1
 
     def rotate(self) -> None:
         attempt, name = self.files[-1]
-        if not (self.directory / name).stat().st_size:
+        if self.over or not (self.directory / name).stat().st_size:
             return
         self.stamp += 1
         rotated = f"{name}.{self.stamp:04}"
@@ -73,7 +78,7 @@ class Logs:
     def listing(self) -> tuple[dict[str, object], list[int]]:
         fds = [os.open(self.directory / name, os.O_RDONLY) for _, name in self.files]
         told = [
-            {"attempt": attempt, "ended": at < len(self.files) - 1, "compressed": name.endswith(".gz")}
+            {"attempt": attempt, "ended": self.over or at < len(self.files) - 1, "compressed": name.endswith(".gz")}
             for at, (attempt, name) in enumerate(self.files)
         ]
         return {"container": "a", "files": told}, fds
@@ -87,14 +92,15 @@ def numbers(log: ContainerLog) -> Iterator[int]:
 
 STEP = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 30)),
-    st.tuples(st.sampled_from(["rotate", "restart", "drop_oldest", "read"]), st.just(0)),
+    st.tuples(st.sampled_from(["rotate", "restart", "end", "drop_oldest", "read"]), st.just(0)),
     st.tuples(st.just("pack"), st.integers(0, 5)),
 )
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(STEP, max_size=60), st.integers(0, 3))
-def test_S_LOG_a_follower_sees_each_line_once(steps: list[tuple[str, int]], before: int) -> None:
+@given(st.lists(st.tuples(STEP, st.booleans()), max_size=60), st.integers(0, 3))
+def test_S_LOG_a_follower_sees_each_line_once(steps: list[tuple[tuple[str, int], bool]], before: int) -> None:
+    """Of what happens while no server lives it is told later, all at once; nothing is removed then."""
     with tempfile.TemporaryDirectory() as name:
         logs = Logs(Path(name))
         logs.write(before)
@@ -102,22 +108,23 @@ def test_S_LOG_a_follower_sees_each_line_once(steps: list[tuple[str, int]], befo
         log.listed(*logs.listing())
         log.place()
         found: list[int] = []
-        for word, amount in steps:
-            if word == "write":
-                logs.write(amount)
-            elif word == "pack":
-                logs.pack(amount)
-                log.listed(*logs.listing())
+        for (word, amount), told in steps:
+            if word in ("write", "pack"):
+                getattr(logs, word)(amount)
             elif word == "read":
                 found += numbers(log)
-            else:
+            elif word != "drop_oldest":
                 getattr(logs, word)()
-                # The server tells of every change of the files, and again after its death.
+            elif told:
+                log.listed(*logs.listing())
+                logs.drop_oldest()
+            if told and word != "write":
                 log.listed(*logs.listing())
         log.listed(*logs.listing())
-        log.ended()
         found += numbers(log)
         assert found == list(range(logs.number))
+        log.ended()
+        assert list(numbers(log)) == []
         assert log.files == []
 
 
@@ -178,3 +185,20 @@ def test_S_LOG_what_is_no_compressed_file_is_told_of(tmp_path: Path) -> None:
         with pytest.raises(InternalError, match=r"0\.log\.gz"):
             list(numbers(log))
         log.close()
+
+
+def test_S_LOG_a_file_that_was_removed_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    logs.write(3)
+    log = ContainerLog(Query("web", None, "a"))
+    log.listed(*logs.listing())
+    logs.write(2)
+    logs.rotate()
+    logs.write(1)
+    logs.rotate()
+    logs.write(1)
+    # Nobody was told before the oldest was one too many.
+    logs.drop_oldest()
+    log.listed(*logs.listing())
+    assert list(numbers(log)) == list(range(7))
+    log.close()
