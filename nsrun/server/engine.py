@@ -531,6 +531,8 @@ class PodEngine:
         if name is not None and number:
             text = f"The log of container {name} cannot be written ({errno_text(number)}): its output waits, nothing is lost"
             self.note(WARNING, LOG_BLOCKED, text, name)
+        # Whoever follows the log is told which of its files are complete now.
+        self.changed.tell()
         self.wake()
 
     def _on_shim_close(self, client: ShimClient) -> None:

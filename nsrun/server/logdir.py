@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsrun.errors import errno_text
-from nsrun.reconcile.rotation import attempts_in, next_attempt, parse_name
+from nsrun.reconcile.rotation import next_attempt, parse_name
 from nsrun.state.files import remove_tree, unlink_if_there
 
 if TYPE_CHECKING:
@@ -62,15 +62,15 @@ def link(engine: PodEngine, record: Record) -> None:
 def drop_before(engine: PodEngine, name: str, first: int) -> None:
     """Remove the logs of all instances of a container before number `first`, and the links to them (S-KEEP)."""
     directory = engine.log_directory / name
-    names = listing(directory)
-    for attempt in attempts_in(names):
-        if attempt >= first:
-            break
-        _unlink_links(engine, name, str(directory / f"{attempt}.log"))
-        for file in names:
-            parsed = parse_name(file)
-            if parsed is not None and parsed.attempt == attempt:
-                unlink_if_there(directory / file)
+    unlinked: set[int] = set()
+    for file in sorted(listing(directory)):
+        parsed = parse_name(file)
+        if parsed is None or parsed.attempt >= first:
+            continue
+        if parsed.attempt not in unlinked:
+            unlinked.add(parsed.attempt)
+            _unlink_links(engine, name, str(directory / f"{parsed.attempt}.log"))
+        unlink_if_there(directory / file)
 
 
 def remove(layout: Layout, directory: Path) -> None:

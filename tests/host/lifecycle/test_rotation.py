@@ -223,8 +223,16 @@ def test_S_LOG_every_line_once_and_in_order_over_rotations_and_dead_servers(rota
     rotating.down("follow")
 
 
+def follow_into(follower: Follower, seen: list[int]) -> None:
+    for batch in follower.lines():
+        seen.extend(int(line.text.split()[0]) for line in batch)
+
+
 @pytest.mark.timeout(120)
-def test_S_LOG_on_a_full_disk_the_container_waits_and_no_line_is_lost(server: Server) -> None:
+def test_S_LOG_on_a_full_disk_the_container_waits_and_no_line_is_lost(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(IMPATIENT))
     logs = server.root / "log"
     server.kill()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640k,mode=0700", "tmpfs", logs], check=True)
@@ -234,6 +242,11 @@ def test_S_LOG_on_a_full_disk_the_container_waits_and_no_line_is_lost(server: Se
         ballast.write_bytes(b"x" * (640 - 232) * 1024)
         server.up(pod("full", box("a", "then", "lines", "4000", "100", "500", ";", "pause"), restartPolicy="Never"))
         where = directory(server, "full")
+        session = Session(find(server.root))
+        follower = Follower(session, [Query("full", None, "a")])
+        seen: list[int] = []
+        reader = threading.Thread(target=follow_into, args=(follower, seen), daemon=True)
+        reader.start()
         # At some time there is no room for the packed form of a file beside it, and then none for more lines.
         until(lambda: "No space left on device" in server.said() and "compress" in server.said(), 30)
         until(lambda: server.runtime("full")["instances"][0]["log_error"] == errno.ENOSPC, 30)
@@ -241,15 +254,22 @@ def test_S_LOG_on_a_full_disk_the_container_waits_and_no_line_is_lost(server: Se
         assert server.runtime("full")["instances"][0]["log_error"] == errno.ENOSPC
         ballast.unlink()
 
+        everything = list(range(1, 4001))
+
         def whole() -> bool:
             with contextlib.suppress(FileNotFoundError):
-                return [number for path in kept(where) for number in numbers(content(path))] == list(range(1, 4001))
+                return [number for path in kept(where) for number in numbers(content(path))] == everything
             return False
 
         until(whole, 30)
         until(lambda: any(path.suffix == ".gz" for path in kept(where)) and not leftovers(os.listdir(where), 0), 30)
         assert whole()
+        until(lambda: len(seen) >= 4000, 20, f"the follower has {len(seen)} lines")
+        assert seen == everything
         server.down("full")
+        reader.join(10)
+        assert not reader.is_alive()
+        session.close()
     finally:
         server.kill()
         # Lazily: what a failure has left alive there must not hide it.
