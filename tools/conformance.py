@@ -37,7 +37,7 @@ HEAD = """# Conformance
 
 What the life of a Pod is under a kubelet, rule by rule, and the tests that prove that it is the same here. `pytest -k S_TERM`
 runs those of S-TERM. Tests marked pure run on a virtual clock in milliseconds, ns and host on real processes. `make test` fails
-when one of them fails; a difference that is known has a test of its own that says so and fails once it is gone.
+when one of them fails. What is knowingly otherwise than under a kubelet, and what is not done, stands with its rule.
 `make conformance-run` runs them all and prints the result of each rule.
 """
 
@@ -125,7 +125,7 @@ def state(rule: Rule, proofs: list[Test]) -> str:
         return "not yet"
     if rule.missing or any(test.fails for test in proofs):
         return "partly"
-    return "yes, but" if rule.differs else "yes"
+    return "yes, with differences" if rule.differs else "yes"
 
 
 def page(all_rules: list[Rule], all_tests: list[Test]) -> str:

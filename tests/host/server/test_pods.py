@@ -92,7 +92,7 @@ def test_what_is_not_implemented_is_an_error_or_a_warning(server: Server) -> Non
     assert "nodeSelector" in warnings
 
 
-def test_several_pods_reach_one_another_and_share_what_a_pod_shares(server: Server) -> None:
+def test_S_NET_S_NS_several_pods_reach_one_another_and_share_what_a_pod_shares(server: Server) -> None:
     server.up(
         pod(
             "one",
@@ -132,7 +132,7 @@ def test_namespaces_keep_names_apart(server: Server) -> None:
     assert "default" in str(caught.value.resolution)
 
 
-def test_restarts_keep_sandbox_and_address_and_back_off(server: Server) -> None:
+def test_S_RESTART_S_BACKOFF_restarts_keep_sandbox_and_address_and_back_off(server: Server) -> None:
     server.up(pod("web", box("a", "failing", "/dev/shm/count", "1"), box("b", "pause")), wait="none")
     until(lambda: server.container("web", "a")["restartCount"] == 1, what="the first restart is immediate")
     status = server.container("web", "a")
@@ -152,7 +152,7 @@ def test_restarts_keep_sandbox_and_address_and_back_off(server: Server) -> None:
     ]
 
 
-def test_jobs_end_succeeded_or_failed_and_free_their_address(server: Server) -> None:
+def test_S_PHASE_jobs_end_succeeded_or_failed_and_free_their_address(server: Server) -> None:
     server.up(
         pod("good", box("a", "true"), restartPolicy="Never"),
         pod("bad", box("a", "exit", "7"), restartPolicy="Never"),
@@ -169,7 +169,7 @@ def test_jobs_end_succeeded_or_failed_and_free_their_address(server: Server) -> 
     assert server.get("good")["status"]["phase"] == "Succeeded"
 
 
-def test_init_containers_run_in_their_order_before_the_mains(server: Server) -> None:
+def test_S_INIT_init_containers_run_in_their_order_before_the_mains(server: Server) -> None:
     server.up(
         pod(
             "web",
@@ -188,7 +188,7 @@ def test_init_containers_run_in_their_order_before_the_mains(server: Server) -> 
     server.wait("web", "jsonpath={.status.initContainerStatuses[1].state.terminated.exitCode}=137")
 
 
-def test_a_failing_init_container_ends_a_pod_that_never_restarts(server: Server) -> None:
+def test_S_INIT_a_failing_init_container_ends_a_pod_that_never_restarts(server: Server) -> None:
     with pytest.raises(PodFailedError, match="one"):
         server.up(pod("web", box("main", "pause"), inits=(box("one", "exit", "3"),), restartPolicy="Never"))
     assert server.get("web")["status"]["phase"] == "Failed"
@@ -202,7 +202,7 @@ def test_a_failing_init_container_ends_a_pod_that_never_restarts(server: Server)
         (["/bin"], "is a directory"),
     ],
 )
-def test_a_command_that_cannot_start_fails_up_at_once(server: Server, command: list[str], words: str) -> None:
+def test_S_REASONS_a_command_that_cannot_start_fails_up_at_once(server: Server, command: list[str], words: str) -> None:
     with pytest.raises(PodFailedError, match=words):
         server.up(pod("web", {**box("a", "x"), "command": command}))
     status = server.container("web", "a")
@@ -211,7 +211,7 @@ def test_a_command_that_cannot_start_fails_up_at_once(server: Server, command: l
     assert "Failed" in server.reasons("web")
 
 
-def test_an_image_that_is_not_there_fails_up_at_once(server: Server) -> None:
+def test_S_REASONS_an_image_that_is_not_there_fails_up_at_once(server: Server) -> None:
     with pytest.raises(PodFailedError, match="ErrImageNeverPull"):
         server.up(pod("web", {"name": "a", "image": "nowhere.local/x", "imagePullPolicy": "Never"}))
     assert "ErrImageNeverPull" in server.reasons("web")
@@ -226,7 +226,7 @@ def test_up_times_out_and_the_pod_goes_on(server: Server) -> None:
     assert server.names() == ["web"]
 
 
-def test_down_gives_time_and_then_kills(server: Server) -> None:
+def test_S_TERM_down_gives_time_and_then_kills(server: Server) -> None:
     server.up(pod("polite", box("a", "trap", "0"), terminationGracePeriodSeconds=20), pod("rude", box("a", "stubborn")))
     until(lambda: "ready" in server.lines("polite") and "ready" in server.lines("rude"))
     begun = time.monotonic()
@@ -240,7 +240,7 @@ def test_down_gives_time_and_then_kills(server: Server) -> None:
     server.down("polite", missing_ok=True)
 
 
-def test_down_can_be_shortened_while_it_waits(server: Server) -> None:
+def test_S_TERM_down_can_be_shortened_while_it_waits(server: Server) -> None:
     server.up(pod("rude", box("a", "stubborn")))
     until(lambda: "ready" in server.lines("rude"))
     server.call("pod.down", names=["rude"], grace_period_s=300, wait=False)
@@ -321,7 +321,7 @@ def test_restart_and_kill_on_request(server: Server) -> None:
         server.call("pod.kill", name="web", signal="SIGNAL")
 
 
-def test_logs_of_this_and_the_previous_instance(server: Server) -> None:
+def test_S_LOG_S_KEEP_logs_of_this_and_the_previous_instance(server: Server) -> None:
     server.up(
         pod("web", box("a", "then", "lines", "2", ";", "failing", "/dev/shm/n", "1"), box("b", "pause")), wait="none"
     )
@@ -376,7 +376,7 @@ def test_a_new_server_adopts_what_runs(server: Server) -> None:
     assert server.run("web", "/bin/true", container="b")[0] == 0
 
 
-def test_a_killed_shim_takes_its_containers_and_the_policy_brings_them_back(server: Server) -> None:
+def test_S_SANDBOX_a_killed_shim_takes_its_containers_and_the_policy_brings_them_back(server: Server) -> None:
     server.up(
         pod("web", box("a", "pause"), inits=(box("i", "true"),)), pod("once", box("a", "pause"), restartPolicy="Never")
     )
@@ -399,7 +399,7 @@ def test_a_killed_shim_takes_its_containers_and_the_policy_brings_them_back(serv
     assert server.container("once", "a")["state"]["terminated"]["exitCode"] == 137
 
 
-def test_a_shim_that_died_while_no_server_ran_is_noticed(server: Server) -> None:
+def test_S_SANDBOX_a_shim_that_died_while_no_server_ran_is_noticed(server: Server) -> None:
     server.up(pod("web", box("a", "pause")))
     shim = server.runtime("web")["shim_pid"]
     server.kill()
@@ -409,7 +409,7 @@ def test_a_shim_that_died_while_no_server_ran_is_noticed(server: Server) -> None
     server.wait("web", "condition=Ready")
 
 
-def test_an_exit_while_no_server_ran_is_known(server: Server) -> None:
+def test_S_REASONS_an_exit_while_no_server_ran_is_known(server: Server) -> None:
     server.up(pod("web", box("a", "then", "sleep", "0.5", ";", "exit", "5"), restartPolicy="Never"))
     server.kill()
     time.sleep(1)
@@ -449,7 +449,7 @@ def test_the_lifeline_takes_everything_along(server: Server) -> None:
     server.start()
 
 
-def test_host_network_needs_no_address(server: Server) -> None:
+def test_S_NET_host_network_needs_no_address(server: Server) -> None:
     server.up(pod("web", box("a", "pause"), hostNetwork=True))
     assert not (server.root / "lib" / "leases").exists() or os.listdir(server.root / "lib" / "leases") == []
     status = server.get("web")["status"]
@@ -491,7 +491,7 @@ def test_S_TERMMSG_a_file_or_the_log(server: Server) -> None:
     assert server.container("web", "log")["state"]["terminated"]["message"] == "said in the log\n"
 
 
-def test_following_a_log_goes_over_restarts_to_the_end(server: Server) -> None:
+def test_S_LOG_following_a_log_goes_over_restarts_to_the_end(server: Server) -> None:
     from tests.host.server.harness import Wire
 
     server.up(

@@ -331,7 +331,7 @@ def test_it_belongs_to_nobody_and_has_a_name(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_killing_the_shim_ends_its_containers_and_leaves_the_records(pod_dir: Path) -> None:
+def test_S_SANDBOX_killing_the_shim_ends_its_containers_and_leaves_the_records(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         await pod.start(1, shell("trap '' TERM HUP; sleep 1000 & sleep 1000"))
         await pod.start(2, shell("exit 5"))

@@ -41,7 +41,7 @@ def assert_numbers(log: LogFile, last: int, stream: str = "stdout") -> None:
     assert log.content(stream) == b"".join(b"%d\n" % n for n in range(1, last + 1))
 
 
-def test_lines_of_both_streams_with_the_time(pod_dir: Path) -> None:
+def test_S_LOG_lines_of_both_streams_with_the_time(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         before = time.time()
         await pod.start(1, shell("echo one; echo two >&2; echo; echo three"))
@@ -61,7 +61,7 @@ def test_lines_of_both_streams_with_the_time(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_a_last_line_without_newline_is_partial(pod_dir: Path) -> None:
+def test_S_LOG_a_last_line_without_newline_is_partial(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         await pod.start(1, shell("echo whole; printf rest; printf more >&2"))
         await pod.exited(1)
@@ -72,7 +72,7 @@ def test_a_last_line_without_newline_is_partial(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_a_line_is_split_after_16_kib(pod_dir: Path) -> None:
+def test_S_LOG_a_line_is_split_after_16_kib(pod_dir: Path) -> None:
     sizes = [PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1]
 
     async def body(pod: Pod) -> None:
@@ -95,7 +95,7 @@ def test_a_line_is_split_after_16_kib(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_a_line_that_comes_in_pieces_is_one(pod_dir: Path) -> None:
+def test_S_LOG_a_line_that_comes_in_pieces_is_one(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         text = "grüße, 世界, 🦀"
         source = f"for b in {text.encode()!r}: out(bytes([b])); time.sleep(0.003)\nout(b'\\n')"
@@ -106,7 +106,7 @@ def test_a_line_that_comes_in_pieces_is_one(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_a_line_of_a_mebibyte(pod_dir: Path) -> None:
+def test_S_LOG_a_line_of_a_mebibyte(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         await pod.start(1, python("out(bytes(range(32, 127)) * 11038 + b'\\nend\\n')"))
         await pod.exited(1)
@@ -116,7 +116,7 @@ def test_a_line_of_a_mebibyte(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_binary_is_kept_whatever_the_sizes_of_the_writes(pod_dir: Path) -> None:
+def test_S_LOG_binary_is_kept_whatever_the_sizes_of_the_writes(pod_dir: Path) -> None:
     (pod_dir / "data").write_bytes(random.Random(1).randbytes(3_000_000) + b"\r\n\0\r")
     source = f"""
 import random
@@ -137,7 +137,7 @@ while at < len(data):
     run(pod_dir, body)
 
 
-def test_numbered_lines_at_full_speed(pod_dir: Path) -> None:
+def test_S_LOG_numbered_lines_at_full_speed(pod_dir: Path) -> None:
     last = 1_000_000
 
     async def body(pod: Pod) -> None:
@@ -166,7 +166,7 @@ def test_one_write_a_line(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_what_was_written_before_a_kill_is_in_the_log(pod_dir: Path) -> None:
+def test_S_LOG_what_was_written_before_a_kill_is_in_the_log(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         for number in range(10):
             # The writer tells a file how far it is after each line: at most one line more may be in the log.
@@ -260,7 +260,7 @@ def test_an_exit_is_told_though_the_log_is_full_and_the_rest_follows(pod_dir: Pa
         run(pod_dir, body)
 
 
-def test_rotation_under_load_splits_no_line(pod_dir: Path) -> None:
+def test_S_LOG_rotation_under_load_splits_no_line(pod_dir: Path) -> None:
     last = 2_000_000
 
     async def body(pod: Pod) -> None:
@@ -322,7 +322,7 @@ def test_a_new_file_takes_a_blocked_log_over(pod_dir: Path) -> None:
         run(pod_dir, body)
 
 
-def test_a_pipe_held_from_outside_does_not_keep_the_exit_back(pod_dir: Path) -> None:
+def test_S_LOG_a_pipe_held_from_outside_does_not_keep_the_exit_back(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         # Neither a PID namespace nor a cgroup: the sleeper survives with the container's stdout.
         await pod.start(1, shell("setsid sleep 5 & echo $!; exit 2"), clone_flags=0)
@@ -333,7 +333,7 @@ def test_a_pipe_held_from_outside_does_not_keep_the_exit_back(pod_dir: Path) -> 
     run(pod_dir, body)
 
 
-def test_a_terminal_is_logged_as_it_writes(pod_dir: Path) -> None:
+def test_S_LOG_a_terminal_is_logged_as_it_writes(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         script = "tty >/dev/null || exit 1; stty size; printf 'no end'"
         await pod.start(1, shell(script), flags=shim.StartFlag.TERMINAL)
@@ -392,7 +392,7 @@ def test_attach_gets_a_copy_and_stdin(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_stdin_once_ends_with_the_first_attach(pod_dir: Path) -> None:
+def test_S_LOG_stdin_once_ends_with_the_first_attach(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         await pod.start(1, ["cat"], flags=shim.StartFlag.STDIN | shim.StartFlag.STDIN_ONCE)
         stdin = await pod.client.attach(new_id(1), stdin=True)
@@ -408,7 +408,7 @@ def test_stdin_once_ends_with_the_first_attach(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_without_the_flag_stdin_is_empty(pod_dir: Path) -> None:
+def test_S_LOG_without_the_flag_stdin_is_empty(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         await pod.start(1, shell("readlink /proc/self/fd/0; wc -c; sleep 1000"))
         await eventually(lambda: pod.log(1).content() == b"/dev/null\n0\n")

@@ -17,7 +17,7 @@ from tests.ns.shim.harness import LIB, Pod, cgroup, eventually, new_id, op, prog
 pytestmark = [pytest.mark.requires("root"), pytest.mark.timeout(60)]
 
 
-def test_exit_codes_are_kept(pod_dir: Path) -> None:
+def test_S_REASONS_exit_codes_are_kept(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         for number, code in enumerate((0, 1, 7, 127, 255)):
             started = await pod.start(number, shell(f"exit {code}"))
@@ -34,7 +34,7 @@ def test_exit_codes_are_kept(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_death_by_a_signal_of_its_own(pod_dir: Path) -> None:
+def test_S_REASONS_death_by_a_signal_of_its_own(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         # Not PID 1 of a namespace: such a one cannot be hit by its own signals.
         await pod.start(1, shell("kill -SEGV $$"), clone_flags=0)
@@ -74,7 +74,7 @@ def test_S_TERM_a_stop_signal_reaches_the_root_process_and_is_remembered(pod_dir
     run(pod_dir, body)
 
 
-def test_kill_ends_every_process_of_the_pid_namespace(pod_dir: Path) -> None:
+def test_S_TERM_kill_ends_every_process_of_the_pid_namespace(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         await pod.start(1, shell("trap '' TERM; setsid sleep 1000 & sleep 1000 & wait"))
         await eventually(lambda: len(children_of(pod.record_on_disk(1).pid)) == 2)
@@ -95,7 +95,7 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
-def test_a_missing_command_is_a_failed_start_with_its_step(pod_dir: Path) -> None:
+def test_S_REASONS_a_missing_command_is_a_failed_start_with_its_step(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         with pytest.raises(shim.ShimStartError) as caught:
             await pod.start(1, ["/no/such/command"])
@@ -167,7 +167,7 @@ def test_a_slow_start_stops_nobody_else(pod_dir: Path) -> None:
 
 @pytest.mark.requires("cgroup2")
 @pytest.mark.parametrize("killed", [False, True])
-def test_an_end_takes_the_rest_of_the_cgroup_along(pod_dir: Path, *, killed: bool) -> None:
+def test_S_TERM_an_end_takes_the_rest_of_the_cgroup_along(pod_dir: Path, *, killed: bool) -> None:
     async def body(pod: Pod) -> None:
         directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -281,7 +281,7 @@ def test_a_full_table_says_so(pod_dir: Path) -> None:
     run(pod_dir, body, timeout_s=50)
 
 
-def test_the_sandbox_is_the_shims_own_and_shared(pod_dir: Path) -> None:
+def test_S_NS_the_sandbox_is_the_shims_own_and_shared(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         flags = LIB.CLONE_NEWNET | LIB.CLONE_NEWUTS | LIB.CLONE_NEWIPC
         sandbox = [op("UNSHARE", flags), op("HOSTNAME", strings=["box"]), op("LOOPBACK_UP")]
@@ -368,7 +368,7 @@ def test_a_program_that_is_none_is_refused(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
-def test_a_container_has_one_living_instance_and_each_attempt_once(pod_dir: Path) -> None:
+def test_S_RESTART_a_container_has_one_living_instance_and_each_attempt_once(pod_dir: Path) -> None:
     """The request of a killed server may come after that of the next one."""
 
     async def body(pod: Pod) -> None:

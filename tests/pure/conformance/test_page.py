@@ -66,7 +66,7 @@ def test_what_is_held_and_what_is_not() -> None:
     assert conformance.state(rule, [good]) == "yes"
     assert conformance.state(rule, [good, bad]) == "partly"
     assert conformance.state(conformance.Rule("S-X", "m", "s", missing=("a",)), [good]) == "partly"
-    assert conformance.state(conformance.Rule("S-X", "m", "s", differs=("a",)), [good]) == "yes, but"
+    assert conformance.state(conformance.Rule("S-X", "m", "s", differs=("a",)), [good]) == "yes, with differences"
     text = conformance.page([rule], [good, bad])
     assert "| [S-X](#s-x) | m | partly | 1 | – | 1 |" in text
     assert "- **Not yet:** because (`test_S_X_b`)" in text

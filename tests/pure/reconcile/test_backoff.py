@@ -175,7 +175,7 @@ def test_S_SANDBOX_that_dies_at_once_does_not_spin() -> None:
     assert made == [0, 1, 2, 3]
 
 
-def test_next_delay_doubles_to_the_maximum() -> None:
+def test_S_BACKOFF_next_delay_doubles_to_the_maximum() -> None:
     delays, delay_s = [], 0.0
     for _ in range(7):
         delay_s = next_delay(delay_s)
@@ -183,7 +183,7 @@ def test_next_delay_doubles_to_the_maximum() -> None:
     assert delays == [10, 20, 40, 80, 160, 300, 300]
 
 
-def test_waiting_after_doubles() -> None:
+def test_S_BACKOFF_waiting_after_doubles() -> None:
     first = waiting_after(None, "ErrImagePull", "x", 100.0)
     second = waiting_after(first, "ErrImagePull", "y", 200.0)
     assert (first.retry_at, second.retry_at, second.message) == (110.0, 220.0, "y")
@@ -201,11 +201,11 @@ def test_waiting_after_doubles() -> None:
         (0.0, 0.0),
     ],
 )
-def test_due_believes_a_clock_set_back_for_no_longer_than_the_delay(now: float, at: float) -> None:
+def test_S_BACKOFF_due_believes_a_clock_set_back_for_no_longer_than_the_delay(now: float, at: float) -> None:
     assert due(1000.0, 10.0, now) == at
 
 
-def test_a_clock_set_back_far_delays_no_restart() -> None:
+def test_S_BACKOFF_a_clock_set_back_far_delays_no_restart() -> None:
     world = World(make_pod())
     world.run()
     _crash_loop(world, "app", 3)
