@@ -7,13 +7,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from nsrun.reconcile import decide, request_deletion, request_restart, settle, waiting_after
-from nsrun.reconcile.ledger import from_data, stop_announced, to_data
+from nsrun.reconcile.backoff import retry_due
+from nsrun.reconcile.ledger import (
+    from_data,
+    hook_finished,
+    hook_started,
+    probe_result,
+    reset,
+    stop_announced,
+    to_data,
+)
 from nsrun.reconcile.model import (
     Action,
     AnnounceStop,
@@ -22,20 +31,29 @@ from nsrun.reconcile.model import (
     CreateSandbox,
     Deletion,
     ForgetInstance,
+    HookKind,
     Instance,
     InstanceState,
     KillContainer,
     Observed,
+    PodFailure,
+    ProbeKind,
     RemovePod,
+    ResetContainers,
+    RestartAll,
     Role,
+    RunHook,
     Sandbox,
     SandboxState,
     SignalContainer,
     StartContainer,
+    StopCause,
     StopSandbox,
     Waiting,
     WakeAt,
 )
+from nsrun.spec.containers import container_of
+from nsrun.spec.model import Container as SpecContainer
 from nsrun.spec.model import Pod, PodStatus
 from nsrun.status import pod_status
 from nsrun.status.phase import TERMINAL
@@ -48,14 +66,17 @@ def make_pod(
     inits: Sequence[str] = (),
     policy: str = "Always",
     grace: int | None = None,
+    fields: Mapping[str, Mapping[str, object]] | None = None,
     **spec: object,
 ) -> Pod:
-    """A pod; an init container whose name ends in `*` is a sidecar."""
+    """A pod; an init container whose name ends in `*` is a sidecar. `fields` has more of each container, by name."""
     containers = [{"name": name, "image": "img"} for name in mains]
     before = [
         {"name": name.rstrip("*"), "image": "img"} | ({"restartPolicy": "Always"} if name.endswith("*") else {})
         for name in inits
     ]
+    for container in (*before, *containers):
+        container |= (fields or {}).get(str(container["name"]), {})  # type: ignore[arg-type]  # fields of a container
     body = {"containers": containers, "initContainers": before, "restartPolicy": policy} | spec
     if grace is not None:
         body["terminationGracePeriodSeconds"] = grace
@@ -109,8 +130,19 @@ class Memory:
     """What a server knows beside the files."""
 
     ledgers: dict[str, ContainerLedger]
+    failure: PodFailure | None = None
+    restart_all: RestartAll | None = None
     killed_at: dict[str, float] = field(default_factory=dict)
     signalled: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+
+@dataclass
+class Hook:
+    """A lifecycle hook that really runs, or ran."""
+
+    begun: float
+    ended: bool = False
+    error: str | None = None
 
 
 @dataclass
@@ -120,7 +152,9 @@ class Container:
     made: int = 0
     ends: list[Instance] = field(default_factory=list)
     asked: bool = False
-    """A restart was asked for and has not happened yet."""
+    """A restart was asked for, or its definition changed, and it has not happened yet."""
+    reset: bool = False
+    """All containers are started anew, it among them."""
     fresh: bool = False
     """Nobody looks back at its earlier instances when the next is begun."""
     backoff: float = 0.0
@@ -143,6 +177,13 @@ class World:
         self.records: dict[str, Instance] = {}
         self.stored: dict[str, dict[str, object]] = {}
         self.stored_status = PodStatus()
+        self.stored_failure: PodFailure | None = None
+        self.stored_restart_all: RestartAll | None = None
+        self.changed: dict[str, int] = {}
+        self.tempo = 1.0
+        self.clock_was_set = False
+        """Times do not mean anything any more: they are not checked."""
+        self.hooks: dict[tuple[str, HookKind], Hook] = {}
         self.deletion: Deletion | None = None
         self.removed = False
         self.memory = Memory({})
@@ -152,6 +193,7 @@ class World:
             c.name: Role.SIDECAR if c.restartPolicy == "Always" else Role.INIT for c in pod.spec.initContainers
         }
         self.roles |= {c.name: Role.MAIN for c in pod.spec.containers}
+        self.roles |= {c.name: Role.EPHEMERAL for c in pod.spec.ephemeralContainers}
         self.facts = {name: Container() for name in self.roles}
         self.stop_sent_at: dict[str, float] = {}
         self.crash_before: int | None = None
@@ -176,6 +218,10 @@ class World:
             start_time=T0,
             terminal=self.stored_status.phase in TERMINAL,
             host_ip="192.0.2.1",
+            failure=self.memory.failure,
+            restart_all=self.memory.restart_all,
+            changed=self.changed,
+            tempo=self.tempo,
         )
 
     def _overlaid(self, record: Instance) -> Instance:
@@ -186,15 +232,16 @@ class World:
 
     def step(self) -> bool:
         """One round of the server; False when there was nothing to do."""
+        self._hear_hooks()
         observed = settle(self.pod, self.observe(), self.now)
         assert settle(self.pod, observed, self.now) == observed, "settling twice changes nothing"
         self.memory.ledgers = dict(observed.ledgers)
-        changed = {name: to_data(ledger) for name, ledger in observed.ledgers.items()} != self.stored
+        self.memory.failure, self.memory.restart_all = observed.failure, observed.restart_all
         if self._crash():
             return True
-        if changed:
-            self.stored = {name: to_data(ledger) for name, ledger in observed.ledgers.items()}
-            assert {name: from_data(data) for name, data in self.stored.items()} == observed.ledgers
+        self.store()
+        self._resume_hooks()
+        self._note_started()
         self._publish(observed)
         actions = decide(self.pod, observed, self.now)
         self.wake_at = None
@@ -213,6 +260,51 @@ class World:
             done = True
         return done
 
+    def store(self) -> None:
+        """Write the ledger."""
+        self.stored = {name: to_data(ledger) for name, ledger in self.memory.ledgers.items()}
+        assert {name: from_data(data) for name, data in self.stored.items()} == self.memory.ledgers
+        self.stored_failure, self.stored_restart_all = self.memory.failure, self.memory.restart_all
+
+    def _hear_hooks(self) -> None:
+        """How hooks ended that were not heard of yet."""
+        for (id_, kind), hook in self.hooks.items():
+            for name, known in self.memory.ledgers.items():
+                if hook.ended and known.instance_id == id_:
+                    self.memory.ledgers[name] = hook_finished(known, kind, id_, self.now, hook.error)
+
+    def _resume_hooks(self) -> None:
+        """What is noted as begun runs, also when the server was killed before it could begin it."""
+        for known in self.memory.ledgers.values():
+            for kind, run in ((HookKind.POST_START, known.post_start), (HookKind.PRE_STOP, known.pre_stop)):
+                if run is not None and run.finished_at is None:
+                    self._begin_hook(run.instance_id, kind)
+
+    def _begin_hook(self, id_: str, kind: HookKind) -> None:
+        alive = id_ in self.records and self.records[id_].alive and self.sandbox.state is SandboxState.READY
+        gone = None if alive else "the container is gone"
+        self.hooks.setdefault((id_, kind), Hook(self.now, not alive, gone))
+
+    def _spec(self, name: str) -> SpecContainer:
+        return container_of(self.pod, name)
+
+    def _has_hook(self, name: str, kind: HookKind) -> bool:
+        lifecycle = self._spec(name).lifecycle
+        return lifecycle is not None and getattr(lifecycle, kind.value) is not None
+
+    def _note_started(self) -> None:
+        """Which sidecars have had their turn: running, hook done, started up."""
+        for record in self.records.values():
+            if self.roles[record.name] is not Role.SIDECAR or record.state is not InstanceState.RUNNING:
+                continue
+            known = self.memory.ledgers.get(record.name, ContainerLedger())
+            hook = self.hooks.get((record.id, HookKind.POST_START))
+            if self._has_hook(record.name, HookKind.POST_START) and not (hook and hook.ended and hook.error is None):
+                continue
+            said = known.probes if known.probes is not None and known.probes.instance_id == record.id else None
+            if self._spec(record.name).startupProbe is None or (said is not None and said.startup):
+                self.ran.add(record.name)
+
     def _crash(self) -> bool:
         if self.crash_before is None:
             return False
@@ -225,7 +317,8 @@ class World:
 
     def kill_server(self) -> None:
         """SIGKILL: what was not stored is gone."""
-        self.memory = Memory({name: from_data(data) for name, data in self.stored.items()})
+        ledgers = {name: from_data(data) for name, data in self.stored.items()}
+        self.memory = Memory(ledgers, self.stored_failure, self.stored_restart_all)
 
     def _publish(self, observed: Observed) -> None:
         old = self.stored_status
@@ -239,11 +332,15 @@ class World:
             assert one.restartCount >= before.get(one.name, 0), "restart counts only grow"
             filled = [part for part in (one.state.waiting, one.state.running, one.state.terminated) if part is not None]
             assert len(filled) == 1
-            assert (one.state.running is not None) == (one.started is True)
+            assert one.state.running is not None or not one.started
+            if self.roles[one.name] is not Role.INIT:
+                assert one.started or not one.ready
         truth = {condition.type: condition.status for condition in status.conditions}
         parts = [one for one in status.containerStatuses if not one.ready]
         parts += [one for one in status.initContainerStatuses if self.roles[one.name] is Role.SIDECAR and not one.ready]
-        assert (truth["Ready"] == "True") == (not parts and status.phase not in TERMINAL)
+        over = any(one.reason in ("PodCompleted", "PodFailed") for one in status.conditions)
+        assert (truth["Ready"] == "True") == (not parts and not over)
+        assert over or status.phase not in TERMINAL
         assert truth["ContainersReady"] == truth["Ready"]
         if truth["Ready"] == "True":
             assert truth["Initialized"] == "True"
@@ -274,6 +371,10 @@ class World:
                 self._start(action)
             case AnnounceStop():
                 self._announce(action)
+            case RunHook():
+                self._run_hook(action)
+            case ResetContainers():
+                self._reset()
             case SignalContainer():
                 self._signal(action)
             case KillContainer():
@@ -281,7 +382,8 @@ class World:
             case ForgetInstance():
                 record = self.records.pop(action.id)
                 assert not record.alive
-                assert any(one.name == record.name and one.attempt > record.attempt for one in self.records.values())
+                successor = any(o.name == record.name and o.attempt > record.attempt for o in self.records.values())
+                assert successor or from_data(self.stored[record.name]).afresh
                 self._must_be_stored(record)
             case RemovePod():
                 assert self.deletion is not None
@@ -306,36 +408,40 @@ class World:
 
     def _start(self, action: StartContainer) -> None:
         facts = self.facts[action.name]
-        if facts.ends and facts.ends[-1].state is InstanceState.LOST:
+        if facts.ends and facts.ends[-1].state is InstanceState.LOST and not facts.reset:
             # When a lost container ended is when the server noticed, and that has to be remembered.
             ledger = from_data(self.stored[action.name])
             assert ledger.last is not None
             facts.ends[-1] = replace(facts.ends[-1], finished_at=ledger.last.finished_at)
         assert self.sandbox.state is SandboxState.READY
         assert self.deletion is None, "nothing starts after deletion"
+        assert self.memory.failure is None, "nothing starts in a pod that has failed"
+        assert self.memory.restart_all is None, "nothing starts before all are reset"
         assert self.stored_status.phase not in TERMINAL, "nothing starts after the end"
-        assert action.role is self.roles[action.name]
+        role = self.roles[action.name]
+        assert action.role is role
         assert not any(one.name == action.name and one.alive for one in self.records.values()), "never two instances"
         assert action.attempt == facts.made, "attempts are numbered without gaps"
-        self._check_order(action.name)
-        self._check_policy(action.name, facts)
-        self._check_back_off(facts)
+        if role is Role.EPHEMERAL:
+            assert facts.made == 0, "an ephemeral container is started once"
+        else:
+            self._check_order(action.name)
+            self._check_policy(action.name, facts)
+        looked_at = self._check_back_off(action.name, facts)
         if facts.broken:
             ledger = self.memory.ledgers.get(action.name, ContainerLedger())
-            assert ledger.waiting is None or ledger.waiting.retry_at <= self.now
-            waiting = waiting_after(ledger.waiting, "ErrImageNeverPull", "no such image", self.now)
+            waiting = ledger.waiting
+            if waiting is not None and not self.clock_was_set:
+                assert retry_due(waiting, self.tempo, self.now) <= self.now
+            waiting = waiting_after(waiting, "ErrImageNeverPull", "no such image", self.now)
             self.memory.ledgers[action.name] = replace(ledger, waiting=waiting)
-            self.stored = {name: to_data(one) for name, one in self.memory.ledgers.items()}
+            self.store()
             return
-        if facts.ends:
-            finished_at = facts.ends[-1].finished_at
-            assert finished_at is not None
-            if finished_at - facts.updated > 600:
-                facts.backoff = 0.0
-            if not facts.asked and not facts.fresh:
-                facts.backoff = min(facts.backoff * 2, 300.0) if facts.backoff else 10.0
+        if looked_at is not None:
+            fresh = facts.backoff == 0 or looked_at - facts.updated > 600
+            facts.backoff = 10.0 if fresh else min(facts.backoff * 2, 300.0)
         facts.updated = self.now
-        facts.asked = facts.fresh = False
+        facts.asked = facts.fresh = facts.reset = False
         record = Instance(
             id=f"{action.name}-{action.attempt}",
             name=action.name,
@@ -353,7 +459,7 @@ class World:
             self._ended(end)
         elif facts.slow:
             self.records[record.id] = replace(record, state=InstanceState.STARTING, started_at=None)
-        else:
+        elif role is not Role.SIDECAR:
             self.ran.add(action.name)
 
     def _check_order(self, name: str) -> None:
@@ -365,28 +471,62 @@ class World:
                 newest = max((o for o in self.records.values() if o.name == init.name), key=lambda o: o.attempt)
                 assert newest.state is InstanceState.EXITED
                 assert newest.exit_code == 0
+        for main in self.pod.spec.containers:
+            if main.name == name:
+                return
+            one = self.alive().get(main.name)
+            if one is not None and self._has_hook(main.name, HookKind.POST_START):
+                hook = self.hooks.get((one.id, HookKind.POST_START))
+                assert hook is not None and hook.ended and hook.error is None, "the postStart hook before comes first"
 
     def _check_policy(self, name: str, facts: Container) -> None:
-        if not facts.ends or facts.asked or self.roles[name] is Role.SIDECAR:
+        """The kubelet's ContainerShouldRestart, written down a second time."""
+        if not facts.ends or facts.asked or facts.reset or self.roles[name] is Role.SIDECAR:
             return
         last = facts.ends[-1]
+        spec = self._spec(name)
+        policy = spec.restartPolicy or self.pod.spec.restartPolicy or "Always"
+        code = last.exit_code or 0
+        again = policy == "Always" or (policy == "OnFailure" and code != 0)
+        known = self.memory.ledgers[name].last
+        assert known is not None
+        if known.stopped_by in (StopCause.LIVENESS, StopCause.STARTUP):
+            again = policy != "Never"
+        elif last.state is not InstanceState.LOST:
+            for rule in spec.restartPolicyRules:
+                assert rule.exitCodes is not None
+                if (code in rule.exitCodes.values) == (rule.exitCodes.operator == "In"):
+                    again = True
+                    break
         again_in_sandbox = any(one.name == name for one in self.records.values())
         if self.roles[name] is Role.INIT:
             if again_in_sandbox:
-                assert last.exit_code != 0, "an init that succeeded never reruns in its sandbox"
-            assert last.exit_code == 0 or self.pod.spec.restartPolicy != "Never"
+                assert code != 0, "an init that succeeded never reruns in its sandbox"
+            assert again or code == 0
         else:
-            assert self.pod.spec.restartPolicy != "Never"
-            assert self.pod.spec.restartPolicy == "Always" or last.exit_code != 0
+            assert again
 
-    def _check_back_off(self, facts: Container) -> None:
-        """The kubelet's arithmetic (client-go flowcontrol.Backoff), written down a second time."""
-        if not facts.ends or facts.asked or facts.fresh or facts.backoff == 0:
-            return
-        finished_at = facts.ends[-1].finished_at
-        assert finished_at is not None
-        if finished_at - facts.updated <= 600:
-            assert self.now - finished_at >= facts.backoff - 1e-6, "started before the back-off was over"
+    def _check_back_off(self, name: str, facts: Container) -> float | None:
+        """The kubelet's arithmetic (doBackOff, client-go flowcontrol.Backoff), written down a second time.
+
+        Returns: the end that it looked at, None when it did not look.
+        """
+        if not facts.ends or facts.asked or facts.fresh:
+            return None
+        known = self.memory.ledgers[name].last
+        assert known is not None
+        ends = [end.finished_at or 0.0 for end in facts.ends[-2:]]
+        looked_at, ended = ends[-1], ends[-1]
+        if known.stopped_by in (StopCause.LIVENESS, StopCause.STARTUP):
+            if len(ends) == 1:
+                return None
+            if ended - ends[0] >= facts.backoff / self.tempo:
+                looked_at = ends[0]
+        if self.clock_was_set:
+            return looked_at
+        if facts.backoff and looked_at - facts.updated <= 600:
+            assert self.now - looked_at >= facts.backoff / self.tempo - 1e-6, "started before the back-off was over"
+        return looked_at
 
     def _announce(self, action: AnnounceStop) -> None:
         assert self.records[action.id].alive
@@ -394,39 +534,101 @@ class World:
         assert known.announced != action.id, "one announcement"
         self.memory.ledgers[action.name] = stop_announced(known, action.id)
 
+    def _run_hook(self, action: RunHook) -> None:
+        record = self.records[action.id]
+        assert record.alive
+        assert self._has_hook(action.name, action.hook)
+        assert (action.id, action.hook) not in self.hooks, "a hook runs once per instance"
+        if action.hook is HookKind.POST_START:
+            assert record.state is InstanceState.RUNNING
+            assert self.deletion is None
+        else:
+            assert self.memory.ledgers[action.name].announced == action.id
+            assert action.timeout_s is not None
+            assert action.timeout_s > 0
+            assert record.stop_at is None
+        known = hook_started(self.memory.ledgers[action.name], action.hook, action.id, self.now)
+        self.memory.ledgers[action.name] = known
+        self.store()
+        if not self._crash():
+            self._begin_hook(action.id, action.hook)
+
+    def _reset(self) -> None:
+        counted = [name for name, role in self.roles.items() if role is not Role.EPHEMERAL]
+        assert not any(one.name in counted for one in self.alive().values()), "all are dead first"
+        assert self.deletion is None
+        assert self.memory.restart_all is not None
+        self.memory.ledgers = reset(self.memory.ledgers, counted)
+        self.memory.restart_all = None
+        self.store()
+        self.ran = set()
+        for name in counted:
+            facts = self.facts[name]
+            facts.fresh = facts.reset = bool(facts.ends)
+            facts.asked = False
+
     def _signal(self, action: SignalContainer) -> None:
         record = self.records[action.id]
         assert record.alive
         assert action.signal == signal.SIGTERM
-        sent = self.memory.signalled.get(action.id)
-        assert sent is None, "one stop signal"
+        assert self.memory.ledgers[action.name].announced == action.id, "announced first"
         assert action.id not in self.stop_sent_at, "one stop signal, also after the server was killed"
+        if self._has_hook(action.name, HookKind.PRE_STOP):
+            hook = self.hooks.get((action.id, HookKind.PRE_STOP))
+            assert hook is not None, "the preStop hook comes first"
+            noted = self.memory.ledgers[action.name].pre_stop
+            assert noted is not None
+            # From when it was noted: a server that is killed between that and its beginning takes time from it.
+            given = self.now - noted.started_at
+            assert hook.ended or self.clock_was_set or given >= min(self._shortest_grace(action.name), 2.0) - 1e-6
         facts = self.facts[action.name]
-        if self.roles[action.name] is Role.SIDECAR and not facts.asked:
+        requested = self.memory.ledgers[action.name].stop is not None
+        if self.roles[action.name] is Role.SIDECAR and not (requested and self.deletion is None):
             alive = [one.name for one in self.records.values() if one.alive]
             mains = [name for name in alive if self.roles[name] is Role.MAIN]
             order = [init.name for init in self.pod.spec.initContainers]
             later = [n for n in alive if self.roles[n] is Role.SIDECAR and order.index(n) > order.index(action.name)]
-            if mains or later:
+            if (mains or later) and not self.clock_was_set:
                 assert self._grace_over(), "sidecars outlive mains and later sidecars"
         self.memory.signalled[action.id] = (action.signal, self.now)
         self.stop_sent_at[action.id] = self.now
         self.records[record.id] = replace(record, stop_signal=action.signal, stop_at=self.now)
+        assert facts.made
+
+    def _shortest_grace(self, name: str) -> float:
+        spec = self._spec(name)
+        graces = [float(self.pod.spec.terminationGracePeriodSeconds or 0)]
+        graces += [
+            float(probe.terminationGracePeriodSeconds)
+            for probe in (spec.livenessProbe, spec.startupProbe)
+            if probe is not None and probe.terminationGracePeriodSeconds is not None
+        ]
+        if self.deletion is not None:
+            graces.append(self.deletion.grace_s)
+        return min(graces)
 
     def _grace_over(self) -> bool:
+        """Whether the time of the whole pod's end is over."""
         if self.deletion is not None:
             return self.now >= self.deletion.requested_at + self.deletion.grace_s
-        ends = [f.ends[-1].finished_at for n, f in self.facts.items() if f.ends and self.roles[n] is not Role.SIDECAR]
         grace = self.pod.spec.terminationGracePeriodSeconds
-        return self.now >= max(end for end in ends if end is not None) + (30 if grace is None else grace)
+        grace_s = 30 if grace is None else grace
+        if self.memory.failure is not None:
+            return self.now >= self.memory.failure.at + grace_s
+        ends = [
+            f.ends[-1].finished_at for n, f in self.facts.items() if f.ends and self.roles[n] in (Role.MAIN, Role.INIT)
+        ]
+        return self.now >= max(end for end in ends if end is not None) + grace_s
 
     def _kill(self, action: KillContainer) -> None:
         record = self.records[action.id]
         assert record.alive
-        deleted_now = self.deletion is not None and self.deletion.grace_s == 0
-        if not deleted_now and self.pod.spec.terminationGracePeriodSeconds != 0:
+        assert self.memory.ledgers[action.name].announced == action.id, "announced first"
+        hurried = self._shortest_grace(action.name) <= 0 or self.memory.restart_all is not None
+        if not hurried:
             assert action.id in self.stop_sent_at, "the stop signal comes first"
-            assert self.now - self.stop_sent_at[action.id] >= 2.0 - 1e-6, "and leaves at least two seconds"
+            left_s = self.now - self.stop_sent_at[action.id]
+            assert self.clock_was_set or left_s >= 2.0 - 1e-6, "and leaves at least two seconds"
         self.memory.killed_at[action.id] = self.now
         self.exit(action.id, 137)
 
@@ -445,11 +647,64 @@ class World:
         if record.state is InstanceState.STARTING:
             self.records[id_] = replace(record, state=InstanceState.RUNNING, started_at=self.now)
             self.facts[record.name].updated = self.now
-            self.ran.add(record.name)
+            if self.roles[record.name] is not Role.SIDECAR:
+                self.ran.add(record.name)
 
     def _ended(self, end: Instance) -> None:
         self.records[end.id] = end
         self.facts[end.name].ends.append(end)
+        self._hooks_die(end.id)
+
+    def _hooks_die(self, id_: str) -> None:
+        for (owner, _), hook in self.hooks.items():
+            if owner == id_ and not hook.ended:
+                hook.ended, hook.error = True, "killed with its container"
+
+    def end_hook(self, pick: int, error: str | None) -> None:
+        """A hook ends."""
+        running = [hook for _, hook in sorted(self.hooks.items(), key=lambda one: str(one[0])) if not hook.ended]
+        if running:
+            hook = running[pick % len(running)]
+            hook.ended, hook.error = True, error
+
+    def probe_says(self, id_: str, kind: ProbeKind, success: bool) -> None:
+        """A probe of a container that runs, and whose postStart hook is done, comes to another result."""
+        record = self.records[id_]
+        spec = self._spec(record.name)
+        probe = {
+            ProbeKind.STARTUP: spec.startupProbe,
+            ProbeKind.LIVENESS: spec.livenessProbe,
+            ProbeKind.READINESS: spec.readinessProbe,
+        }[kind]
+        known = self.memory.ledgers.get(record.name)
+        if probe is None or known is None or record.state is not InstanceState.RUNNING or known.instance_id != id_:
+            return
+        if self._has_hook(record.name, HookKind.POST_START) and not (
+            known.post_start is not None and known.post_start.finished_at is not None and known.post_start.error is None
+        ):
+            return
+        started_up = spec.startupProbe is None or (known.probes is not None and known.probes.startup)
+        if kind is not ProbeKind.STARTUP and not started_up:
+            return
+        self.memory.ledgers[record.name] = probe_result(known, id_, kind, success)
+
+    def redefine(self, name: str) -> None:
+        """`pod up` with another image for a container."""
+        if self.stored_status.phase in TERMINAL or self.deletion is not None or self.roles[name] is Role.EPHEMERAL:
+            return
+        observed = settle(self.pod, self.observe(), self.now)
+        self.memory.ledgers = dict(observed.ledgers)
+        self.memory.failure, self.memory.restart_all = observed.failure, observed.restart_all
+        facts = self.facts[name]
+        known = self.memory.ledgers.get(name)
+        if known is None:
+            return
+        self.memory.ledgers[name] = replace(known, backoff_s=0.0, waiting=None)
+        self.store()
+        self.changed = self.changed | {name: known.starts}
+        facts.backoff = 0.0
+        if name in self.alive() and self.roles[name] is not Role.INIT:
+            facts.asked = True
 
     def kill_shim(self) -> None:
         """SIGKILL of the shim: its containers go, their records stay as they were."""
@@ -460,6 +715,7 @@ class World:
                 if record.alive:
                     lost = replace(record, state=InstanceState.LOST, finished_at=self.now, exit_code=137)
                     self.facts[record.name].ends.append(lost)
+                    self._hooks_die(record.id)
 
     def delete(self, grace_s: float) -> None:
         """`pod down`; a second one can only shorten the time."""
@@ -467,7 +723,7 @@ class World:
 
     def ask_restart(self, name: str) -> None:
         """`pod restart`, of a running container in a pod that has not finished."""
-        if self.stored_status.phase in TERMINAL:
+        if self.stored_status.phase in TERMINAL or self.deletion is not None or self.roles[name] is Role.EPHEMERAL:
             return
         observed = settle(self.pod, self.observe(), self.now)
         instance_ = observed.current.get(name)
@@ -476,7 +732,8 @@ class World:
         ledgers = dict(observed.ledgers)
         ledgers[name] = request_restart(ledgers[name], self.now)
         self.memory.ledgers = ledgers
-        self.stored = {one: to_data(ledger) for one, ledger in ledgers.items()}
+        self.memory.failure, self.memory.restart_all = observed.failure, observed.restart_all
+        self.store()
         self.facts[name].asked = True
 
     def sandbox_fails(self) -> None:
