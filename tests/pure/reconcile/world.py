@@ -319,6 +319,10 @@ class World:
         """SIGKILL: what was not stored is gone."""
         ledgers = {name: from_data(data) for name, data in self.stored.items()}
         self.memory = Memory(ledgers, self.stored_failure, self.stored_restart_all)
+        for name, facts in self.facts.items():
+            if facts.asked and name not in self.alive():
+                # Its definition changed, and it ended before the stop for that was stored: an end like any other.
+                facts.asked = name in ledgers and ledgers[name].stop is not None
 
     def _publish(self, observed: Observed) -> None:
         old = self.stored_status
@@ -705,6 +709,7 @@ class World:
         facts.backoff = 0.0
         if name in self.alive() and self.roles[name] is not Role.INIT:
             facts.asked = True
+        self.memory.ledgers = dict(settle(self.pod, self.observe(), self.now).ledgers)
 
     def kill_shim(self) -> None:
         """SIGKILL of the shim: its containers go, their records stay as they were."""
