@@ -386,6 +386,13 @@ def _generate(registry: Registry, job: Job) -> str:
     raise ConflictError(f"{job.where}: no free name was found for generateName {prefix!r}")
 
 
+def _about(event: dict[str, Any]) -> str:
+    """What an event says, after the container that it is about where it does not name it."""
+    name = str(event["involvedObject"].get("fieldPath", "")).partition("{")[2].removesuffix("}")
+    message = str(event["message"])
+    return message if name in message else f"{name}: {message}"
+
+
 async def _wait(world: World, job: Job, request: Request, *, ready: bool, timeout_s: float | None) -> None:
     """Wait for one pod, telling of each event on the way.
 
@@ -400,7 +407,7 @@ async def _wait(world: World, job: Job, request: Request, *, ready: bool, timeou
             kind = "container" if event["involvedObject"].get("fieldPath") else "pod"
             if event["type"] == "Warning":
                 kind = "warning"
-            request.event({"pod": job.label, "kind": kind, "text": event["message"]})
+            request.event({"pod": job.label, "kind": kind, "text": _about(event)})
 
     def is_up(engine: PodEngine) -> bool:
         begun = engine.ledger.containers

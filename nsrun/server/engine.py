@@ -607,6 +607,9 @@ class PodEngine:
             if isinstance(action, StartContainer):
                 starts.append(action)
                 continue
+            if isinstance(action, StopSandbox):
+                # How it ended is told before it is cleared away, which takes a while.
+                self._publish(observed, now)
             try:
                 await self._do(action)
             except (NsrunError, OSError):

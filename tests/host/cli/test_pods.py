@@ -147,7 +147,7 @@ def test_progress_lines_say_what_happens(box: Host) -> None:
     path = box.scratch / "progress.json"
     path.write_text(json.dumps(manifest("progress", container("app", SLEEPER))))
     done = box.nsrun("pod", "up", path)
-    assert re.search(r"^pod/progress: .*[Ss]tarted container app", done.stderr, re.MULTILINE)
+    assert re.search(r"^pod/progress: app: Container started$", done.stderr, re.MULTILINE)
     assert "\x1b" not in done.stdout + done.stderr
     box.nsrun("pod", "down", "progress")
 
