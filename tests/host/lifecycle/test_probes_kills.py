@@ -1,0 +1,67 @@
+"""The server is SIGKILLed while probes run: a verdict counts once, and what was ready stays ready."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.host.lifecycle.assassin import Assassin
+from tests.host.lifecycle.journal import Journal
+from tests.host.lifecycle.watching import condition
+from tests.host.server.harness import Server, box, pod, until
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_S_PROBE_liveness_kills_each_failed_instance_once_whoever_dies(
+    server: Server, journal: Journal, assassin: Assassin
+) -> None:
+    probe = {**journal.told("asked", "cat", "/dev/shm/healed"), "periodSeconds": 1, "failureThreshold": 2}
+    web = journal.life("web", linger=0.2, container={"livenessProbe": probe})
+    server.up(pod("p", web, box("helper", "pause"), terminationGracePeriodSeconds=20))
+    journal.until("web start")
+    with assassin.at_work(5.0, "asked", "web term", "web exit 0", "web start", most=5):
+        # Each new server counts from the beginning: the verdict comes, if later.
+        journal.until("web term", timeout_s=40)
+        server.run("p", "/bin/write", "/dev/shm/healed", "x", container="helper")
+        journal.until("web start", 2, timeout_s=40)
+    asked = journal.count("asked")
+    journal.until("asked", asked + 3)
+    assert journal.of("web") == ["start", "term", "exit 0", "start"]
+    until(lambda: server.container("p", "web")["restartCount"] == 1)
+    assert server.container("p", "helper")["restartCount"] == 0
+
+
+def test_S_PROBE_startup_and_readiness_get_there_whoever_dies(
+    server: Server, journal: Journal, assassin: Assassin
+) -> None:
+    startup = {**journal.told("startup", "cat", "/dev/shm/up"), "periodSeconds": 1, "failureThreshold": 100}
+    readiness = {**journal.told("readiness"), "periodSeconds": 1}
+    web = journal.life("web", container={"startupProbe": startup, "readinessProbe": readiness})
+    server.up(pod("p", web, box("helper", "pause")))
+    with assassin.at_work(4.0, "startup", "readiness", "web start", most=6):
+        journal.until("startup", 2, timeout_s=40)
+        assert journal.count("readiness") == 0
+        server.run("p", "/bin/write", "/dev/shm/up", "x", container="helper")
+        server.wait("p", "condition=Ready", 60)
+        asked = journal.count("startup")
+        before = server.get("p")["status"]["conditions"]
+        journal.until("readiness", journal.count("readiness") + 2, timeout_s=40)
+    until(lambda: server.get("p")["status"]["conditions"] == before)
+    assert condition(server.get("p")["status"], "Ready") == "True"
+    assert journal.count("startup") == asked, "what has started up is not asked again"
+    assert journal.of("web") == ["start"]
+
+
+def test_S_PROBE_a_command_that_hangs_goes_with_its_container_though_the_server_was_killed_over_it(
+    server: Server, journal: Journal, assassin: Assassin
+) -> None:
+    probe = {**journal.told("asked", "orphans", "2", "1000", "1000"), "periodSeconds": 1, "timeoutSeconds": 2}
+    server.up(pod("p", journal.life("web", container={"readinessProbe": probe})))
+    with assassin.at_work(2.0, "asked", most=3):
+        journal.until("asked", 3, timeout_s=40)
+    server.down("p")
+    time.sleep(0.1)
+    assert journal.of("web")[0] == "start"
+    assert "p" not in server.names()
