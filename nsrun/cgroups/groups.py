@@ -20,6 +20,8 @@ BASE_VARIABLE = "NSRUN_CGROUP_BASE"
 POD_PREFIX = "pod-"
 SUPERVISOR = "supervisor"
 RECORD = "cgroup-base"
+KEPT = "trusted.nsrun.kept"
+"""An extended attribute: whoever is in this cgroup may stay."""
 PATIENCE = 10.0
 """Seconds that killed processes have to go; longer means one is stuck in the kernel."""
 
@@ -207,6 +209,53 @@ class Cgroups:
         """SIGKILL to every process of one container, as `kill_pod`."""
         self._kill(self._path(pod_uid, container_id))
 
+    def create_below(self, pod_uid: str, container_id: str) -> int | None:
+        """Make a cgroup below a container's (`container_id` is a path); a descriptor as `create_container` gives it.
+
+        None when the container has no cgroup (any more): then nothing is made.
+
+        Raises:
+            StepError: it cannot be made.
+        """
+        path = self._path(pod_uid, container_id)
+        if path is None:
+            return None
+        try:
+            os.mkdir(path)
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StepError("make cgroup", str(path), error.errno or 0) from error
+
+    def drop(self, pod_uid: str, container_id: str) -> bool:
+        """Remove a cgroup below a container's (`container_id` is a path) unless somebody is in it; whether it is gone."""
+        path = self._path(pod_uid, container_id)
+        if path is None:
+            return True
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def keep(self, pod_uid: str, container_id: str) -> None:
+        """Mark a cgroup below a container's as one whose processes may stay: `below` does not give it any more."""
+        path = self._path(pod_uid, container_id)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                os.setxattr(path, KEPT, b"1")
+
+    def below(self, pod_uid: str, container_id: str) -> list[str]:
+        """The names of the cgroups below a container's that were not marked by `keep`."""
+        path = self._path(pod_uid, container_id)
+        if path is None or not path.is_dir():
+            return []
+        names = [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+        return [name for name in names if not _is_kept(path / name)]
+
     def remove_container(self, pod_uid: str, container_id: str, *, patience: float = PATIENCE) -> None:
         """Kill what is left in a container's cgroup, wait until it is empty, remove it.
 
@@ -313,6 +362,13 @@ class Cgroups:
                     resolution="See what it waits for: cat /proc/PID/stack. Then take the pod down again.",
                     code="step",
                 )
+
+
+def _is_kept(path: Path) -> bool:
+    try:
+        return bool(os.getxattr(path, KEPT))
+    except OSError:
+        return False
 
 
 def _remove_tree(path: Path) -> None:

@@ -74,30 +74,32 @@ class ProbeRunner:
 
 
 class _Command:
-    """An exec probe: its command, and the cgroups below the container's that it runs in, so that it can be killed whole.
+    """An exec probe: its command, and the cgroup below the container's that a run of it has to itself, so that it can be killed whole.
 
-    A cgroup serves until its processes had to be killed: kernels from 6.14 on kill at once whatever is cloned into one that was killed
-    (the count of its kills is compared with that of the parent's cgroup). It is removed as soon as they are gone, or with the container.
+    What a command that ended by itself leaves running is the container's own; what one leaves that took too long, or that an earlier
+    server began and nobody waited for, is killed.
     """
 
     def __init__(self, engine: PodEngine, container: Container, kind: ProbeKind, action: ExecAction) -> None:
         self._engine = engine
         self._container = container
-        self._kind = kind
         # Expanded with what the manifest says of the variables, not with what became of them (pkg/kubelet/container/helpers.go
         # ExpandContainerCommandOnlyStatic); the process has the container's environment all the same.
         variables = {one.name: one.value or "" for one in container.env}
         self._words = [expand(word, variables) for word in action.command]
         self._ready: tuple[str, Command] | None = None
         self._instance_id = ""
-        self._group: tuple[str, str] | None = None
+        self._prefix = f"probe-{kind.value}-"
+        self._group: str | None = None
         self._killed: list[str] = []
 
     async def run(self, instance_id: str, timeout_s: float) -> Outcome | None:
         """Run it once; None when the container is not there any more."""
         from nsrun.probes import exec as commands
 
-        self._instance_id = instance_id
+        if instance_id != self._instance_id:
+            self._instance_id = instance_id
+            self._end_earlier()
         try:
             return await commands.probe(self, self._words, timeout_s)
         except commands.CommandFailedError as error:
@@ -111,6 +113,8 @@ class _Command:
             why = error.brief
         except (NsrunError, OSError) as error:
             why = str(error)
+        finally:
+            self._leave()
         return Outcome(Result.UNKNOWN, f"failed to exec in container: {why}", errored=True)
 
     async def start(self, status_fd: int, stdio: tuple[int, int, int]) -> None:
@@ -143,25 +147,38 @@ class _Command:
         return self._ready[1]
 
     def _open_group(self) -> int | None:
-        """A descriptor of the cgroup to run in, the caller's; None where there are no cgroups."""
+        """A descriptor of a new cgroup, the caller's; None where the container has none."""
         cgroups, uid = self._engine.world.cgroups, self._engine.uid
-        for group in list(self._killed):
-            with contextlib.suppress(NsrunError):
-                cgroups.remove_container(uid, group, patience=0.0)
-                self._killed.remove(group)
-        if self._group is None or self._group[0] != self._instance_id:
-            name = f"probe-{self._kind.value}-{secrets.token_hex(4)}"
-            self._group = self._instance_id, f"{self._instance_id}/{name}"
-        return cgroups.create_container(uid, self._group[1])
+        self._killed = [group for group in self._killed if not cgroups.drop(uid, group)]
+        group = f"{self._instance_id}/{self._prefix}{secrets.token_hex(4)}"
+        fd = cgroups.create_below(uid, group)
+        self._group = None if fd is None else group
+        return fd
+
+    def _leave(self) -> None:
+        """The run is over: its cgroup goes, unless it left something running."""
+        group, self._group = self._group, None
+        if group is not None and not self._engine.world.cgroups.drop(self._engine.uid, group):
+            self._engine.world.cgroups.keep(self._engine.uid, group)
+
+    def _end_earlier(self) -> None:
+        """Kill what runs of an earlier server left: nobody will ever hear of them."""
+        cgroups, uid = self._engine.world.cgroups, self._engine.uid
+        self._killed = []
+        for name in cgroups.below(uid, self._instance_id):
+            if name.startswith(self._prefix):
+                self._end(f"{self._instance_id}/{name}")
+
+    def _end(self, group: str) -> None:
+        with contextlib.suppress(NsrunError):
+            self._engine.world.cgroups.kill_container(self._engine.uid, group)
+        self._killed.append(group)
 
     def kill(self, pid: int) -> None:
-        """SIGKILL to all of it; without cgroups to the group of `pid` (0: not known), which leads a session of its own."""
-        cgroups = self._engine.world.cgroups
-        if cgroups.base is None:
-            if pid > 0:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
-        elif self._group is not None:
-            (_, group), self._group = self._group, None
-            self._killed.append(group)
-            cgroups.kill_container(self._engine.uid, group)
+        """SIGKILL to all of it; without a cgroup to the group of `pid` (0: not known), which leads a session of its own."""
+        group, self._group = self._group, None
+        if group is not None:
+            self._end(group)
+        elif pid > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)

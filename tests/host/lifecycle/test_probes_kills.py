@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.host.lifecycle.assassin import Assassin
 from tests.host.lifecycle.journal import Journal
+from tests.host.lifecycle.test_probes import command
 from tests.host.lifecycle.watching import condition
-from tests.host.server.harness import Server, box, pod, until
+from tests.host.server.harness import Server, alive, box, pod, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -54,14 +57,38 @@ def test_S_PROBE_startup_and_readiness_get_there_whoever_dies(
     assert journal.of("web") == ["start"]
 
 
-def test_S_PROBE_a_command_that_hangs_goes_with_its_container_though_the_server_was_killed_over_it(
+def processes(name: str) -> list[int]:
+    """Those of this name that live, in this test host."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if (entry / "comm").read_text().strip() == name and alive(int(entry.name)):
+                found.append(int(entry.name))
+    return found
+
+
+def test_S_PROBE_a_command_that_hangs_is_killed_though_the_server_was_killed_over_it(
     server: Server, journal: Journal, assassin: Assassin
 ) -> None:
     probe = {**journal.told("asked", "orphans", "2", "1000", "1000"), "periodSeconds": 1, "timeoutSeconds": 2}
     server.up(pod("p", journal.life("web", container={"readinessProbe": probe})))
     with assassin.at_work(2.0, "asked", most=3):
         journal.until("asked", 3, timeout_s=40)
-    server.down("p")
-    time.sleep(0.1)
-    assert journal.of("web")[0] == "start"
-    assert "p" not in server.names()
+    journal.until("asked", journal.count("asked") + 2, timeout_s=40)
+    # `then`, which was asked for, and its orphans, of one run.
+    until(lambda: len(processes("then")) <= 3)
+    assert journal.of("web") == ["start"]
+
+
+def test_S_PROBE_what_a_command_leaves_running_on_purpose_stays(server: Server) -> None:
+    """Whatever becomes of later runs and of the server: it is the container's own."""
+    words = ("then", "orphans", "1", "1000", ";", "await", "/tmp/go", "1")
+    server.up(pod("p", box("web", "pause", startupProbe=command(*words, timeoutSeconds=3, periodSeconds=1))))
+    server.run("p", "/bin/write", "/tmp/go", "x")
+    until(lambda: server.container("p", "web")["started"])
+    left = processes("then")
+    assert left
+    assert server.kill()
+    server.start()
+    time.sleep(1.5)
+    assert all(map(alive, left))
