@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nsrun.errors import NsrunError, StepError, errno_text
+from nsrun.errors import ConflictError, NsrunError, StepError, errno_text
 from nsrun.images import Image, ImageError
 from nsrun.plan import PlanError
 from nsrun.reconcile import decide, waiting_after
@@ -147,6 +147,11 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
                 for listed in await shim.list():
                     engine.mirror.note(listed)
                 return
+            except ShimError as error:
+                # It ended a moment ago.
+                if prepared.target and error.number in (errno.ESRCH, errno.ENOENT):
+                    raise _no_target(prepared.target) from error
+                raise
     logdir.link(engine, record)
     mark(engine.label, f"started {action.name}")
     engine.note(NORMAL, STARTED, "Container started", action.name)
@@ -156,14 +161,18 @@ def _target(engine: PodEngine, name: str) -> str:
     """The id of the instance whose PID namespace is entered.
 
     Raises:
-        PlanError: there is none, or it does not run (now).
+        ConflictError: there is none that runs (now).
     """
     if not name:
         return ""
     instance = engine.mirror.running(name)
     if instance is None:
-        raise PlanError("CreateContainerError", f'invalid target container: container "{name}" is not running')
+        raise _no_target(name)
     return instance.id
+
+
+def _no_target(name: str) -> ConflictError:
+    return ConflictError(f'invalid target container: container "{name}" is not running')
 
 
 def _flags(container: Container) -> StartFlag:

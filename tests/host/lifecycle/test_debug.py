@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -94,6 +95,18 @@ def test_S_TERM_it_is_stopped_with_the_pod(server: Server) -> None:
     assert pid_of(server, "web", "dbg") == pid
     server.down("web")
     assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_it_is_started_once_whenever_servers_die(server: Server) -> None:
+    server.up(pod("web", box("app", "pause")))
+    for number in range(8):
+        add(server, "web", f"d{number}", "append", "/dev/shm/log", str(number))
+        time.sleep(number * 0.004)
+        server.kill()
+    until(lambda: {state(server, "web", f"d{number}") for number in range(8)} == {"terminated"})
+    assert sorted(server.run("web", "/bin/cat", "/dev/shm/log", container="app")[1].decode()) == list("01234567")
+    assert {one["restartCount"] for one in server.get("web")["status"]["ephemeralContainerStatuses"]} == {0}
+    server.down("web")
 
 
 def test_a_pod_whose_work_is_done_does_not_wait_for_it(server: Server) -> None:
