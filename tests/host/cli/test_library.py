@@ -255,12 +255,16 @@ def test_the_plugin_shows_logs_of_a_failing_test(leak_check: None, host: Host) -
             nsrun_pod({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "never"}, "spec": {"restartPolicy": "Never",
                 "containers": [{"name": "c", "image": "nsrun.local/host", "command": ["sh", "-c", script]}]}},
                 wait="none").wait("phase=Succeeded", timeout=10)
+
+        def test_sees_the_back_off_in_a_second(nsrun_pod):
+            crashing = nsrun_pod({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "crash"}, "spec":
+                {"containers": [{"name": "c", "image": "nsrun.local/host", "command": ["false"]}]}}, wait="none")
+            crashing.wait("jsonpath={.status.containerStatuses[0].restartCount}=3", timeout=8)
         """)
     )
-    done = host.run(
-        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", host.scratch, check=False, timeout=100
-    )
-    assert "2 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    words: list[str | Path] = ["-q", "-p", "no:cacheprovider", "--nsrun-time-scale=60", host.scratch]
+    done = host.run(sys.executable, "-m", "pytest", *words, check=False, timeout=100)
+    assert "2 failed, 3 passed" in done.stdout, done.stdout + done.stderr
     assert "nsrun pod plugged" in done.stdout
     assert "the reason" in done.stdout
     assert "another reason" in done.stdout

@@ -233,6 +233,7 @@ def test_S_UPDATE_a_server_that_is_killed_leaves_it_done_or_not_begun(server: Se
             killer.join()
         assert answer["verdict"] in ("configured", "unchanged")
         until(partial(settled, server, "web", image), what=f"image {image}")
-        assert len(running(server, "web")) == 1
+        # What it writes may be seen before the shim has told that it runs.
+        until(lambda: len(running(server, "web")) == 1, what="one instance runs")
     assert server.get("web")["metadata"]["generation"] == 16, "each change happened once"
     assert server.container("web", "a")["restartCount"] == 15, "each started the container again once"
