@@ -140,18 +140,20 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
                     )
                 )
                 engine.mirror.note(record)
-            except ShimStartError as error:
-                # Its START_FAILED record is an instance that ended; the shim has it, and it is listed like the others.
-                engine.note(WARNING, FAILED, f"Error: {start_error(error.report)}", action.name)
+            except ShimClosedError:
+                raise
+            except ShimError as error:
+                # Its START_FAILED record, if there is one, is an instance that ended; it is listed like the others.
                 # Noted one by one: a sibling may have ended after the shim made the list and before it is read here.
                 for listed in await shim.list():
                     engine.mirror.note(listed)
+                if prepared.id not in engine.mirror.records:
+                    if prepared.target and error.number in (errno.ESRCH, errno.ENOENT):
+                        raise _no_target(prepared.target) from error  # it ended a moment ago
+                    raise
+                text = start_error(error.report) if isinstance(error, ShimStartError) else errno_text(error.number)
+                engine.note(WARNING, FAILED, f"Error: {text}", action.name)
                 return
-            except ShimError as error:
-                # It ended a moment ago.
-                if prepared.target and error.number in (errno.ESRCH, errno.ENOENT):
-                    raise _no_target(prepared.target) from error
-                raise
     logdir.link(engine, record)
     mark(engine.label, f"started {action.name}")
     engine.note(NORMAL, STARTED, "Container started", action.name)
