@@ -242,19 +242,19 @@ class Cgroups:
         return True
 
     def keep(self, pod_uid: str, container_id: str) -> None:
-        """Mark a cgroup below a container's as one whose processes may stay: `below` does not give it any more."""
+        """Mark a cgroup below a container's: its processes may stay."""
         path = self._path(pod_uid, container_id)
         if path is not None:
             with contextlib.suppress(OSError):
                 os.setxattr(path, KEPT, b"1")
 
-    def below(self, pod_uid: str, container_id: str) -> list[str]:
-        """The names of the cgroups below a container's that were not marked by `keep`."""
+    def below(self, pod_uid: str, container_id: str) -> dict[str, bool]:
+        """The names of the cgroups below a container's, and whether each was marked by `keep`."""
         path = self._path(pod_uid, container_id)
         if path is None or not path.is_dir():
-            return []
+            return {}
         names = [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
-        return [name for name in names if not _is_kept(path / name)]
+        return {name: _is_kept(path / name) for name in names}
 
     def remove_container(self, pod_uid: str, container_id: str, *, patience: float = PATIENCE) -> None:
         """Kill what is left in a container's cgroup, wait until it is empty, remove it.

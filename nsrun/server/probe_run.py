@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from nsrun.probes.http import Request
     from nsrun.server.engine import PodEngine
 
+LEFT_AT_ONCE = 4
+"""Cgroups of earlier runs that are looked at before a run, whether their last process has ended meanwhile."""
+
 _GONE = (errno.ESRCH, errno.ENOENT, errno.ENOTCONN, errno.ECONNRESET)
 
 
@@ -91,7 +94,7 @@ class _Command:
         self._instance_id = ""
         self._prefix = f"probe-{kind.value}-"
         self._group: str | None = None
-        self._killed: list[str] = []
+        self._left: list[str] = []
 
     async def run(self, instance_id: str, timeout_s: float) -> Outcome | None:
         """Run it once; None when the container is not there any more."""
@@ -149,7 +152,8 @@ class _Command:
     def _open_group(self) -> int | None:
         """A descriptor of a new cgroup, the caller's; None where the container has none."""
         cgroups, uid = self._engine.world.cgroups, self._engine.uid
-        self._killed = [group for group in self._killed if not cgroups.drop(uid, group)]
+        looked, self._left = self._left[:LEFT_AT_ONCE], self._left[LEFT_AT_ONCE:]
+        self._left += [group for group in looked if not cgroups.drop(uid, group)]
         group = f"{self._instance_id}/{self._prefix}{secrets.token_hex(4)}"
         fd = cgroups.create_below(uid, group)
         self._group = None if fd is None else group
@@ -160,19 +164,24 @@ class _Command:
         group, self._group = self._group, None
         if group is not None and not self._engine.world.cgroups.drop(self._engine.uid, group):
             self._engine.world.cgroups.keep(self._engine.uid, group)
+            self._left.append(group)
 
     def _end_earlier(self) -> None:
         """Kill what runs of an earlier server left: nobody will ever hear of them."""
         cgroups, uid = self._engine.world.cgroups, self._engine.uid
-        self._killed = []
-        for name in cgroups.below(uid, self._instance_id):
+        self._left = []
+        for name, kept in cgroups.below(uid, self._instance_id).items():
             if name.startswith(self._prefix):
-                self._end(f"{self._instance_id}/{name}")
+                group = f"{self._instance_id}/{name}"
+                if kept:
+                    self._left.append(group)
+                else:
+                    self._end(group)
 
     def _end(self, group: str) -> None:
         with contextlib.suppress(NsrunError):
             self._engine.world.cgroups.kill_container(self._engine.uid, group)
-        self._killed.append(group)
+        self._left.append(group)
 
     def kill(self, pid: int) -> None:
         """SIGKILL to all of it; without a cgroup to the group of `pid` (0: not known), which leads a session of its own."""

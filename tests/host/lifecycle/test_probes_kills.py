@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -82,13 +83,30 @@ def test_S_PROBE_a_command_that_hangs_is_killed_though_the_server_was_killed_ove
 
 def test_S_PROBE_what_a_command_leaves_running_on_purpose_stays(server: Server) -> None:
     """Whatever becomes of later runs and of the server: it is the container's own."""
-    words = ("then", "orphans", "1", "1000", ";", "await", "/tmp/go", "1")
-    server.up(pod("p", box("web", "pause", startupProbe=command(*words, timeoutSeconds=3, periodSeconds=1))))
-    server.run("p", "/bin/write", "/tmp/go", "x")
-    until(lambda: server.container("p", "web")["started"])
-    left = processes("then")
-    assert left
+    probe = command("orphans", "1", "1000")
+    server.up(pod("p", box("web", "pause", livenessProbe=probe)))
+    until(lambda: len(processes("orphans")) >= 2)
+    time.sleep(0.2)
+    left = [number for number in processes("orphans") if alive(number)]
     assert server.kill()
     server.start()
-    time.sleep(1.5)
+    until(lambda: len(processes("orphans")) >= len(left) + 2)
     assert all(map(alive, left))
+
+
+def test_S_PROBE_cgroups_of_runs_are_gone_once_nobody_is_in_them(server: Server) -> None:
+    probe = command("orphans", "1", "1.5")
+    server.up(pod("p", box("web", "pause", livenessProbe=probe)))
+    base = server.host.cgroup_base
+    if base is None:
+        pytest.skip("there are no cgroups here")
+
+    def groups() -> set[str]:
+        return {path for path, _, _ in os.walk(base) if "/probe-" in path}
+
+    until(groups)
+    first = groups()
+    assert server.kill()
+    server.start()
+    until(lambda: groups() and not first & groups())
+    assert len(groups()) <= 4
