@@ -38,6 +38,7 @@ POD = {
 }
 
 IMAGE = {
+    "pull": Entry("nsrun.cli.image_pull", "pull", "Bring images from registries.", "Bring"),
     "load": Entry("nsrun.cli.image_files", "load", "Bring images out of a file.", "Bring"),
     "import": Entry("nsrun.cli.image_files", "import_", "Make an image of a directory or a tar file.", "Bring"),
     "ls": Entry("nsrun.cli.image", "ls", "List images.", "Look"),
@@ -57,6 +58,8 @@ TOP = {
     "pod": Entry("nsrun.cli.main", "pod", "Run pods and look at them."),
     "image": Entry("nsrun.cli.main", "image", "Root file systems for containers."),
     "server": Entry("nsrun.cli.main", "server", "The process that looks after pods."),
+    "login": Entry("nsrun.cli.image_pull", "login", "Remember a user and a password for a registry."),
+    "logout": Entry("nsrun.cli.image_pull", "logout", "Forget them."),
     "doctor": Entry("nsrun.cli.about", "doctor", "Tell what this machine can and cannot do."),
     "version": Entry("nsrun.cli.about", "version", "Print the versions of command and server."),
     "completion": Entry("nsrun.cli.about", "completion", "Print the completion script of a shell."),
@@ -107,13 +110,14 @@ image = LazyGroup(
     synonyms={
         "list": "ls",
         "build": "import",
-        "pull": "load",
+        "fetch": "pull",
         "export": "save",
         "remove": "rm",
         "delete": "rm",
         "rmi": "rm",
     },
     examples="""
+    nsrun image pull nginx:1.27
     docker save nginx:1.27 | nsrun image load -
     nsrun image import example.org/app:1 ./rootfs --entrypoint /bin/app
     nsrun image ls
@@ -164,7 +168,7 @@ root_command = LazyGroup(
         "play": "pod up",
         "delete": "pod down",
         "images": "image ls",
-        "pull": "image load",
+        "pull": "image pull",
         "rmi": "image rm",
         "pods": "pod ls",
         "info": "server status",

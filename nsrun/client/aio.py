@@ -243,6 +243,10 @@ class AsyncClient:
         """As Client.import_image."""
         return await in_thread(lambda: self.sync.import_image(name, path, **config))
 
+    async def pull_image(self, name: str) -> Object:
+        """As Client.pull_image."""
+        return await in_thread(lambda: self.sync.pull_image(name))
+
     async def load_images(self, path: str | os.PathLike[str], *, name: str | None = None) -> list[Object]:
         """As Client.load_images."""
         return await in_thread(lambda: self.sync.load_images(path, name=name))

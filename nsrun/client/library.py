@@ -310,6 +310,24 @@ class Client:
         image: Object = self.session.request("image.import", params).result["image"]
         return image
 
+    def pull_image(self, name: str, *, on_progress: Callable[[Object], None] | None = None) -> Object:
+        """Bring an image from its registry.
+
+        Args:
+            name: as manifests have it.
+            on_progress: called with {layer, state: waiting|pulling|here|done, done, total} (bytes).
+
+        Raises:
+            NotFoundError: the registry does not have it, or does not answer.
+        """
+
+        def told(event: Object, _fds: list[int]) -> None:
+            if on_progress is not None:
+                on_progress(event)
+
+        image: Object = self.session.request("image.pull", {"name": name}, on_event=told).result["image"]
+        return image
+
     def load_images(self, path: str | os.PathLike[str], *, name: str | None = None) -> list[Object]:
         """Bring images out of a docker-archive, an OCI archive or an OCI layout directory; gives them.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
 from nsrun.images.reference import Reference, parse
-from nsrun.images.store import ImageStore, Puller
+from nsrun.images.store import ImageStore, Puller, parse_name
 from nsrun.images.trees import remove_tree
 from nsrun.plan.inputs import ImageConfig, RootBind, RootFs
 
@@ -24,5 +24,6 @@ __all__ = [
     "RootBind",
     "RootFs",
     "parse",
+    "parse_name",
     "remove_tree",
 ]

@@ -101,13 +101,7 @@ class ImageStore:
             return found
         wanted = parse_name(name)
         if self._puller is None or wanted.domain == _RESERVED:
-            raise ImageError(
-                "ErrImagePull",
-                f'image "{name}" is not here, and nsrun cannot pull from registries yet',
-                resolution=f"Bring it: nsrun image load FILE, "
-                f"or nsrun image import {name} PATH (a root directory or a tar archive of one), "
-                f"or use the built-in image {HOST_IMAGE}.",
-            )
+            raise not_here(name)
         return self._puller.pull(wanted, self)
 
     def list(self) -> list[Image]:
@@ -458,6 +452,11 @@ class ImageStore:
             return {record.digest}
         return {record.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
 
+    def transfer_size(self, image: Image) -> int:
+        """Bytes of an image as registries have it; 0 where that is not known."""
+        record = next((one for one in self.content.records() if one.digest == image.digest), None)
+        return 0 if record is None else self._size_of_blobs(self._blobs(record))
+
     def usage(self, in_use: InUse) -> Usage:
         """What images take on disk, and how much of it `prune` would give back."""
         used: tuple[set[str], set[str]] = (set(), {self._newest_host()})
@@ -546,6 +545,17 @@ def parse_name(name: str) -> reference.Reference:
             f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": {error}',
             code="spec",
         ) from None
+
+
+def not_here(name: str) -> ImageError:
+    """There is no such image, and no registry to ask for it."""
+    return ImageError(
+        "ErrImagePull",
+        f'image "{name}" is not here, and there is no registry to ask for it',
+        resolution=f"Bring it: nsrun image load FILE, "
+        f"or nsrun image import {name} PATH (a root directory or a tar archive of one), "
+        f"or use the built-in image {HOST_IMAGE}.",
+    )
 
 
 def _parsed(name: str) -> reference.Reference | None:

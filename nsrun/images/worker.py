@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from nsrun.errors import InternalError, NsrunError
-from nsrun.images.store import ImageStore
+from nsrun.images.settings import ImageSettings
+from nsrun.images.store import ImageStore, parse_name
 from nsrun.plan.inputs import ImageConfig
 
 Event = Callable[[dict[str, Any]], None]
@@ -47,16 +48,40 @@ def _save(store: ImageStore, request: dict[str, Any], _event: Event) -> list[str
     return [image.digest for image in store.save(request["names"], request["fd"])]
 
 
+def _pull(store: ImageStore, request: dict[str, Any], event: Event) -> list[str]:
+    from nsrun.images.credentials import files
+    from nsrun.images.pulling import RegistryPuller
+
+    puller = RegistryPuller(
+        ImageSettings.from_data(request["settings"]), auth_files=files(request["auth"]), on_event=event
+    )
+    return [puller.pull(parse_name(request["name"]), store).digest]
+
+
+def _login(_store: ImageStore, request: dict[str, Any], _event: Event) -> list[str]:
+    from nsrun.images.login import login
+
+    settings = ImageSettings.from_data(request["settings"])
+    login(request["registry"], request["user"], request["password"], settings, Path(request["auth"]))
+    return []
+
+
 WORK: dict[str, Callable[[ImageStore, dict[str, Any], Event], list[str]]] = {
     "import": _import,
     "load": _load,
     "save": _save,
+    "pull": _pull,
+    "login": _login,
 }
 
 
+_saying = threading.Lock()
+
+
 def _say(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    with _saying:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
 
 
 def _end_with_input() -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PATTERN = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]")
 """A sysctl or a pattern of them (kubernetes pkg/apis/policy/validation SysctlContainSlashPatternFmt)."""
-TABLES = ("network", "sysctls")
+TABLES = ("images", "network", "sysctls")
 LOG_KEYS = ("containerLogMaxSize", "containerLogMaxFiles", "containerLogMonitorInterval")
 """Of the kubelet's configuration, with its names, defaults and rules."""
 
@@ -33,6 +33,7 @@ def read_config(layout: Layout) -> dict[str, Any]:
     # Only now: most machines have no such file, and a server is to start fast.
     import tomllib
 
+    from nsrun.images.settings import ImageSettings
     from nsrun.network import NetworkConfig
 
     with file:
@@ -47,6 +48,7 @@ def read_config(layout: Layout) -> dict[str, Any]:
                 resolution=f"Known: {', '.join((*(f'[{one}]' for one in TABLES), *LOG_KEYS))}.",
             )
     NetworkConfig.for_root(layout.base, settings.get("network"))
+    ImageSettings.of(settings.get("images"))
     allowed_sysctls(settings)
     if settings.keys() & set(LOG_KEYS):
         from nsrun.server.logpolicy import log_policy

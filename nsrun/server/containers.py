@@ -29,13 +29,14 @@ from nsrun.reconcile.model import (
 from nsrun.server import logdir
 from nsrun.server.instances import start_error
 from nsrun.server.prepared import Prepared, prepare
+from nsrun.server.pulls import failed
 from nsrun.server.sandbox import clear
 from nsrun.server.trace import mark
 from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest, forget_jobs
 from nsrun.spec.model import Container
 from nsrun.spec.signals import signal_number as signal_by_name
 from nsrun.state.files import unlink_if_there
-from nsrun.status.events import CREATED, ERR_IMAGE_NEVER_PULL, FAILED, KILLING, NORMAL, PULLED, STARTED, WARNING
+from nsrun.status.events import CREATED, FAILED, KILLING, NORMAL, STARTED, WARNING
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
@@ -59,10 +60,12 @@ async def _start(engine: PodEngine, action: StartContainer) -> None:
     container = engine.container(action.name)
     mark(engine.label, f"prepare {action.name}")
     try:
-        image = resolve(engine, container)
+        image = engine.pulls.image_for(container)
     except ImageError as error:
-        _image_failed(engine, container, error)
+        failed(engine, container.name or "", container.image or "", error)
         return
+    if image is None:
+        return  # it is on its way
     ahead = engine.prepared.pop(action.name, None)
     if ahead is not None and not ahead.fits(engine, action, image):
         ahead.close()
@@ -86,15 +89,6 @@ async def _start(engine: PodEngine, action: StartContainer) -> None:
         _postpone(engine, action.name, "CreateContainerError", text)
 
 
-def resolve(engine: PodEngine, container: Container) -> Image:
-    """The container's image.
-
-    Raises:
-        ImageError: it is not there, and why.
-    """
-    return engine.world.images.resolve(container.image or "", container.imagePullPolicy or "")
-
-
 def image_of(engine: PodEngine, container: Container, instance_id: str) -> Image:
     """The image that an instance was made of: what has its name, or is in the container's definition, may be another one by now.
 
@@ -105,10 +99,10 @@ def image_of(engine: PodEngine, container: Container, instance_id: str) -> Image
     named = images.look(name, "IfNotPresent")
     known = engine.ledger.containers.get(container.name)
     wanted = known.image_id if known is not None and known.instance_id == instance_id else ""
-    if named is not None and wanted in ("", named.id):
+    if named is not None and wanted in ("", named.id, named.reference):
         return named
     with contextlib.suppress(NsrunError):
-        return images.get(wanted)
+        return images.by_id(wanted)
     if named is None:
         raise ImageError("ErrImagePull", f'the image "{name}" of container "{container.name}" is gone')
     return named
@@ -121,7 +115,6 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
             raise ShimClosedError("START", errno.ENOTCONN, engine.label)
         _remember(engine, container, prepared)
         mark(engine.label, f"start {action.name}")
-        engine.note(NORMAL, PULLED, f'Container image "{container.image}" already present on machine', action.name)
         engine.note(NORMAL, CREATED, "Container created", action.name)
         with engine.starting:
             try:
@@ -194,19 +187,10 @@ def _remember(engine: PodEngine, container: Container, prepared: Prepared) -> No
     image = prepared.image
     own = container.lifecycle.stopSignal if container.lifecycle is not None else None
     stop_signal = (signal_by_name(own) if own else None) or image.stop_signal_number()
-    new = replace(known, image_id=image.id, stop_signal=stop_signal, user=prepared.user)
+    new = replace(known, image_id=image.reference, stop_signal=stop_signal, user=prepared.user)
     if new != known:
         engine.ledger.containers[container.name] = new
         engine.touch()
-
-
-def _image_failed(engine: PodEngine, container: Container, error: ImageError) -> None:
-    if error.reason == "ErrImageNeverPull":
-        engine.note(WARNING, ERR_IMAGE_NEVER_PULL, error.brief, container.name)
-    else:
-        engine.note(WARNING, FAILED, f'Failed to pull image "{container.image}": {error.brief}', container.name)
-    engine.note(WARNING, FAILED, f"Error: {error.reason}", container.name)
-    _wait(engine, container.name, error.reason, ". ".join(filter(None, (error.brief, error.resolution))))
 
 
 def _postpone(engine: PodEngine, name: str, reason: str, message: str) -> None:
@@ -291,8 +275,9 @@ async def prepare_first(engine: PodEngine) -> None:
         container = engine.container(action.name)
         instance_id = secrets.token_hex(32)
         try:
-            image = resolve(engine, container)
-            engine.prepared[action.name] = prepare(engine, action, container, image, instance_id)
+            image = engine.world.images.look(container.image or "", container.imagePullPolicy or "")
+            if image is not None:
+                engine.prepared[action.name] = prepare(engine, action, container, image, instance_id)
         except (NsrunError, OSError):
             await release(engine, instance_id)
 

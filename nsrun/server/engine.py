@@ -50,6 +50,7 @@ from nsrun.server.inflight import InFlight
 from nsrun.server.mirror import Mirror
 from nsrun.server.prepared import Prepared
 from nsrun.server.prober import Prober
+from nsrun.server.pulls import PodPulls
 from nsrun.server.trace import mark
 from nsrun.server.watch import Change, Changed
 from nsrun.server.world import World
@@ -108,6 +109,7 @@ class PodEngine:
         self.mirror = Mirror(self)
         self.hooks = Hooks(self)
         self.prober = Prober(self)
+        self.pulls = PodPulls(self)
         self.prepared: dict[str, Prepared] = {}
         """By container: what was made ahead for an instance that is to be started."""
         self.observed = Observed(deletion=wish.deletion)
@@ -147,6 +149,7 @@ class PodEngine:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        await self.pulls.close()
         if self.shim is not None:
             self.shim.close()
         while self.prepared:
@@ -589,18 +592,21 @@ class PodEngine:
         if not self.admitted:
             self._admit(now)
         restarting = self.ledger.restart_all
+        pulls_at = self.pulls.sync(now, wanted=not self.deleting and not self.finished)
         observed = self._observe(now)
         self.hooks.resume()
         if self._announced is not self.pod or observed.restart_all != restarting:
             # That all are started anew is told of before it is over.
             self._publish(observed, now)
         actions = decide(self.pod, observed, now)
-        self._wake_at = None
+        self._wake_at = pulls_at
         starts: list[StartContainer] = []
         acted = False
         for action in actions:
             if isinstance(action, WakeAt):
-                self._wake_at = action.at
+                self._wake_at = action.at if pulls_at is None else min(action.at, pulls_at)
+                continue
+            if isinstance(action, StartContainer) and self.pulls.running(action.name):
                 continue
             _LOG.debug("pod %s: %s", self.label, action)
             acted = True

@@ -7,9 +7,10 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsrun.errors import InternalError, NsrunError, ServerError, UsageError
+from nsrun.errors import InternalError, NotFoundError, NsrunError, ServerError, UsageError
 from nsrun.images import Image, ImageError, ImageStore
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ class ImageMethods:
         """By their names in the protocol."""
         return {
             "image.import": self._import,
+            "image.pull": self._pull,
+            "registry.login": self._login,
+            "registry.logout": self._logout,
             "image.load": self._load,
             "image.save": self._save,
             "image.list": self._list,
@@ -130,6 +134,32 @@ class ImageMethods:
         request.cancellable = True
         names = await work(self._world, "load", wanted, fds=request.fds[:1])
         return {"images": await self._found(names)}
+
+    async def _pull(self, request: Request) -> object:
+        """Asks the registry even if the image is here: what it has meanwhile is what is wanted."""
+        name = request.text("name")
+        request.cancellable = True
+        pulled = await self._world.pulls.pull(name, request.event)
+        return {"image": self._data(pulled.image, self._pods.images_in_use()), "seconds": pulled.seconds}
+
+    async def _login(self, request: Request) -> object:
+        wanted: dict[str, Any] = {key: request.text(key) for key in ("registry", "user", "password")}
+        wanted |= {"settings": self._world.image_settings.as_data(), "auth": str(self._auth_file)}
+        request.cancellable = True
+        await work(self._world, "login", wanted)
+        return {"file": str(self._auth_file)}
+
+    async def _logout(self, request: Request) -> object:
+        from nsrun.images.credentials import domain_of, store
+
+        registry = domain_of(request.text("registry"))
+        if not await asyncio.to_thread(store, self._auth_file, registry, None):
+            raise NotFoundError(f"not logged in to {registry}: {self._auth_file} has nothing of it")
+        return {}
+
+    @property
+    def _auth_file(self) -> Path:
+        return self._world.layout.etc / "auth.json"
 
     async def _save(self, request: Request) -> object:
         names = request.texts("names")

@@ -15,6 +15,7 @@ from nsrun import native
 from nsrun.cgroups import Cgroups, choose_base, detect, older_bases
 from nsrun.errors import NsrunError
 from nsrun.images import ImageStore
+from nsrun.images.settings import ImageSettings
 from nsrun.network import Network, NetworkConfig
 from nsrun.plan import NodeFacts, SandboxInputs, Slot
 from nsrun.probes import Wires
@@ -24,6 +25,7 @@ from nsrun.server import logdir
 from nsrun.server.clock import Clock
 from nsrun.server.config import allowed_sysctls, read_config
 from nsrun.server.logpolicy import log_policy
+from nsrun.server.pulls import Pulls
 from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
 from nsrun.state.files import remove_tree
@@ -56,7 +58,9 @@ class World:
         self.wires = Wires()
         settings = read_config(layout)
         self.log_policy = log_policy(settings)
+        self.image_settings = ImageSettings.of(settings.get("images"))
         self.images = ImageStore(layout.lib)
+        self.pulls = Pulls(self)
         tree = detect()
         base = choose_base(tree, layout.base, layout.run)
         self.cgroups = Cgroups(base, tree, older_bases(base, tree, layout.run))
@@ -244,6 +248,7 @@ class World:
             os.close(fd)
         self._filters.clear()
         self.wires.close()
+        await self.pulls.close()
         await self.network.close()
 
 

@@ -82,7 +82,7 @@ def test_an_image_that_is_here_satisfies_every_policy(store: ImageStore, tmp_pat
     ("name", "policy", "reason", "text"),
     [
         ("gone", "Never", "ErrImageNeverPull", 'Container image "gone" is not present with pull policy of Never'),
-        ("gone", "Always", "ErrImagePull", 'image "gone" is not here, and nsrun cannot pull from registries yet'),
+        ("gone", "Always", "ErrImagePull", 'image "gone" is not here, and there is no registry to ask for it'),
         ("gone:1", "IfNotPresent", "ErrImagePull", 'image "gone:1" is not here'),
         ("nsrun.local/other", "Always", "ErrImagePull", 'image "nsrun.local/other" is not here'),
         ("UPPER", "Always", "InvalidImageName", 'couldn\'t parse image name "UPPER": invalid reference format'),

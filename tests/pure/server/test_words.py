@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from unittest.mock import MagicMock
 
+import pytest
+
 from nsrun.images import ImageError
-from nsrun.server import containers
+from nsrun.server import pulls
 from nsrun.server.apply import Job
 from nsrun.server.wait import in_words
-from nsrun.spec.model import Container, ContainerState, ContainerStateTerminated, ContainerStatus, ObjectMeta, Pod
+from nsrun.spec.model import ContainerState, ContainerStateTerminated, ContainerStatus, ObjectMeta, Pod
 
 
 def test_a_pod_with_a_generated_name_is_called_by_it() -> None:
@@ -31,10 +33,17 @@ def test_last_words_end_without_their_newline() -> None:
 
 def test_a_missing_image_is_told_in_sentences() -> None:
     engine = MagicMock()
-    engine.world.images.resolve.side_effect = ImageError("ErrImagePull", "it is not here", resolution="Import it.")
     engine.world.clock.now.return_value = 0.0
     engine.ledger.containers = {}
-    container = Container(name="app", image="x")
-    containers._image_failed(engine, container, engine.world.images.resolve.side_effect)
+    pulls.failed(engine, "app", "x", ImageError("ErrImagePull", "it is not here", resolution="Import it."))
     waiting = engine.ledger.containers["app"].waiting
     assert waiting.message == "it is not here. Import it."
+    assert [call.args[1] for call in engine.note.call_args_list] == ["Failed", "Failed"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.64, "640ms"), (1.5, "1.5s"), (2, "2s"), (62.0034, "1m2.003s"), (3723.45, "1h2m3.45s")],
+)
+def test_durations_as_go_prints_them(seconds: float, text: str) -> None:
+    assert pulls._go(seconds) == text

@@ -1,0 +1,167 @@
+"""`nsrun image pull`, `nsrun login` and `logout`: images from registries."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import click
+
+from nsrun.cli.groups import HelpfulCommand
+from nsrun.cli.image_files import one_line
+from nsrun.cli.output import data, size
+from nsrun.cli.params import complete_images, output_option
+from nsrun.cli.settings import Settings, note, say
+from nsrun.errors import UsageError
+
+RATE_S = 5.0
+"""Rates are of the last so many seconds."""
+_BAR = 20
+
+
+class Progress:
+    """What is told of layers while they come: bars on a terminal, elsewhere a line for each layer that is there."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        self._terminal = terminal
+        self._layers: dict[str, dict[str, Any]] = {}
+        self._came: list[tuple[float, int]] = []
+        self._drawn = 0
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Take note of a layer."""
+        before = self._layers.get(event["layer"])
+        self._layers[event["layer"]] = event
+        if self._terminal:
+            self._draw()
+        elif event["state"] in ("done", "here") and (before is None or before["state"] != event["state"]):
+            words = "here already" if event["state"] == "here" else "pulled"
+            note(f"{_short(event)}: {words} ({size(event['total'])})")
+
+    def end(self) -> None:
+        """Nothing more comes: what was drawn is taken away."""
+        if self._drawn:
+            sys.stderr.write(f"\x1b[{self._drawn}F\x1b[J")
+            sys.stderr.flush()
+            self._drawn = 0
+
+    def _draw(self) -> None:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+        lines = [self.line(layer)[: width - 1] for layer in self._layers.values()]
+        lines.append(self.total(time.monotonic())[: width - 1])
+        up = f"\x1b[{self._drawn}F" if self._drawn else ""
+        sys.stderr.write(up + "".join(f"{line}\x1b[K\n" for line in lines))
+        sys.stderr.flush()
+        self._drawn = len(lines)
+
+    def line(self, layer: dict[str, Any]) -> str:
+        """One layer."""
+        state = layer["state"]
+        if state == "pulling":
+            full = _BAR * layer["done"] // max(layer["total"], 1)
+            return f"{_short(layer)}  [{'#' * full}{'.' * (_BAR - full)}] {size(layer['done'])}/{size(layer['total'])}"
+        words = {"waiting": "waits", "here": "here already", "done": "pulled"}[state]
+        return f"{_short(layer)}  {words} ({size(layer['total'])})"
+
+    def total(self, now: float) -> str:
+        """All layers: how much is here, how fast the rest comes, and when it will be there. `now` in seconds of any clock."""
+        done = sum(layer["done"] for layer in self._layers.values() if layer["state"] != "here")
+        total = sum(layer["total"] for layer in self._layers.values() if layer["state"] != "here")
+        self._came.append((now, done))
+        while len(self._came) > 2 and now - self._came[0][0] > RATE_S:
+            self._came.pop(0)
+        since, before = self._came[0]
+        rate = (done - before) / (now - since) if now > since else 0.0
+        text = f"{size(done)} of {size(total)}"
+        if rate > 0:
+            left = max(total - done, 0) / rate
+            text += f", {size(int(rate))}/s, {left:.0f} s left"
+        return text
+
+
+def _short(layer: dict[str, Any]) -> str:
+    return str(layer["layer"]).removeprefix("sha256:")[:12]
+
+
+@click.command(
+    cls=HelpfulCommand,
+    help="Bring images from registries. What is here already of their layers is not fetched again, and what was cut off is gone on with.",
+    examples="""
+    nsrun image pull nginx:1.27
+    nsrun image pull registry.example.org:5000/team/app:1 quay.io/prometheus/busybox
+    nsrun image pull alpine@sha256:<64 digits>
+    """,
+)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_images)
+@click.option("-q", "--quiet", is_flag=True, help="Nothing but the images' names.")
+@output_option("text", "name", "json", "yaml")
+@click.pass_obj
+def pull(settings: Settings, /, names: tuple[str, ...], quiet: bool, output: str) -> int:
+    """`nsrun image pull`."""
+    images = []
+    for name in names:
+        progress = Progress(terminal=sys.stderr.isatty() and os.environ.get("TERM") != "dumb")
+
+        def told(event: dict[str, Any], _fds: list[int], progress: Progress = progress) -> None:
+            if not quiet:
+                progress.event(event)
+
+        try:
+            image = settings.session().request("image.pull", {"name": name}, on_event=told).result["image"]
+        finally:
+            progress.end()
+        images.append(image)
+        if output == "text" and not quiet:
+            say(one_line(image, "pulled"))
+        elif output in ("text", "name"):
+            say(f"image/{image['name']}")
+    if output in ("json", "yaml"):
+        data({"images": images}, output)
+    return 0
+
+
+@click.command(
+    cls=HelpfulCommand,
+    help="Remember a user and a password for a registry, after asking it whether they are right. They lie in etc/auth.json, for root's "
+    "eyes only; what docker login and podman login wrote for root is used, too.",
+    examples="""
+    nsrun login registry.example.org:5000 -u me
+    pass show registry | nsrun login registry.example.org:5000 -u me --password-stdin
+    """,
+)
+@click.argument("registry", metavar="[REGISTRY]", default="docker.io")
+@click.option("-u", "--username", metavar="USER", required=True, help="The user.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.pass_obj
+def login(settings: Settings, /, registry: str, username: str, password_stdin: bool) -> int:
+    """`nsrun login`."""
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, err=True)
+    else:
+        raise UsageError("standard input is no terminal to ask for a password", resolution="Pass --password-stdin.")
+    if not password:
+        raise UsageError("the password is empty")
+    params = {"registry": registry, "user": username, "password": password}
+    done = settings.session().request("registry.login", params).result
+    say(f"logged in to {registry}; the password is in {done['file']}")
+    return 0
+
+
+@click.command(
+    cls=HelpfulCommand,
+    help="Forget what nsrun login remembered for a registry.",
+    examples="""
+    nsrun logout registry.example.org:5000
+    """,
+)
+@click.argument("registry", metavar="[REGISTRY]", default="docker.io")
+@click.pass_obj
+def logout(settings: Settings, /, registry: str) -> int:
+    """`nsrun logout`."""
+    settings.session().request("registry.logout", {"registry": registry}, repeat=False)
+    say(f"logged out of {registry}")
+    return 0

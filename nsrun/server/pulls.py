@@ -1,0 +1,286 @@
+"""Images on their way from registries: one pull for all who want the same image, and what it is to a pod.
+
+The pod's loop never waits for a pull: a container whose image is coming is left out until it is here. Nothing of this is remembered
+across servers: the next one begins the pull again, which goes on with what has come.
+
+Source: kubelet pkg/kubelet/images/image_manager.go (EnsureImageExists, pullImage), puller.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from nsrun.errors import NsrunError
+from nsrun.images import Image, ImageError, parse_name
+from nsrun.reconcile import waiting_after
+from nsrun.reconcile.backoff import retry_due
+from nsrun.reconcile.model import ContainerLedger, Waiting
+from nsrun.server.images import work
+from nsrun.spec.model import Container
+from nsrun.status.events import BACK_OFF, ERR_IMAGE_NEVER_PULL, FAILED, INSPECT_FAILED, NORMAL, PULLED, PULLING, WARNING
+
+if TYPE_CHECKING:
+    from nsrun.server.engine import PodEngine
+    from nsrun.server.world import World
+
+AT_ONCE = 3
+"""Images that come at the same time."""
+SHOWN_S = 10.0
+"""How long status says ErrImagePull before it says ImagePullBackOff: a kubelet looks again at a pod after about so long."""
+ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF = "ErrImagePull", "ImagePullBackOff"
+
+_LOG = logging.getLogger("nsrun.pulls")
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """An image that was pulled: in `seconds` of work; `transferred` is the size in bytes of what registries have of it."""
+
+    image: Image
+    seconds: float
+    transferred: int
+
+
+@dataclass(slots=True)
+class _Job:
+    task: asyncio.Task[Pulled]
+    waiters: int = 0
+    listeners: set[Listener] = field(default_factory=set)
+
+
+class Pulls:
+    """The pulls of a server."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._jobs: dict[str, _Job] = {}
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    async def pull(self, name: str, listener: Listener | None = None) -> Pulled:
+        """Pulls an image, or waits for who pulls it already. Cancelled when nobody waits any more.
+
+        Args:
+            name: as somebody wrote it.
+            listener: told of the layers.
+
+        Raises:
+            ImageError: InvalidImageName, or ErrImagePull with the registry's answer.
+        """
+        key = str(parse_name(name))
+        job = self._jobs.get(key)
+        if job is None:
+            task = asyncio.get_running_loop().create_task(self._work(key), name=f"pull {key}")
+            job = self._jobs[key] = _Job(task)
+            task.add_done_callback(lambda _task: self._jobs.pop(key, None))
+        job.waiters += 1
+        if listener is not None:
+            job.listeners.add(listener)
+        try:
+            return await asyncio.shield(job.task)
+        finally:
+            job.waiters -= 1
+            if listener is not None:
+                job.listeners.discard(listener)
+            if not job.waiters and not job.task.done():
+                self._jobs.pop(key, None)
+                job.task.cancel()
+                # Whoever asks for it next must not find its locks held.
+                with contextlib.suppress(asyncio.CancelledError, NsrunError):
+                    await job.task
+
+    async def _work(self, key: str) -> Pulled:
+        async with self._turn:
+            began = self._world.clock.now()
+            request = {
+                "name": key,
+                "settings": self._world.image_settings.as_data(),
+                "auth": str(self._world.layout.etc / "auth.json"),
+            }
+            await work(self._world, "pull", request, on_event=lambda event: self._tell(key, event))
+            seconds = max(self._world.clock.now() - began, 0.0)
+            store = self._world.images
+
+            def find() -> tuple[Image, int]:
+                image = store.get(key)
+                return image, store.transfer_size(image)
+
+            image, transferred = await asyncio.to_thread(find)
+            return Pulled(image, seconds, transferred)
+
+    def _tell(self, key: str, event: dict[str, Any]) -> None:
+        job = self._jobs.get(key)
+        for listener in () if job is None else tuple(job.listeners):
+            listener(event)
+
+    async def close(self) -> None:
+        """Ends them all; what has come of them stays for the next server."""
+        tasks = [job.task for job in self._jobs.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What was asked for: an answer to anything else is none."""
+
+    image: str
+    policy: str
+
+
+class PodPulls:
+    """The images of one pod's containers.
+
+    Args:
+        engine: the pod.
+    """
+
+    def __init__(self, engine: PodEngine) -> None:
+        self._engine = engine
+        self._running: dict[str, tuple[_Wanted, asyncio.Task[None]]] = {}
+        self._fresh: dict[str, tuple[_Wanted, Image]] = {}
+
+    def running(self, name: str) -> bool:
+        """Whether the image of a container is on its way, so that nothing can be done for it now."""
+        return name in self._running
+
+    def image_for(self, container: Container) -> Image | None:
+        """The image to make an instance of; None where it is being pulled from now on, and the pod is looked at again when it ends.
+
+        Notes the events of an image that is here (Pulled).
+
+        Raises:
+            ImageError: InvalidImageName or ErrImageNeverPull, in the kubelet's words.
+        """
+        name, wanted = container.name or "", _wanted(container)
+        before = self._fresh.pop(name, None)
+        if before is not None and before[0] == wanted:
+            return before[1]
+        image = self._engine.world.images.look(wanted.image, wanted.policy)
+        if image is not None:
+            self._engine.note(NORMAL, PULLED, f'Container image "{wanted.image}" already present on machine', name)
+            return image
+        self._engine.note(NORMAL, PULLING, f'Pulling image "{wanted.image}"', name)
+        task = asyncio.get_running_loop().create_task(self._pull(name, wanted), name=f"pull for {self._engine.label}")
+        self._running[name] = (wanted, task)
+        return None
+
+    async def _pull(self, name: str, wanted: _Wanted) -> None:
+        engine, clock = self._engine, self._engine.world.clock
+        asked = clock.now()
+        try:
+            pulled = await engine.world.pulls.pull(wanted.image)
+        except ImageError as error:
+            self._ended(name)
+            failed(engine, name, wanted.image, error)
+        except (NsrunError, OSError) as error:
+            self._ended(name)
+            brief = error.brief if isinstance(error, NsrunError) else str(error)
+            failed(engine, name, wanted.image, ImageError(ERR_IMAGE_PULL, brief))
+        else:
+            self._ended(name)
+            self._fresh[name] = (wanted, pulled.image)
+            waited = max(clock.now() - asked, pulled.seconds)
+            engine.note(
+                NORMAL,
+                PULLED,
+                f'Successfully pulled image "{wanted.image}" in {_go(pulled.seconds)} ({_go(waited)} including waiting). '
+                f"Image size: {pulled.transferred} bytes.",
+                name,
+            )
+        engine.wake()
+
+    def _ended(self, name: str) -> None:
+        self._running.pop(name, None)
+
+    def sync(self, now: float, *, wanted: bool) -> float | None:
+        """Once a turn: ends pulls that nobody wants any more, and has status go on from ErrImagePull to ImagePullBackOff.
+
+        Args:
+            wanted: the pod still starts containers.
+
+        Returns: when this is to be called again at the latest.
+        """
+        for name, (asked, task) in list(self._running.items()):
+            container = self._container(name)
+            if not wanted or container is None or _wanted(container) != asked:
+                task.cancel()
+                self._running.pop(name, None)
+        again: float | None = None
+        for name, known in list(self._engine.ledger.containers.items()):
+            waiting = known.waiting
+            if wanted and waiting is not None and waiting.reason == ERR_IMAGE_PULL:
+                at = waiting.retry_at - waiting.delay_s + SHOWN_S / self._engine.tempo
+                if now < at:
+                    again = at if again is None else min(at, again)
+                elif now < retry_due(waiting, self._engine.tempo, now):
+                    self._back_off(name, known, waiting)
+        return again
+
+    def _back_off(self, name: str, known: ContainerLedger, waiting: Waiting) -> None:
+        container = self._container(name)
+        if container is None:
+            return
+        text = f'Back-off pulling image "{container.image}"'
+        self._engine.note(NORMAL, BACK_OFF, text, name)
+        self._engine.note(WARNING, FAILED, f"Error: {IMAGE_PULL_BACK_OFF}", name)
+        waiting = replace(waiting, reason=IMAGE_PULL_BACK_OFF, message=f"{text}: {waiting.reason}: {waiting.message}")
+        self._engine.ledger.containers[name] = replace(known, waiting=waiting)
+        self._engine.touch()
+
+    def _container(self, name: str) -> Container | None:
+        try:
+            return self._engine.container(name)
+        except (StopIteration, KeyError):
+            return None
+
+    async def close(self) -> None:
+        """Ends the pulls of this pod."""
+        tasks = [task for _, task in self._running.values()]
+        self._running.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _wanted(container: Container) -> _Wanted:
+    return _Wanted(container.image or "", container.imagePullPolicy or "")
+
+
+def failed(engine: PodEngine, name: str, image: str, error: ImageError) -> None:
+    """Note that a container has no image, and that it is tried again later."""
+    if error.reason == "ErrImageNeverPull":
+        engine.note(WARNING, ERR_IMAGE_NEVER_PULL, error.brief, name)
+    elif error.reason == "InvalidImageName":
+        engine.note(WARNING, INSPECT_FAILED, error.brief, name)
+    else:
+        engine.note(WARNING, FAILED, f'Failed to pull image "{image}": {error.brief}', name)
+    engine.note(WARNING, FAILED, f"Error: {error.reason}", name)
+    known = engine.ledger.containers.get(name, ContainerLedger())
+    message = ". ".join(filter(None, (error.brief, error.resolution)))
+    waiting = waiting_after(known.waiting, error.reason, message, engine.world.clock.now())
+    engine.ledger.containers[name] = replace(known, waiting=waiting)
+    engine.touch()
+    _LOG.info("pod %s: container %s: %s: %s", engine.label, name, error.reason, message)
+
+
+def _go(seconds: float) -> str:
+    """A duration of milliseconds as Go prints it: 640ms, 1.5s, 1m2.003s."""
+    milliseconds = int(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms" if milliseconds else "0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest // 1000}.{rest % 1000:03d}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
