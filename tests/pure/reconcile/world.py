@@ -160,6 +160,7 @@ class Container:
     backoff: float = 0.0
     """The kubelet's entry: 0 = none."""
     updated: float = 0.0
+    """When that entry was made or changed last: a start that looks back at nothing does not touch it."""
     broken: bool = False
     """It cannot be made (its image is missing)."""
     start_fails: bool = False
@@ -183,6 +184,8 @@ class World:
         self.tempo = 1.0
         self.clock_was_set = False
         """Times do not mean anything any more: they are not checked."""
+        self.begun: dict[str, float] = {}
+        """When an instance was begun, by id."""
         self.hooks: dict[tuple[str, HookKind], Hook] = {}
         self.deletion: Deletion | None = None
         self.removed = False
@@ -444,7 +447,7 @@ class World:
         if looked_at is not None:
             fresh = facts.backoff == 0 or looked_at - facts.updated > 600
             facts.backoff = 10.0 if fresh else min(facts.backoff * 2, 300.0)
-        facts.updated = self.now
+            facts.updated = self.now
         facts.asked = facts.fresh = facts.reset = False
         record = Instance(
             id=f"{action.name}-{action.attempt}",
@@ -456,6 +459,7 @@ class World:
         )
         facts.made += 1
         self.records[record.id] = record
+        self.begun[record.id] = self.now
         if facts.start_fails:
             end = replace(
                 record, state=InstanceState.START_FAILED, started_at=None, finished_at=self.now, exit_code=128
@@ -650,7 +654,8 @@ class World:
         record = self.records[id_]
         if record.state is InstanceState.STARTING:
             self.records[id_] = replace(record, state=InstanceState.RUNNING, started_at=self.now)
-            self.facts[record.name].updated = self.now
+            if self.facts[record.name].updated == self.begun[id_]:
+                self.facts[record.name].updated = self.now
             if self.roles[record.name] is not Role.SIDECAR:
                 self.ran.add(record.name)
 
