@@ -1,4 +1,4 @@
-"""`nsrun image ls`, `tag` and `rm`."""
+"""`nsrun image ls`, `tag`, `rm` and `prune`."""
 
 from __future__ import annotations
 
@@ -85,4 +85,24 @@ def tag(settings: Settings, /, name: str, new: str) -> int:
     """`nsrun image tag`."""
     image = settings.session().request("image.tag", {"name": name, "new": new}).result["image"]
     say(f"image/{image['name']} is {str(image['id']).removeprefix('sha256:')[:12]}")
+    return 0
+
+
+@click.command(
+    cls=HelpfulCommand,
+    help="Remove images that have lost their name and that no pod uses, and what pulls that were cut off left behind. The server does "
+    "so by itself when the disk fills up.",
+    examples="""
+    nsrun image prune
+    nsrun image prune --all
+    """,
+)
+@click.option("-a", "--all", "every", is_flag=True, help="Images that have a name, too, unless a pod uses them.")
+@click.pass_obj
+def prune(settings: Settings, /, every: bool) -> int:
+    """`nsrun image prune`."""
+    done = settings.session().request("image.prune", {"all": every}).result
+    for image in done["images"]:
+        say(f"image/{image['name'] or image['id']} removed")
+    note(f"{size(done['freed'])} of blobs freed.")
     return 0

@@ -42,9 +42,13 @@ IMAGE = {
     "load": Entry("nsrun.cli.image_files", "load", "Bring images out of a file.", "Bring"),
     "import": Entry("nsrun.cli.image_files", "import_", "Make an image of a directory or a tar file.", "Bring"),
     "ls": Entry("nsrun.cli.image", "ls", "List images.", "Look"),
+    "inspect": Entry("nsrun.cli.image_look", "inspect", "Print images as data.", "Look"),
+    "history": Entry("nsrun.cli.image_look", "history", "Tell how an image was made.", "Look"),
+    "df": Entry("nsrun.cli.image_look", "df", "Tell what images take on the disk.", "Look"),
     "save": Entry("nsrun.cli.image_files", "save", "Write images to a file.", "Keep"),
     "tag": Entry("nsrun.cli.image", "tag", "Give an image another name.", "Keep"),
     "rm": Entry("nsrun.cli.image", "rm", "Remove images.", "Keep"),
+    "prune": Entry("nsrun.cli.image", "prune", "Remove images that nobody uses.", "Keep"),
 }
 
 SERVER = {

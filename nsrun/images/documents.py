@@ -243,7 +243,7 @@ def parse_config(data: bytes, what: str) -> Config:
         raise SpecError(f"{what}: {error}") from None
     if any("\0" in word for word in (*process.entrypoint, *process.cmd, *process.env, process.user, process.workdir)):
         raise SpecError(f"{what} has a NUL character in it")
-    return Config(process, diff_ids, _when(document.get("created")), document)
+    return Config(process, diff_ids, seconds_of(document.get("created")), document)
 
 
 def _words(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
@@ -266,7 +266,7 @@ def _text(given: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _when(text: object) -> float | None:
+def seconds_of(text: object) -> float | None:
     """Seconds since the epoch of a time as RFC 3339 has it, with any number of digits behind the point."""
     if not isinstance(text, str):
         return None

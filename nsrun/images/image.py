@@ -33,6 +33,7 @@ class Image:
         digest: of its manifest; "" for the built-in one.
         origin: `pull`, `load`, `import` or `host`.
         source: `domain/path@digest` that it was pulled by, or "".
+        added: seconds since the epoch: when it came.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Image:
     digest: str = ""
     origin: str = "import"
     source: str = ""
+    added: float = 0.0
 
     @property
     def reference(self) -> str:

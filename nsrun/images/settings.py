@@ -44,6 +44,7 @@ class ImageSettings:
     gc_high_percent: int = 85
     gc_low_percent: int = 80
     gc_minimum_age_s: int = 120
+    gc_maximum_age_s: int = 0
 
     @staticmethod
     def of(table: Mapping[str, Any] | None) -> ImageSettings:
@@ -58,6 +59,7 @@ class ImageSettings:
             ("gc_high_percent", 0, 100),
             ("gc_low_percent", 0, 100),
             ("gc_minimum_age_s", 0, 1 << 31),
+            ("gc_maximum_age_s", 0, 1 << 31),
         ):
             value = left.pop(key, getattr(_DEFAULTS, key))
             if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
@@ -73,7 +75,7 @@ class ImageSettings:
         }
         if left:
             key = next(iter(left))
-            known = "gc_high_percent, gc_low_percent, gc_minimum_age_s, registries, short_names"
+            known = ", ".join((*numbers, "registries", "short_names"))
             raise _wrong(key, left[key], f"one of: {known}", "key")
         return ImageSettings(registries, short, **numbers)
 
@@ -98,7 +100,7 @@ class ImageSettings:
             name: RegistrySettings(tuple(one["mirrors"]), one["insecure"], one["ca"])
             for name, one in data["registries"].items()
         }
-        numbers = {key: data[key] for key in ("gc_high_percent", "gc_low_percent", "gc_minimum_age_s")}
+        numbers = {key: value for key, value in data.items() if key.startswith("gc_")}
         return ImageSettings(registries, dict(data["short_names"]), **numbers)
 
 

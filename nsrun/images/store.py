@@ -25,6 +25,7 @@ _RESERVED = "nsrun.local"
 _SHORT_ID = 4
 InUse = Mapping[str, Any] | frozenset[str]
 Images = list[Image]
+Steps = list[dict[str, Any]]
 
 
 class Puller(Protocol):
@@ -210,6 +211,7 @@ class ImageStore:
             created=config.created or record.added,
             origin=record.origin,
             source=record.source,
+            added=record.added,
         )
 
     # --- making ----------------------------------------------------------------------------------------------------------
@@ -451,6 +453,18 @@ class ImageStore:
         if isinstance(manifest, Index):
             return {record.digest}
         return {record.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
+
+    def inspect(self, image: Image) -> dict[str, Any]:
+        """All that there is to know of an image: see nsrun.images.inspecting."""
+        from nsrun.images.inspecting import inspect
+
+        return inspect(self, image)
+
+    def history(self, image: Image) -> Steps:
+        """What was done to make an image: see nsrun.images.inspecting."""
+        from nsrun.images.inspecting import history
+
+        return history(self, image)
 
     def transfer_size(self, image: Image) -> int:
         """Bytes of an image as registries have it; 0 where that is not known."""

@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,10 @@ class ImageMethods:
             "image.load": self._load,
             "image.save": self._save,
             "image.list": self._list,
+            "image.inspect": self._inspect,
+            "image.history": self._history,
+            "image.prune": self._prune,
+            "image.df": self._df,
             "image.tag": self._tag,
             "image.remove": self._remove,
         }
@@ -173,6 +178,27 @@ class ImageMethods:
         images = await asyncio.to_thread(self._store.list)
         used = self._pods.images_in_use()
         return {"images": [self._data(image, used) for image in images]}
+
+    async def _inspect(self, request: Request) -> object:
+        image = await asyncio.to_thread(self._store.get, request.text("name"))
+        more = await asyncio.to_thread(self._store.inspect, image)
+        return {"image": self._data(image, self._pods.images_in_use()) | more}
+
+    async def _history(self, request: Request) -> object:
+        image = await asyncio.to_thread(self._store.get, request.text("name"))
+        return {"steps": await asyncio.to_thread(self._store.history, image)}
+
+    async def _prune(self, request: Request) -> object:
+        """Without `all` only images that have no name any more, and what was left behind."""
+        used = self._pods.images_in_use()
+        every = request.flag("all")
+        before = {image.id: image.name for image in await asyncio.to_thread(self._store.list)}
+        gone, freed = await asyncio.to_thread(self._store.prune, used, named=every, partial_s=0.0)
+        return {"images": [{"id": one, "name": before.get(one, "")} for one in gone], "freed": freed}
+
+    async def _df(self, _request: Request) -> object:
+        usage = await asyncio.to_thread(self._store.usage, self._pods.images_in_use())
+        return asdict(usage)
 
     async def _tag(self, request: Request) -> object:
         image = await asyncio.to_thread(self._store.tag, request.text("name"), request.text("new"))

@@ -70,6 +70,7 @@ class Service:
         self._rotation.begin()
         await self._static.open()
         self._world.collect_soon()
+        self._world.image_collector.begin()
 
     async def close(self) -> None:
         """Stop working; the pods run on."""

@@ -24,6 +24,7 @@ from nsrun.security import host_devices, machine, seccomp_filter
 from nsrun.server import logdir
 from nsrun.server.clock import Clock
 from nsrun.server.config import allowed_sysctls, read_config
+from nsrun.server.imagegc import ImageCollector
 from nsrun.server.logpolicy import log_policy
 from nsrun.server.pulls import Pulls
 from nsrun.server.watch import Hub
@@ -61,6 +62,7 @@ class World:
         self.image_settings = ImageSettings.of(settings.get("images"))
         self.images = ImageStore(layout.lib)
         self.pulls = Pulls(self)
+        self.image_collector = ImageCollector(self)
         tree = detect()
         base = choose_base(tree, layout.base, layout.run)
         self.cgroups = Cgroups(base, tree, older_bases(base, tree, layout.run))
@@ -248,6 +250,7 @@ class World:
             os.close(fd)
         self._filters.clear()
         self.wires.close()
+        await self.image_collector.close()
         await self.pulls.close()
         await self.network.close()
 

@@ -125,6 +125,48 @@ def test_an_image_in_use_stays(box: Host) -> None:
     box.nsrun("image", "rm", "example.org/many:1")
 
 
+def test_looking_at_images_and_pruning(box: Host) -> None:
+    made = layout(box, upper=2)
+    box.nsrun("image", "load", made.path)
+    (image,) = json.loads(box.nsrun("image", "inspect", "example.org/many:1").stdout)
+    assert image["names"] == ["example.org/many:1"]
+    assert image["digest"] == made.manifests[0]["digest"]
+    assert image["document"]["config"]["Cmd"] == ["/bin/cat", "/data/0", "/data/27"]
+    assert len(image["layers"]) == len(image["manifest"]["layers"]) == 4
+    assert [one["unpacked_size"] for one in image["layers"][1:]] == [160, 4, 4]
+    steps = json.loads(box.nsrun("image", "history", "example.org/many:1", "-o", "json").stdout)["steps"]
+    assert [one["by"] for one in steps] == ["step 3", "step 2", "step 1", "step 0"]
+    assert [one["size"] for one in steps[:3]] == [4, 4, 160]
+    table = box.nsrun("image", "history", "example.org/many:1").stdout.splitlines()
+    assert table[0].split() == ["CREATED", "SIZE", "BY", "COMMENT"]
+    assert "step 3" in table[1]
+    assert box.nsrun("image", "history", "nsrun.local/host").stdout.count("\n") == 1
+    path = box.scratch / "pod.json"
+    path.write_text(pod("example.org/many:1", command=["/bin/pause"]))
+    box.nsrun("pod", "up", path)
+    (box.scratch / "tree").mkdir()
+    (box.scratch / "tree/file").write_text("x" * 100_000)
+    box.nsrun("image", "import", "example.org/idle:1", box.scratch / "tree")
+    usage = json.loads(box.nsrun("image", "df", "-o", "json").stdout)
+    assert (usage["images"], usage["unused"]) == (2, 1)
+    assert 200_000 < usage["reclaimable"] < 230_000
+    assert "2, 1 of them unused" in box.nsrun("image", "df").stdout
+    (box.scratch / "tree/file").write_text("y" * 100_000)
+    box.nsrun("image", "import", "example.org/idle:1", box.scratch / "tree")
+    done = box.nsrun("image", "prune")
+    assert done.stdout.startswith("image/sha256:")
+    assert "of blobs freed" in done.stderr
+    assert box.nsrun("image", "prune").stdout == ""
+    assert box.nsrun("image", "prune", "--all").stdout == "image/example.org/idle:1 removed\n"
+    assert box.nsrun("image", "ls", "-q").stdout.split() == ["nsrun.local/host:latest", "example.org/many:1"]
+    assert run_again(box) == "new\n"
+
+
+def run_again(box: Host) -> str:
+    """A command in the pod whose image was not pruned."""
+    return box.nsrun("pod", "exec", "p", "--", "/bin/cat", "/data/0").stdout
+
+
 def test_files_that_are_no_images(box: Host) -> None:
     (box.scratch / "text").write_text("plainly not an archive" * 100)
     for arguments, code, words in (

@@ -23,6 +23,7 @@ def test_a_whole_table() -> None:
             "gc_high_percent": 90,
             "gc_low_percent": 70,
             "gc_minimum_age_s": 0,
+            "gc_maximum_age_s": 86400,
             "short_names": {"app": "registry.example.org/team/app"},
             "registries": {
                 "docker.io": {
