@@ -65,29 +65,6 @@ def test_S_TERM_S_RESTART_a_fork_bomb_is_bounded_restarted_and_goes(server: Serv
     assert journal.of("good") == ["start", "term", "exit 0"]
 
 
-def test_S_LOG_S_TERM_one_that_closes_its_output_runs_on(server: Server) -> None:
-    """The end of its log is not its end; its exit is known all the same."""
-    server.up(pod("p", box("mute", "then", "echo", "last words", ";", "mute", "1.5"), restartPolicy="Never"))
-    until(lambda: server.lines("p", "mute") == ["last words"])
-    time.sleep(0.5)
-    assert state(server.get("p")["status"], "mute") == "running"
-    assert server.run("p", "/bin/echo", "here", container="mute")[0] == 0
-    server.wait("p", "phase=Succeeded", timeout_s=10)
-    assert state(server.get("p")["status"], "mute") == "Completed 0"
-    assert server.lines("p", "mute") == ["last words"]
-
-
-def test_S_TERM_one_that_ignores_every_signal_is_killed(server: Server) -> None:
-    """Not before its time is over, and with everything that it started."""
-    server.up(pod("p", box("deaf", "stubborn")))
-    until(lambda: server.lines("p", "deaf") == ["ready"])
-    pid = server.runtime("p")["instances"][0]["pid"]
-    begun = time.monotonic()
-    server.down("p", grace_period_s=3)
-    assert 2.9 < time.monotonic() - begun < 6
-    assert not os.path.exists(f"/proc/{pid}")
-
-
 def test_S_TERM_processes_that_left_their_session_go_along(server: Server) -> None:
     server.up(pod("p", box("parent", "orphans", "5", "300", "300")))
     until(lambda: server.lines("p", "parent") == ["ready"])
