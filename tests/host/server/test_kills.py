@@ -283,9 +283,24 @@ class Rounds:
         """Somebody who follows a log over the deaths of servers and a restart sees each line once."""
         name = self.name("follow")
         count = 400
+        lines = ("lines", str(count), "60", "1000")
         manifest = pod(
             name,
-            box("a", "then", "lines", str(count), "60", "1000", ";", "failing", "/dev/shm/count", "1"),
+            box(
+                "a",
+                "then",
+                "echo",
+                "begun",
+                ";",
+                "await",
+                "/dev/shm/go",
+                ";",
+                *lines,
+                ";",
+                "failing",
+                "/dev/shm/n",
+                "1",
+            ),
             restartPolicy="OnFailure",
         )
         with self.killer.quiet():
@@ -307,17 +322,21 @@ class Rounds:
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
+        with self.killer.quiet():
+            # Whoever begins to follow after the restart begins with the present instance.
+            until(lambda: found)
+            self.server.run(name, "/bin/write", "/dev/shm/go", "", container="a")
         with self.killer.at_work("follow", 1.0):
             until(lambda: self.server.get(name)["status"]["phase"] == "Succeeded", 30)
             until(done.is_set, 20, f"the follower has {len(found)} lines and does not end")
         reader.join(10)
         session.close()
         assert not problems, problems
-        lines = [line for line in found if line[0].isdigit()]
+        said = [line for line in found if line[0].isdigit()]
         status = self.server.container(name, "a")
-        assert len(lines) == 2 * count, (len(lines), status, sorted(self.log(name, "a").iterdir()))
-        numbered(lines[:count], count)
-        numbered(lines[count:], count)
+        assert len(said) == 2 * count, (len(said), status, sorted(self.log(name, "a").iterdir()))
+        numbered(said[:count], count)
+        numbered(said[count:], count)
         with self.killer.quiet():
             self.finish(name)
 
