@@ -216,3 +216,40 @@ def test_S_RESTART_rules_of_an_init_container() -> None:
     pod = make_pod(initContainers=[init])
     assert deed(pod, {"i": "42"}) == Deed(("i",))
     assert deed(pod, {"i": "43"}) == Deed(ends=True)
+
+
+DEBUG = [{"name": "debug", "image": "img"}]
+STEADY = INITIALIZED | all_are("run") | {"debug": "run"}
+
+
+def with_debug(policy: str = "Always", *more: str) -> Pod:
+    """Three init containers, three mains and ephemeral containers."""
+    ephemeral = [*DEBUG, *({"name": name, "image": "img"} for name in more)]
+    return make_pod(MAINS, INITS, policy, ephemeralContainers=ephemeral)
+
+
+@pytest.mark.parametrize(
+    ("pod", "words", "expected"),
+    [
+        (with_debug(), STEADY, NOTHING),
+        (with_debug(), STEADY | {"debug": "new"}, Deed(("debug",))),
+        (with_debug("Always", "debug2"), STEADY, Deed(("debug2",))),
+        (with_debug(), STEADY | {"debug": "ok"}, NOTHING),
+        (with_debug(), STEADY | {"debug": "1"}, NOTHING),
+        (with_debug(), {"init1": "ok", "init2": "run"}, Deed(("debug",))),
+        (with_debug("Never"), STEADY | all_are("ok"), Deed(stops=("debug",))),
+        (with_debug("Never"), STEADY | all_are("ok") | {"debug": "ok"}, Deed(ends=True)),
+    ],
+)
+def test_S_START_ephemeral_containers_by_the_kubelets_table(pod: Pod, words: dict[str, str], expected: Deed) -> None:
+    assert deed(pod, words) == expected
+
+
+def test_S_SANDBOX_where_a_kubelet_leaves_a_pod_behind_that_never_ran() -> None:
+    """It makes no other sandbox for these two, and they stay Pending and Running for ever; here they go on."""
+    assert next_sandbox(with_inits("Never"), INITIALIZED) == NextSandbox(1, ("init1",))
+    assert next_sandbox(three("Never", foo1="Always"), all_are("run")) == NextSandbox(1, ("foo1",))
+
+
+def test_S_SANDBOX_an_ephemeral_container_does_not_come_back_with_another_sandbox() -> None:
+    assert next_sandbox(with_debug(), STEADY) == NextSandbox(1, ("init1",))
