@@ -28,12 +28,17 @@ _LOCAL = (
 )
 
 
+def _fitting_name(name: str) -> str:
+    """A name that is cut where it is too long, although the API and the kernel would take one character more."""
+    return name if len(name) <= _LABEL else name[:_LABEL].rstrip("-.")
+
+
 def _names(pod: Pod) -> tuple[str, str]:
     """Host name and domain, either of which /etc/hosts gets (Kubernetes kubelet_pods.go GeneratePodHostNameAndDomain)."""
     spec = pod.spec
     if spec.hostnameOverride:
-        return spec.hostnameOverride, ""
-    hostname = spec.hostname or (pod.metadata.name or "")[:_LABEL].rstrip("-.")
+        return _fitting_name(spec.hostnameOverride), ""
+    hostname = spec.hostname or _fitting_name(pod.metadata.name or "")
     domain = f"{spec.subdomain}.{pod.metadata.namespace}.svc.{CLUSTER_DOMAIN}" if spec.subdomain else ""
     return hostname, domain
 

@@ -50,6 +50,10 @@ def test_S_HOSTS_hosts_with_a_domain() -> None:
     assert _hosts(subdomain="sub", hostname="h") == HEAD + "10.200.0.5\th.sub.default.svc.cluster.local\th\n"
 
 
+def test_S_HOSTS_hosts_with_a_name_that_overrides_all_others() -> None:
+    assert _hosts(subdomain="sub", hostname="h", hostnameOverride="over.ride") == HEAD + "10.200.0.5\tover.ride\n"
+
+
 def test_S_HOSTS_hosts_with_aliases() -> None:
     aliases = [HostAlias(ip="192.0.2.1", hostnames=["a", "b.example"]), HostAlias(ip="192.0.2.2", hostnames=["c"])]
     assert _hosts(hostAliases=aliases) == (
@@ -88,6 +92,7 @@ def test_S_HOSTNAME_hostname_from_the_pods_name(name: str, expected: str) -> Non
 def test_S_HOSTNAME_hostname_by_the_manifest() -> None:
     assert pod_hostname(pod(hostname="h", subdomain="s")) == "h"
     assert pod_hostname(pod(hostnameOverride="over.ride", hostname="h", subdomain="s")) == "over.ride"
+    assert pod_hostname(pod(hostnameOverride="o" * 62 + ".x")) == "o" * 62
     assert pod_hostname(pod(hostname="h", subdomain="s", setHostnameAsFQDN=True)) == "h.s.default.svc.cluster.local"
     assert pod_hostname(pod(hostNetwork=True, hostname="h"), "node-1") == "node-1"
 
