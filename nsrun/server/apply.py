@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nsrun.errors import ConflictError, NsrunError, SpecError, TimedOutError, UnsupportedError, UsageError
-from nsrun.server import wait
+from nsrun.server import changes, wait
 from nsrun.server.trace import mark
 from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, load, unsupported
 from nsrun.spec.model import PodStatus
@@ -320,7 +320,7 @@ async def _update(registry: Registry, jobs: list[Job], *, replace: bool) -> None
             inits = {one.name for one in job.pod.spec.initContainers if one.restartPolicy != "Always"}
             running = (job.engine.mirror.running(name) for name in job.judged.redefined if name not in inits)
             job.renewed = {one.name: one.attempt + 1 for one in running if one is not None}
-            job.engine.update(job.pod, job.judged, job.options)
+            changes.update(job.engine, job.pod, job.judged, job.options)
 
 
 async def _replace_old(registry: Registry, jobs: list[Job], request: Request) -> None:
@@ -329,7 +329,7 @@ async def _replace_old(registry: Registry, jobs: list[Job], request: Request) ->
     for engine in old:
         request.event({"pod": engine.label, "kind": "pod", "text": "is being taken down, to be replaced"})
         grace = engine.pod.spec.terminationGracePeriodSeconds
-        engine.delete(30.0 if grace is None else float(grace))
+        changes.delete(engine, 30.0 if grace is None else float(grace))
     for engine in old:
         while not engine.gone:
             await engine.changed.wait()
@@ -353,7 +353,7 @@ def _create(world: World, registry: Registry, jobs: list[Job]) -> None:
                 made.append(job.engine)
     except NsrunError:
         for engine in made:
-            engine.delete(0.0)
+            changes.delete(engine, 0.0)
         raise
 
 
@@ -413,8 +413,8 @@ async def _wait(world: World, job: Job, request: Request, *, ready: bool, timeou
         begun = engine.ledger.containers
         return wait.up(engine, ready=ready) and all(begun[name].starts > job.renewed[name] for name in job.renewed)
 
-    for event in engine.ledger.events if job.verdict in ("created", "replaced") else ():
-        happened(engine.event_object(event))
+    for _, event in engine.published.events() if job.verdict in ("created", "replaced") else ():
+        happened(event)
     with world.hub.events(happened):
         await wait.until(engine, is_up, timeout_s, "ready" if ready else "running")
     request.event({"pod": job.label, "kind": "phase", "text": f"phase {engine.phase}"})

@@ -123,9 +123,9 @@ async def execute(engine: PodEngine, request: Request) -> object:
         await asyncio.wait_for(shim.exec(wanted), ANSWER_S)
     except TimeoutError:
         raise TimedOutError(
-            f"{where}: its shim (pid {engine.shim_pid}) did not take the command within {ANSWER_S:g} s",
+            f"{where}: its shim (pid {engine.link.pid}) did not take the command within {ANSWER_S:g} s",
             details="It is stopped, or the machine is very busy.",
-            resolution=f"kill -CONT {engine.shim_pid}, or take the pod down: nsrun pod down --force {engine.name}",
+            resolution=f"kill -CONT {engine.link.pid}, or take the pod down: nsrun pod down --force {engine.name}",
         ) from None
     except ShimError as error:
         if error.number not in (errno.ESRCH, errno.ENOENT):

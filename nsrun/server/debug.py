@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsrun.errors import ConflictError, UnsupportedError, UsageError
+from nsrun.server import changes
 from nsrun.spec.ephemeral import with_ephemeral
 from nsrun.spec.support import NOT_IMPLEMENTED, unsupported
 
@@ -42,7 +43,7 @@ def add(engine: PodEngine, request: Request) -> object:
         if container.name not in before:
             _refuse_unsupported(engine, pod, f"spec.ephemeralContainers[{index}]")
     if pod is not engine.pod:
-        engine.extend(pod)
+        changes.extend(engine, pod)
     return {"name": engine.name, "namespace": engine.namespace, "uid": engine.uid, "container": wanted.get("name")}
 
 

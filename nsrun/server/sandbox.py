@@ -89,7 +89,7 @@ async def _make(engine: PodEngine, ahead: Ahead) -> None:
             # Tells why, if it was the shim that failed.
             spawned.wait()
     except BaseException:
-        engine.lose_shim()
+        engine.link.lose()
         await parts.end()
         raise
 
@@ -101,7 +101,7 @@ async def _settle(
     client = await ShimClient.connect(paths.directory)
     try:
         _directories(paths)
-        taken = parts.begin(engine.take(client))
+        taken = parts.begin(engine.link.take(client))
         made = parts.begin(client.sandbox(program))
         attached = None
         if reserved is not None:
@@ -207,7 +207,7 @@ async def _take_away(engine: PodEngine, patience_s: float = 0.0) -> None:
     Each part is fine with being gone already, so that this can be begun again after a SIGKILL.
     """
     world, paths = engine.world, engine.paths
-    engine.lose_shim()
+    engine.link.lose()
     await end_shim(paths, engine.label, patience_s=patience_s)
     mark(engine.label, "shim ended")
     await world.remove_cgroup(engine.uid)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from nsrun._version import __version__
 from nsrun.errors import ConflictError, NotFoundError, NsrunError, TimedOutError, UsageError
-from nsrun.server import apply, commands, debug, logs, wait
+from nsrun.server import apply, changes, commands, debug, logs, wait
 from nsrun.server.choose import container_name, names_of, running_instance
 from nsrun.server.clock import SystemClock
 from nsrun.server.containers import signal_number
 from nsrun.server.images import ImageMethods
+from nsrun.server.observing import sandbox_state
 from nsrun.server.pods import Registry
 from nsrun.server.prepared import log_path
 from nsrun.server.rotation import Rotation
@@ -84,7 +85,7 @@ class Service:
         # Or they would come back.
         await self._static.close()
         for engine in self._pods:
-            engine.delete(0.0)
+            changes.delete(engine, 0.0)
         deadline = time.monotonic() + LAST_DOWN_S
         for engine in self._pods:
             with contextlib.suppress(NsrunError):
@@ -175,7 +176,7 @@ class Service:
         for engine in engines:
             default = engine.pod.spec.terminationGracePeriodSeconds
             grace_s = 0.0 if force else asked if asked is not None else float(30 if default is None else default)
-            engine.delete(grace_s)
+            changes.delete(engine, grace_s)
         if request.flag("wait", default=True):
             request.cancellable = True
             await self._until_gone(engines, request.number_or_none("timeout_s"))
@@ -239,17 +240,20 @@ class Service:
     async def _list(self, request: Request) -> object:
         namespace = request.text_or_none("namespace")
         chosen = [one for one in self._pods if namespace is None or one.namespace == namespace]
-        return {"pods": [one.object() for one in chosen], "columns": [one.columns() for one in chosen]}
+        return {
+            "pods": [one.published.object() for one in chosen],
+            "columns": [one.published.columns() for one in chosen],
+        }
 
     async def _get(self, request: Request) -> object:
         engine = self._find(request)
         return {
-            "pod": engine.object(),
-            "columns": engine.columns(),
+            "pod": engine.published.object(),
+            "columns": engine.published.columns(),
             "runtime": {
-                "shim_pid": engine.shim_pid,
+                "shim_pid": engine.link.pid,
                 "sandbox": {
-                    "state": engine.sandbox_state().value,
+                    "state": sandbox_state(engine).value,
                     "attempt": engine.ledger.sandbox_attempt,
                     "ips": list(engine.ledger.ips),
                 },
@@ -288,7 +292,7 @@ class Service:
 
         request.cancellable = True
         for engine in self._pods:
-            changed("ADDED", engine.object(), engine.columns())
+            changed("ADDED", engine.published.object(), engine.published.columns())
         request.event({"type": "BOOKMARK"})
         with self._world.hub.pods(changed):
             await asyncio.Event().wait()
@@ -302,7 +306,7 @@ class Service:
             if name is not None
             else [one for one in self._pods if everywhere or one.namespace == namespace]
         )
-        known = [(event.last_at, one.event_object(event)) for one in chosen for event in one.ledger.events]
+        known = [event for one in chosen for event in one.published.events()]
         known.sort(key=lambda pair: pair[0])
         if not request.flag("watch"):
             return {"events": [event for _at, event in known]}
@@ -353,7 +357,7 @@ class Service:
                     resolution="Run the whole pod anew: nsrun pod up --replace FILE",
                 )
         before = {name: engine.mirror.running(name) for name in names}
-        engine.restart(names, request.number_or_none("grace_period_s"))
+        changes.restart(engine, names, request.number_or_none("grace_period_s"))
         if request.flag("wait"):
             request.cancellable = True
             attempts = {name: -1 if one is None else one.attempt for name, one in before.items()}
@@ -392,8 +396,8 @@ class Service:
             )
         for type_, status in wanted.items():
             check_condition(type_, status)
-        engine.set_conditions(wanted, request.text_or_none("reason"), request.text_or_none("message"))
-        return {"conditions": engine.object()["status"].get("conditions") or []}
+        changes.set_conditions(engine, wanted, request.text_or_none("reason"), request.text_or_none("message"))
+        return {"conditions": engine.published.object()["status"].get("conditions") or []}
 
     async def _exec(self, request: Request) -> object:
         return await commands.execute(self._find(request), request)

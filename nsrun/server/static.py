@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsrun import native
 from nsrun.errors import NsrunError, errno_text
+from nsrun.server import changes
 from nsrun.server.manifests import Key, ManifestFile, StaticPod, is_ignored, objection, signature_of
 from nsrun.state.files import remove_tree
 from nsrun.status.events import WARNING
@@ -326,7 +327,7 @@ class StaticPods:
             "pod %s: %s %s", engine.label, engine.static, "has changed" if changed else "does not ask for it any more"
         )
         try:
-            engine.delete(30.0 if grace_s is None else float(grace_s))
+            changes.delete(engine, 30.0 if grace_s is None else float(grace_s))
         except NsrunError as error:
             _LOG.error("pod %s cannot be taken down: %s", engine.label, error)
 

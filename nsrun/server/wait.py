@@ -176,7 +176,7 @@ async def _one(pods: Registry, namespace: str, name: str, awaited: Awaited, *, l
         if isinstance(awaited, Deleted):
             return
         engine = pods.find(namespace, name)
-    while not engine.gone and not awaited.met(engine.pod, engine.status, engine.object):
+    while not engine.gone and not awaited.met(engine.pod, engine.status, engine.published.object):
         if look_once:
             raise _late(pods, [(namespace, name)], "condition not met for")
         await engine.changed.wait()

@@ -12,7 +12,7 @@ import pytest
 
 from nsrun.errors import ConflictError, NotFoundError, TimedOutError
 from nsrun.server.clock import SystemClock
-from nsrun.server.engine import LAST_RESORT_S
+from nsrun.server.last_resort import LAST_RESORT_S
 from nsrun.server.world import World
 from nsrun.state.layout import Layout
 from tests.host.server.harness import Server, alive, box, pod, until

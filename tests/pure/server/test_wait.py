@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -23,15 +22,12 @@ class StandIn:
         self.pod, self.status = Pod(), PodStatus(phase=phase)
         self.changed, self.gone = Changed(), False
         self.ledger, self.trouble = SimpleNamespace(sandbox_waiting=None), ""
+        self.published = SimpleNamespace(object=lambda: {"status": {"phase": self.phase}})
 
     @property
     def phase(self) -> str:
         """The published phase."""
         return self.status.phase or ""
-
-    def object(self) -> dict[str, Any]:
-        """The whole object."""
-        return {"status": {"phase": self.phase}}
 
     def become(self, phase: str) -> None:
         """Publish another phase."""

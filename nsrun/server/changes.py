@@ -1,0 +1,156 @@
+"""What users have done to a pod that there is: each is on disk when its function returns, and the pod's loop does the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nsrun.errors import ConflictError, StepError
+from nsrun.reconcile import request_deletion
+from nsrun.reconcile.ledger import request_restart
+from nsrun.server.events import marked_deleted
+from nsrun.server.observing import observe
+from nsrun.spec.update import updated
+from nsrun.state.ledger import write_deletion, write_wish
+from nsrun.status.foreign import with_conditions
+
+if TYPE_CHECKING:
+    from nsrun.server.engine import PodEngine
+    from nsrun.spec.model import Pod
+    from nsrun.spec.update import Update
+    from nsrun.state.ledger import Wish
+
+_LOG = logging.getLogger("nsrun.changes")
+
+
+def delete(engine: PodEngine, grace_s: float) -> None:
+    """Have the pod taken down. A shorter grace period than before shortens it.
+
+    Raises:
+        StepError: it could not be written down; then nothing happens to the pod.
+    """
+    now = engine.world.clock.now()
+    deletion = request_deletion(engine.wish.deletion, now, grace_s)
+    if deletion == engine.wish.deletion:
+        return
+    wish = msgspec.structs.replace(engine.wish, object=marked_deleted(engine.pod, deletion), deletion=deletion)
+    try:
+        write_deletion(engine.paths, wish)
+    except FileNotFoundError:
+        # Somebody removed the pod's directory: what is on disk says already that there is no such pod.
+        _LOG.warning("pod %s: %s was removed", engine.label, engine.paths.directory)
+    except OSError as error:
+        raise StepError(
+            "write", str(engine.paths.wish), error.errno or 0, what=f'pod "{engine.label}" cannot be taken down'
+        ) from error
+    engine.wish = wish
+    engine.pod = wish.object
+    engine.last_resort.expect()
+    engine.wake()
+
+
+def set_conditions(
+    engine: PodEngine, wanted: Mapping[str, str | None], reason: str | None, message: str | None
+) -> None:
+    """Set conditions that somebody else than nsrun decides about; published too when this returns.
+
+    Args:
+        engine: the pod.
+        wanted: status by type; None takes a condition away.
+        reason: of all of them.
+        message: of all of them.
+
+    Raises:
+        StepError: they are published, but could not be written down yet.
+    """
+    now = engine.world.clock.now()
+    previous = with_conditions(engine.ledger.status, wanted, reason, message, now)
+    engine.published.publish(observe(engine, now), now, previous)
+    engine.save()
+
+
+def update(engine: PodEngine, pod: Pod, judged: Update, options: dict[str, Any]) -> None:
+    """Make the pod another one, as far as that is possible in place; published too when this returns.
+
+    Nothing may be starting (`engine.starting.none`): an instance is made from the definition at the time of its start.
+
+    Args:
+        engine: the pod.
+        pod: what is asked for; what nsrun adds to a pod stays as it is.
+        judged: how that differs from the pod, without objections.
+        options: those of the wish that are to be other ones.
+
+    Raises:
+        StepError: it could not be written down; then the pod is as it was.
+    """
+    now = engine.world.clock.now()
+    changed = dict(engine.wish.changed)
+    if judged.redefined:
+        observed = observe(engine, now)
+        for name in judged.redefined:
+            known = observed.ledgers.get(name)
+            if known is not None:
+                changed[name] = known.starts
+                # The back-off is of a definition (S-BACKOFF). Stored first: the wish alone decides whether this happened.
+                engine.ledger.containers[name] = replace(known, backoff_s=0.0, waiting=None)
+                engine.touch()
+        engine.save()
+    wish = msgspec.structs.replace(
+        engine.wish,
+        object=updated(engine.pod, pod, of_spec=judged.of_spec),
+        changed=changed,
+        options=engine.wish.options | options,
+    )
+    _replace_wish(engine, wish, now)
+
+
+def extend(engine: PodEngine, pod: Pod) -> None:
+    """Have the pod as `pod`, which has another ephemeral container; published too when this returns.
+
+    Raises:
+        StepError: it could not be written down; then the pod is as it was.
+    """
+    metadata = msgspec.structs.replace(engine.pod.metadata, generation=(engine.pod.metadata.generation or 1) + 1)
+    pod = msgspec.structs.replace(pod, metadata=metadata)
+    _replace_wish(engine, msgspec.structs.replace(engine.wish, object=pod), engine.world.clock.now())
+
+
+def _replace_wish(engine: PodEngine, wish: Wish, now: float) -> None:
+    try:
+        write_wish(engine.paths, wish)
+    except OSError as error:
+        raise StepError(
+            "write", str(engine.paths.wish), error.errno or 0, what=f'pod "{engine.label}" could not be changed'
+        ) from error
+    engine.wish = wish
+    engine.pod = wish.object
+    engine.published.publish(observe(engine, now), now)
+    engine.wake()
+
+
+def restart(engine: PodEngine, names: list[str], grace_s: float | None) -> None:
+    """Have these containers stopped and started again.
+
+    Raises:
+        ConflictError: the pod is finished or being taken down.
+        StepError: it could not be written down yet.
+    """
+    if engine.deleting or engine.finished:
+        state = "being taken down" if engine.deleting else f"finished ({engine.phase})"
+        raise ConflictError(
+            f'pod "{engine.label}" is {state}; its containers are not started again',
+            resolution="Run it anew: nsrun pod up --replace FILE",
+        )
+    now = engine.world.clock.now()
+    observed = observe(engine, now)
+    for name in names:
+        known = observed.ledgers.get(name)
+        if known is not None:
+            engine.ledger.containers[name] = request_restart(known, now, grace_s)
+    engine.touch()
+    engine.save()
+    engine.wake()

@@ -1,0 +1,101 @@
+"""What there is of a pod: the shim's records and the ledger, put together into one `Observed` and settled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from nsrun.reconcile import settle
+from nsrun.reconcile.model import ContainerLedger, Instance, Observed, Sandbox, SandboxState
+from nsrun.server import logdir
+from nsrun.shim import read_records
+
+if TYPE_CHECKING:
+    from nsrun.server.engine import PodEngine
+
+
+def sandbox_state(engine: PodEngine) -> SandboxState:
+    """What there is of a sandbox."""
+    if engine.shim is not None and engine.ledger.sandbox_ready:
+        return SandboxState.READY
+    return SandboxState.DEAD if engine.paths.shim_lock.exists() else SandboxState.NONE
+
+
+def observe(engine: PodEngine, now: float) -> Observed:
+    """What is, with the ledger brought up to it; the ledger is not stored yet.
+
+    Args:
+        engine: the pod; its `observed` is the result.
+        now: seconds since the epoch.
+    """
+    state = sandbox_state(engine)
+    if state is SandboxState.DEAD:
+        # The shim wrote each exit down before it could tell: its last words may only be on disk.
+        engine.mirror.take(read_records(engine.paths.directory))
+    current, older = _by_age(engine.mirror.instances())
+    if state is SandboxState.NONE:
+        older.extend(current.values())
+        current = {}
+    if engine.ledger_lost:
+        engine.ledger_lost = False
+        _count_on(engine, {one.name for one in engine.mirror.instances()})
+    ledger = engine.ledger
+    observed = settle(
+        engine.pod,
+        Observed(
+            sandbox=Sandbox(
+                state=state,
+                attempt=ledger.sandbox_attempt,
+                created_at=ledger.sandbox_created_at,
+                ips=ledger.ips if state is SandboxState.READY else (),
+                waiting=ledger.sandbox_waiting,
+            ),
+            current=current,
+            older=tuple(older),
+            ledgers=ledger.containers,
+            deletion=engine.wish.deletion,
+            start_time=ledger.start_time,
+            terminal=ledger.terminal,
+            host_ip=engine.world.host_ip(),
+            failure=ledger.failure,
+            restart_all=ledger.restart_all,
+            changed=engine.wish.changed,
+            tempo=engine.tempo,
+        ),
+        now,
+    )
+    if (
+        observed.ledgers != ledger.containers
+        or observed.failure != ledger.failure
+        or observed.restart_all != ledger.restart_all
+    ):
+        ledger.containers = dict(observed.ledgers)
+        ledger.failure = observed.failure
+        ledger.restart_all = observed.restart_all
+        engine.touch()
+    engine.observed = observed
+    return observed
+
+
+def _by_age(instances: list[Instance]) -> tuple[dict[str, Instance], list[Instance]]:
+    """The newest of each container by its name, and the others; `instances` are oldest first."""
+    current: dict[str, Instance] = {}
+    older: list[Instance] = []
+    for instance in instances:
+        before = current.get(instance.name)
+        if before is not None:
+            older.append(before)
+        current[instance.name] = instance
+    return current, older
+
+
+def _count_on(engine: PodEngine, known: Collection[str]) -> None:
+    """Without a ledger: have the numbers of containers that no record tells of go on from their logs (S-KEEP)."""
+    spec = engine.pod.spec
+    names = [one.name for one in (*spec.initContainers, *spec.containers)]
+    names += [one.name for one in spec.ephemeralContainers]
+    for name in names:
+        starts = 0 if name in known or name in engine.ledger.containers else logdir.count(engine, name)
+        if starts:
+            engine.ledger.containers[name] = ContainerLedger(starts=starts)
+            engine.touch()

@@ -1,0 +1,104 @@
+"""What is told of a pod: its status, its events, and the versions that watchers see."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nsrun.server.events import as_object, field_path, newly_backing_off
+from nsrun.server.watch import Change
+from nsrun.status import pod_status, summary
+from nsrun.status.events import BACK_OFF, WARNING, Event
+from nsrun.status.folding import EventLog
+
+if TYPE_CHECKING:
+    from nsrun.reconcile.model import Observed
+    from nsrun.server.engine import PodEngine
+    from nsrun.spec.model import Pod, PodStatus
+
+FINISHED = ("Succeeded", "Failed")
+"""The phases that a pod does not leave."""
+
+
+class Published:
+    """The status and the events of one pod, which are in its ledger.
+
+    Attributes:
+        version: the resourceVersion of what was told last.
+    """
+
+    def __init__(self, engine: PodEngine) -> None:
+        self._engine = engine
+        self._events = EventLog(engine.ledger.events)
+        self._announced: Pod | None = None
+        """The Pod, without its status, as it was told last."""
+        self.version = engine.world.hub.next_version()
+
+    @property
+    def spec_is_known(self) -> bool:
+        """The Pod as it is now, without its status, was told."""
+        return self._announced is self._engine.pod
+
+    def object(self) -> dict[str, Any]:
+        """The Pod with its status, as builtins."""
+        pod: dict[str, Any] = msgspec.to_builtins(self._engine.pod)
+        pod["metadata"]["resourceVersion"] = self.version
+        pod["status"] = msgspec.to_builtins(self._engine.ledger.status)
+        return pod
+
+    def columns(self) -> dict[str, Any]:
+        """What `pod ls` shows of it."""
+        engine = self._engine
+        return asdict(summary(engine.pod, engine.ledger.status, engine.world.clock.now()))
+
+    def events(self) -> list[tuple[float, dict[str, Any]]]:
+        """Its events as core/v1 Events, each with the time at which it was seen last."""
+        return [(event.last_at, self._event_object(event)) for event in self._engine.ledger.events]
+
+    def _event_object(self, event: Event) -> dict[str, Any]:
+        return as_object(event, self._engine.pod.metadata, self.version, self._engine.world.node.name)
+
+    def note(self, kind: str, reason: str, message: str, container: str = "") -> None:
+        """Add an event; see `PodEngine.note`."""
+        engine = self._engine
+        told = self._events.add(
+            Event(kind, reason, message, field_path(engine.pod, container)), engine.world.clock.now()
+        )
+        if told is None:
+            return
+        engine.ledger.events = self._events.told
+        engine.touch()
+        if engine.world.hub.events_watched:
+            engine.world.hub.event(self._event_object(told))
+        engine.changed.tell()
+
+    def publish(self, observed: Observed, now: float, before: PodStatus | None = None) -> None:
+        """Work the status out; tell the watchers if it, or the object, is another one.
+
+        `before` is what it goes on from, if that is not the published one.
+        """
+        engine, hub = self._engine, self._engine.world.hub
+        status = pod_status(engine.pod, observed, now, before or engine.ledger.status)
+        if self.spec_is_known and status == engine.ledger.status:
+            return
+        for name in newly_backing_off(engine.ledger.status, status):
+            of = f"{engine.name}_{engine.namespace}({engine.uid})"
+            self.note(WARNING, BACK_OFF, f"Back-off restarting failed container {name} in pod {of}", name)
+        engine.ledger.status = status
+        engine.ledger.terminal = engine.ledger.terminal or status.phase in FINISHED
+        engine.touch()
+        self.version = hub.next_version()
+        change: Change = "ADDED" if self._announced is None else "MODIFIED"
+        self._announced = engine.pod
+        if hub.watched:
+            hub.pod_changed(change, self.object(), self.columns())
+        engine.changed.tell()
+
+    def gone(self) -> None:
+        """Tell the watchers that there is no such pod any more."""
+        hub = self._engine.world.hub
+        self.version = hub.next_version()
+        hub.pod_changed("DELETED", self.object(), self.columns())
+        self._engine.changed.tell()
