@@ -12,6 +12,10 @@ RULES = conformance.rules()
 TESTS = conformance.tests()
 
 
+def test_the_page_is_up_to_date() -> None:
+    assert conformance.PAGE.read_text() == conformance.page(RULES, TESTS), "write it anew: make conformance"
+
+
 def test_every_rule_that_a_test_names_is_a_rule() -> None:
     known = {rule.name for rule in RULES}
     assert [f"{test.path}::{test.name}" for test in TESTS if test.rule not in known] == []
