@@ -54,7 +54,8 @@ def parsed(word: str) -> tuple[str, str | None]:
     """
     type_, equals, status = word.partition("=")
     if equals and type_:
-        return type_, status.capitalize()
+        proper = status.capitalize()
+        return type_, proper if proper in ("True", "False", "Unknown") else status
     if not equals and len(word) > 1 and word.endswith("-"):
         return word[:-1], None
     raise UsageError(

@@ -6,6 +6,7 @@ A pod that is there is changed in place as far as Kubernetes lets a pod change, 
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import uuid
 from dataclasses import dataclass, field
@@ -328,8 +329,7 @@ async def _replace_old(registry: Registry, jobs: list[Job], request: Request) ->
     old = [job.engine for job in jobs if job.verdict == "replaced" and job.engine is not None]
     for engine in old:
         request.event({"pod": engine.label, "kind": "pod", "text": "is being taken down, to be replaced"})
-        grace = engine.pod.spec.terminationGracePeriodSeconds
-        changes.delete(engine, 30.0 if grace is None else float(grace))
+        changes.delete(engine)
     for engine in old:
         while not engine.gone:
             await engine.changed.wait()
@@ -390,7 +390,8 @@ def _about(event: dict[str, Any]) -> str:
     """What an event says, after the container that it is about where it does not name it."""
     name = str(event["involvedObject"].get("fieldPath", "")).partition("{")[2].removesuffix("}")
     message = str(event["message"])
-    return message if name in message else f"{name}: {message}"
+    named = not name or re.search(rf"\bcontainer[ =]{name}(?![\w-])|^Container {name} (failed|definition)", message)
+    return message if named else f"{name}: {message}"
 
 
 async def _wait(world: World, job: Job, request: Request, *, ready: bool, timeout_s: float | None) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from nsrun.errors import ConflictError, StepError
 from nsrun.reconcile import request_deletion
 from nsrun.reconcile.ledger import request_restart
+from nsrun.reconcile.termination import grace_of
 from nsrun.server.events import marked_deleted
 from nsrun.server.observing import observe
 from nsrun.spec.update import updated
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("nsrun.changes")
 
 
-def delete(engine: PodEngine, grace_s: float) -> None:
-    """Have the pod taken down. A shorter grace period than before shortens it.
+def delete(engine: PodEngine, grace_s: float | None = None) -> None:
+    """Have the pod taken down. A shorter grace period than before shortens it; None is the pod's own.
 
     Raises:
         StepError: it could not be written down; then nothing happens to the pod.
     """
     now = engine.world.clock.now()
-    deletion = request_deletion(engine.wish.deletion, now, grace_s)
+    deletion = request_deletion(engine.wish.deletion, now, grace_of(engine.pod) if grace_s is None else grace_s)
     if deletion == engine.wish.deletion:
         return
     wish = msgspec.structs.replace(engine.wish, object=marked_deleted(engine.pod, deletion), deletion=deletion)

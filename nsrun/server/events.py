@@ -14,6 +14,8 @@ from nsrun.status.events import Event, container_path
 from nsrun.status.times import rfc3339
 
 COMPONENT = "nsrun"
+_LONGEST_S = 2**63 - 1
+"""What an int64 of the API holds; a grace period is a float here, which may be a little more."""
 
 
 def field_path(pod: Pod, container: str) -> str:
@@ -73,7 +75,7 @@ def marked_deleted(pod: Pod, deletion: Deletion) -> Pod:
     metadata = msgspec.structs.replace(
         pod.metadata,
         deletionTimestamp=rfc3339(deletion.requested_at + deletion.grace_s),
-        deletionGracePeriodSeconds=int(deletion.grace_s),
+        deletionGracePeriodSeconds=int(min(deletion.grace_s, _LONGEST_S)),
     )
     return msgspec.structs.replace(pod, metadata=metadata)
 

@@ -9,6 +9,7 @@ from nsrun.reconcile import settle
 from nsrun.reconcile.model import ContainerLedger, Instance, Observed, Sandbox, SandboxState
 from nsrun.server import logdir
 from nsrun.shim import read_records
+from nsrun.status.events import NORMAL
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
@@ -70,6 +71,8 @@ def observe(engine: PodEngine, now: float) -> Observed:
         or observed.restart_all != ledger.restart_all
     ):
         ledger.containers = dict(observed.ledgers)
+        if observed.failure is not None and ledger.failure is None:
+            engine.note(NORMAL, observed.failure.reason, observed.failure.message)
         ledger.failure = observed.failure
         ledger.restart_all = observed.restart_all
         engine.touch()

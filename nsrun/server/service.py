@@ -174,9 +174,7 @@ class Service:
         force = request.flag("force")
         asked = request.number_or_none("grace_period_s")
         for engine in engines:
-            default = engine.pod.spec.terminationGracePeriodSeconds
-            grace_s = 0.0 if force else asked if asked is not None else float(30 if default is None else default)
-            changes.delete(engine, grace_s)
+            changes.delete(engine, 0.0 if force else asked)
         if request.flag("wait", default=True):
             request.cancellable = True
             await self._until_gone(engines, request.number_or_none("timeout_s"))

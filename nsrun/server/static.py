@@ -322,12 +322,11 @@ class StaticPods:
         return wanted
 
     def _end(self, engine: PodEngine, *, changed: bool) -> None:
-        grace_s = engine.pod.spec.terminationGracePeriodSeconds
         _LOG.info(
             "pod %s: %s %s", engine.label, engine.static, "has changed" if changed else "does not ask for it any more"
         )
         try:
-            changes.delete(engine, 30.0 if grace_s is None else float(grace_s))
+            changes.delete(engine)
         except NsrunError as error:
             _LOG.error("pod %s cannot be taken down: %s", engine.label, error)
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import lru_cache
 
+_LAST = 253402300799
+"""9999-12-31T23:59:59Z."""
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 365 * 86400
 
 
 def rfc3339(seconds: float | None) -> str | None:
-    """A time in seconds since the epoch as metav1.Time: whole seconds, UTC. None stays None."""
+    """A time in seconds since the epoch as metav1.Time: whole seconds, UTC. None stays None.
+
+    What comes after the year 9999, which RFC 3339 cannot write, is its last second.
+    """
     if seconds is None:
         return None
-    return _rfc3339(int(seconds))
+    return _rfc3339(int(min(seconds, _LAST)))
 
 
 @lru_cache(maxsize=4096)

@@ -125,6 +125,8 @@ def test_S_ADMIT_a_deadline_ends_the_pod(server: Server, journal: Journal) -> No
     assert status["message"] == "Pod was active on the node longer than the specified deadline"
     assert [sorted(one["state"]) for one in status["containerStatuses"]] == [["terminated"], ["terminated"]]
     assert [one["restartCount"] for one in status["containerStatuses"]] == [0, 0]
+    assert server.reasons("web").count("DeadlineExceeded") == 1
+    assert server.reasons("web").index("DeadlineExceeded") < server.reasons("web").index("Killing")
     until(lambda: server.runtime("web")["shim_pid"] is None, what="the sandbox goes, too")
 
 

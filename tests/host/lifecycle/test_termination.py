@@ -210,6 +210,27 @@ def test_S_TERM_a_container_that_ignores_every_signal_is_killed_after_its_grace_
     assert journal.texts == ["a start", "a term"]
 
 
+def test_S_TERM_a_negative_grace_period_is_a_second(server: Server, journal: Journal) -> None:
+    server.up(pod("p", journal.life("a", linger=-1), terminationGracePeriodSeconds=-5))
+    journal.until("a start")
+    server.call("pod.down", names=["p"], wait=False)
+    assert server.get("p")["metadata"]["deletionGracePeriodSeconds"] == 1
+    until(lambda: server.names() == [], what="it is killed when the least that there is of a grace period is over")
+    assert journal.texts == ["a start", "a term"]
+
+
+@pytest.mark.parametrize("asked", [None, 1e300])
+def test_S_TERM_a_grace_period_without_end(server: Server, journal: Journal, asked: float | None) -> None:
+    server.up(pod("p", journal.life("a"), terminationGracePeriodSeconds=2**63 - 1))
+    journal.until("a start")
+    server.call("pod.down", names=["p"], wait=False, grace_period_s=asked)
+    metadata = server.get("p")["metadata"]
+    assert metadata["deletionTimestamp"] == "9999-12-31T23:59:59Z"
+    assert metadata["deletionGracePeriodSeconds"] == 2**63 - 1
+    server.kill()
+    until(lambda: server.names() == [], what="its stop signal ends it")
+
+
 def test_S_TERM_grace_0_is_SIGKILL_at_once(server: Server, journal: Journal) -> None:
     server.up(pod("p", journal.life("a")))
     journal.until("a start")

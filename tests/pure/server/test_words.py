@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from nsrun.images import ImageError
-from nsrun.server import pulls
+from nsrun.server import apply, pulls
 from nsrun.server.apply import Job
 from nsrun.server.wait import in_words
 from nsrun.spec.model import ContainerState, ContainerStateTerminated, ContainerStatus, ObjectMeta, Pod
@@ -39,6 +39,34 @@ def test_a_missing_image_is_told_in_sentences() -> None:
     waiting = engine.ledger.containers["app"].waiting
     assert waiting.message == "it is not here. Import it."
     assert [call.args[1] for call in engine.note.call_args_list] == ["Failed", "Failed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "text"),
+    [
+        ("s", "Container started", "s: Container started"),
+        (
+            "image",
+            'Container image "x" already present on machine',
+            'image: Container image "x" already present on machine',
+        ),
+        ("app", "Stopping container app-2", "app: Stopping container app-2"),
+        ("app", "Stopping container app", "Stopping container app"),
+        (
+            "app",
+            "Container app failed liveness probe, will be restarted",
+            "Container app failed liveness probe, will be restarted",
+        ),
+        (
+            "",
+            "Pod sandbox changed, it will be killed and re-created.",
+            "Pod sandbox changed, it will be killed and re-created.",
+        ),
+    ],
+)
+def test_what_is_told_of_a_container_names_it(name: str, message: str, text: str) -> None:
+    path = f"spec.containers{{{name}}}" if name else ""
+    assert apply._about({"involvedObject": {"fieldPath": path}, "message": message}) == text
 
 
 @pytest.mark.parametrize(

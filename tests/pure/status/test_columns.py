@@ -192,5 +192,6 @@ def test_durations_and_times() -> None:
     ]
     assert rfc3339(T0 + 0.99) == "2001-09-09T01:46:40Z"
     assert rfc3339(None) is None
+    assert rfc3339(2.0**63) == rfc3339(float("inf")) == "9999-12-31T23:59:59Z"
     assert seconds_of("2001-09-09T01:46:40Z") == T0
     assert seconds_of("2001-09-09T03:46:40.5+02:00") == T0 + 0.5
