@@ -314,7 +314,7 @@ class Content:
         return digest
 
     def place_blob(self, file: Path, digest: str) -> None:
-        """Gives a finished file its name among the blobs."""
+        """Gives a finished file its name among the blobs: on the disk before it has it, so that what has a name is whole."""
         if self._durable:
             fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -324,7 +324,6 @@ class Content:
         path = self.blob(digest)
         os.chmod(file, 0o600)
         os.rename(file, path)
-        self._sync_directory(path.parent)
 
     @contextlib.contextmanager
     def partial(self, digest: str) -> Iterator[Path]:
@@ -386,7 +385,6 @@ class Content:
                 os.rename(temporary, target)
         if doomed is not None:
             discard(doomed)
-        self._sync_directory(target.parent)
 
     def _set_aside(self, path: Path) -> tuple[Path, int]:
         """Under the guard. Renamed first, removed later: half of something must never have the name of all of it."""
@@ -438,6 +436,9 @@ class Content:
             before = self.records()
             after = list(how(before))
             if after != before:
+                # What is in blobs and layers is on the disk; now their names, before the one that speaks of them.
+                for name in ("blobs/sha256", "layers"):
+                    self._sync_directory(self.directory / name)
                 self._write_index(after)
 
     def _write_index(self, records: Sequence[Record]) -> None:
