@@ -38,11 +38,6 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 COMMANDS = dict(commands())
 
 
-@pytest.fixture(autouse=True)
-def no_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NSRUN_ROOT", "/nonexistent/nsrun-test")
-
-
 @pytest.mark.parametrize("path", COMMANDS)
 def test_help_has_a_sentence_and_examples_of_this_command(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*path.split()[1:], "--help"]) == 0
