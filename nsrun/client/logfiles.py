@@ -227,6 +227,9 @@ class ContainerLog:
 
     Args:
         query: which log and how much of it.
+
+    Attributes:
+        first: number of the instance from which on it is followed; None until a server has said it.
     """
 
     def __init__(self, query: Query) -> None:
@@ -234,6 +237,7 @@ class ContainerLog:
         self.container = query.container or ""
         self.files: list[LogFile] = []
         self.done = False
+        self.first: int | None = None
         self._joiner = Joiner(self.container)
         self._finished: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
 
@@ -251,6 +255,8 @@ class ContainerLog:
         self.container = str(answer.get("container") or self.query.container or "")
         self._joiner.container = self.container
         told = answer.get("files") or []
+        if self.first is None:
+            self.first = answer.get("first")
         files = [_file(fd, about) for fd, about in zip(fds, told, strict=False)]
         close_all(fds[len(told) :])
         seen = -1

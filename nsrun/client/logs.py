@@ -177,7 +177,7 @@ class Follower:
             if self._call is not None:
                 self._call.attach(connection)
             try:
-                number = connection.send("pod.logs", log.query.params(follow=True))
+                number = connection.send("pod.logs", {**log.query.params(follow=True), "first": log.first})
                 while True:
                     message, fds = connection.receive()
                     if message.get("id") == number or hung_up(message):

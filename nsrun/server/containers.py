@@ -211,6 +211,8 @@ def announce(engine: PodEngine, action: AnnounceStop) -> None:
     engine.note(NORMAL, KILLING, action.message, action.name)
     known = engine.ledger.containers[action.name]
     engine.ledger.containers[action.name] = stop_announced(known, action.id)
+    # Also when the event is one too many to be told.
+    engine.touch()
 
 
 async def stop(engine: PodEngine, action: SignalContainer) -> None:
@@ -290,9 +292,10 @@ async def release(engine: PodEngine, instance_id: str) -> None:
 
 async def collect_roots(engine: PodEngine) -> None:
     """Remove what a server that was killed made for instances that never came to be."""
+    known = {*engine.mirror.records, *(one.id for one in engine.prepared.values())}
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(engine.paths.roots):
-            if name not in engine.mirror.records:
+            if name not in known:
                 await release(engine, name)
 
 

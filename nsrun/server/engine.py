@@ -112,6 +112,7 @@ class PodEngine:
         self._unsaved = False
         self._trouble = ""
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     # for whoever has it: the registry, the methods
 
@@ -122,6 +123,7 @@ class PodEngine:
 
     async def close(self) -> None:
         """Stop working on the pod; it runs on."""
+        self._closing = True
         self.last_resort.cancel()
         self.prober.close()
         self.hooks.close()
@@ -200,12 +202,12 @@ class PodEngine:
         _LOG.debug("pod %s: container %s: %s probe %s", self.label, name, kind.value, word)
         self.ledger.containers[name] = new
         self.touch()
+        self.wake()
         if self.published.spec_is_known:
             # At once: the loop may be busy for a while with another container of the pod.
             now = self.world.clock.now()
             self.published.publish(observe(self, now), now)
             self.prober.sync(self.observed)
-        self.wake()
 
     # for its parts
 
@@ -260,7 +262,8 @@ class PodEngine:
     # the loop
 
     async def _live(self) -> None:
-        while not self.gone:
+        # A cancellation may be lost in asyncio.wait_for (before Python 3.12): then this is what ends it.
+        while not (self.gone or self._closing):
             self._awake.clear()
             busy = False
             try:
@@ -274,7 +277,7 @@ class PodEngine:
                 _LOG.exception("pod %s: a bug", self.label)
                 self._put_off(error, f"{type(error).__name__}: {error}")
             self.looked.set()
-            if not busy and not self.gone:
+            if not (busy or self.gone or self._closing):
                 await self._sleep()
 
     def _put_off(self, error: BaseException, text: str) -> None:
@@ -384,10 +387,16 @@ class PodEngine:
     def _reset(self) -> None:
         """All containers are dead, to be started anew: forget how they ended, in one piece, before any of them begins."""
         inits_and_mains = (*self.pod.spec.initContainers, *self.pod.spec.containers)
+        before = self.ledger.containers, self.ledger.restart_all
         self.ledger.containers = reset(self.ledger.containers, [one.name for one in inits_and_mains])
         self.ledger.restart_all = None
         self.touch()
-        self.save()
+        try:
+            self.save()
+        except StepError:
+            # Nothing may begin that the next server would take for one of those that are to end.
+            self.ledger.containers, self.ledger.restart_all = before
+            raise
 
     async def _remove(self) -> None:
         """The last steps: logs and everything else first, the wish last, so that a crash in between is carried on with."""

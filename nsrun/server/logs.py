@@ -132,10 +132,14 @@ async def logs(engine: PodEngine, request: Request) -> object:
 async def _follow(engine: PodEngine, name: str, request: Request) -> object:
     """All files from the present instance's on, and again whenever there are others; the end when nothing will come.
 
+    Whoever has followed already says from which instance on: several may have come and gone since the server died that it heard of.
     An instance's file is there before its process, and its successor is begun only after its last line was written.
     """
     request.cancellable = True
     first = _attempt(engine, name) or 0
+    before_loss = request.number_or_none("first")
+    if before_loss is not None:
+        first = min(first, int(before_loss))
     listing: list[_File] | None = None
     while True:
         # The end must be looked at before the files: what ends now has all its files already.
@@ -146,7 +150,7 @@ async def _follow(engine: PodEngine, name: str, request: Request) -> object:
             (*file.name[:2], file.ended) for file in before
         ]:
             told, fds = _opened(engine, name, listing)
-            request.event({"container": name, "files": told}, fds)
+            request.event({"container": name, "first": first, "files": told}, fds)
         if over:
             request.event({"ended": True})
             return {}

@@ -144,8 +144,12 @@ class Prober:
             _LOG.exception("pod %s: the %s probe of %s: a bug", engine.label, slot.kind.value, slot.container.name)
         finally:
             slot.worker, verdict = finish(slot.worker, instance_id, success)
-        if verdict is not None:
-            engine.probe_result(slot.container.name, instance_id, slot.kind, verdict, text)
+        try:
+            if verdict is not None:
+                engine.probe_result(slot.container.name, instance_id, slot.kind, verdict, text)
+        except Exception:
+            # What was said is in the ledger; the pod's loop sees it, and tells what is the matter.
+            _LOG.exception("pod %s: the %s probe of %s", engine.label, slot.kind.value, slot.container.name)
         if self._slots.get((slot.container.name, slot.kind)) is slot:
             self._arm(engine.world.clock.now())
 

@@ -97,8 +97,10 @@ class Rotation:
             await asyncio.sleep(0)
             if keep:
                 self._keep(engine)
-            for record in list(engine.mirror.records.values()):
-                if record.state is State.RUNNING:
+            for instance_id in list(engine.mirror.records):
+                # As it is now: meanwhile others had their turn.
+                record = engine.mirror.records.get(instance_id)
+                if record is not None and record.state is State.RUNNING:
                     try:
                         packing += await self._rotate(engine, record, now)
                     except (NsrunError, OSError) as error:

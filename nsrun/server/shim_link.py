@@ -96,6 +96,8 @@ class ShimLink:
         if isinstance(event, Exited):
             mark(engine.label, f"exited {event.record.name}")
             engine.mirror.note(event.record)
+            # A sleep ends with its container, and a request is not waited for much longer.
+            engine.hooks.tell()
             engine.wake()
             return
         engine.hooks.tell()

@@ -427,6 +427,23 @@ def test_S_HOOK_httpGet_has_as_much_time_as_it_takes(
     journal.until("b start")
 
 
+def test_S_HOOK_httpGet_is_given_up_with_its_container(server: Server, listen: Callable[..., Listener]) -> None:
+    """Nobody answers while the container ends and begins again: no connection of earlier instances is kept."""
+    listener = listen(hold=True)
+    short = box("a", "then", "sleep", "0.1", ";", "failing", "/dev/shm/n", "3", **hooks(get(listener)))
+    server.up(gracious(box("b", "pause"), short, restartPolicy="OnFailure"), wait="none", time_scale=1000)
+    until(lambda: server.container("p", "a")["state"].get("terminated", {}).get("exitCode") == 0)
+    assert len(listener.requests) == 4
+    until(lambda: connections_to(listener.port) == 0, 5, "requests for containers that ended still wait for an answer")
+
+
+def connections_to(port: int) -> int:
+    """How many connections to a port of this machine are open, as the kernel knows."""
+    lines = Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    ends = [line.split()[2:4] for line in lines]
+    return sum(int(remote.partition(":")[2], 16) == port and state == "01" for remote, state in ends)
+
+
 def test_S_HOOK_https_is_not_verified(server: Server, listen: Callable[..., Listener], certificate: Path) -> None:
     listener = listen(tls=certificate)
     server.up(gracious(box("a", "pause", **hooks(get(listener, scheme="HTTPS")))))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
+import gzip
 import json
 import os
 import select
@@ -310,12 +311,12 @@ class Server:
         self.call("pod.wait", **params)
 
     def log(self, name: str, container: str | None = None, *, previous: bool = False) -> bytes:
-        """The raw log files, one after the other."""
+        """What was written into the log files, one after the other."""
         reply = self.call("pod.logs", name=name, container=container, previous=previous)
         data = b""
-        for fd in reply.fds:
+        for fd, about in zip(reply.fds, reply.result["files"], strict=True):
             with os.fdopen(fd, "rb") as file:
-                data += file.read()
+                data += gzip.decompress(file.read()) if about["compressed"] else file.read()
         return data
 
     def lines(self, name: str, container: str | None = None, *, previous: bool = False) -> list[str]:

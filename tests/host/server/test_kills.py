@@ -404,6 +404,29 @@ def still_there(server: Server, killer: Killer, before: dict[str, Any], begun: f
         rounds.finish("late")
 
 
+def test_S_LOG_a_follower_that_was_long_without_a_server_misses_no_instance(server: Server) -> None:
+    """While it knows of no server, one instance ends, and another one comes and goes."""
+    manifest = pod(
+        "p",
+        box("a", "then", "lines", "5", "20", ";", "await", "/dev/shm/go", ";", "failing", "/dev/shm/n", "2"),
+        restartPolicy="OnFailure",
+    )
+    server.up(manifest, wait="none", time_scale=100)
+    until(lambda: server.log("p", "a").count(b"\n") == 5)
+    session = Session(find(server.root))
+    batches = Follower(session, [Query("p", None, "a")]).lines()
+    said: list[str] = []
+    while len(said) < 5:
+        said += [line.text.decode() for line in next(batches)]
+    server.kill()
+    server.run("p", "/bin/write", "/dev/shm/go", "", container="a")
+    until(lambda: server.get("p")["status"]["phase"] == "Succeeded")
+    assert server.container("p", "a")["restartCount"] == 2
+    said += [line.text.decode() for batch in batches for line in batch]
+    session.close()
+    assert [int(line.split()[0]) for line in said if line[:1].isdigit()] == [1, 2, 3, 4, 5] * 3
+
+
 @pytest.mark.timeout(120)
 def test_a_server_killed_while_it_starts_is_followed_by_one_that_works(server: Server) -> None:
     """Adoption is cut short again and again."""
