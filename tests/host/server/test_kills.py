@@ -162,8 +162,7 @@ class Rounds:
         assert name not in self.server.names()
         assert not (self.server.root / "run" / "pods" / uid).exists()
         assert not list((self.server.root / "log" / "pods").glob(f"*_{uid}"))
-        leases = self.server.root / "lib" / "leases"
-        assert uid not in {path.read_text() for path in leases.iterdir()}
+        assert uid not in leased(self.server.root / "lib" / "leases")
         base = self.server.host.cgroup_base
         assert base is None or not (base / f"pod-{uid}").exists()
         assert not [pid for pid in pids if pid and alive(pid)]
@@ -339,6 +338,15 @@ class Rounds:
         numbered(said[count:], count)
         with self.killer.quiet():
             self.finish(name)
+
+
+def leased(directory: Path) -> set[str]:
+    """The uids of the pods that have an address. The last one's end is the end of the directory, too."""
+    found: set[str] = set()
+    with contextlib.suppress(FileNotFoundError):
+        for path in directory.iterdir():
+            found.add(path.read_text())
+    return found
 
 
 def numbered(lines: list[str], count: int) -> None:
