@@ -421,6 +421,8 @@ def test_S_NS_a_container_may_live_in_the_processes_of_another(pod_dir: Path) ->
         await pod.client.kill(new_id(1))
         ended = await pod.exited(2)
         assert ended.exit_code == 128 + signal.SIGKILL
+        # The first process of a PID namespace ends after all others in it.
+        await pod.exited(1)
         for wanted, number in ((errno.ESRCH, 1), (errno.ENOENT, 9)):
             with pytest.raises(shim.ShimError) as caught:
                 await pod.start(4, ["sleep", "1000"], clone_flags=LIB.CLONE_NEWNS, target=new_id(number))
