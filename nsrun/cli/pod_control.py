@@ -129,14 +129,22 @@ def kill(settings: Settings, /, pod: str, namespace: str | None, containers: tup
 
 
 def known_signal(name: str) -> str:
-    """SIGHUP for HUP, hup, SIGHUP and 1.
+    """SIGHUP for HUP, hup, SIGHUP and 1; SIGRTMIN+3 for rtmin+3 and 37.
 
     Raises:
         UsageError: there is no such signal.
     """
+    import re
     import signal
 
     text = name.upper()
+    first, last = int(signal.SIGRTMIN), int(signal.SIGRTMAX)
+    found = re.fullmatch(r"(?:SIG)?RT(MIN|MAX)([+-][0-9]{1,2})|([0-9]{1,2})", text)
+    if found is not None:
+        number = int(found[3]) if found[3] else (first if found[1] == "MIN" else last) + int(found[2])
+        if first < number < last:
+            return f"SIGRTMIN+{number - first}"
+        text = str(number) if first <= number <= last or found[3] else text
     try:
         if text.isdecimal():
             return signal.Signals(int(text)).name

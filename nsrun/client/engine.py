@@ -16,7 +16,7 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from nsrun.client import roots, start
+from nsrun.client import requests, roots, start
 from nsrun.client.library import Client
 from nsrun.client.wire import ConnectionLost, ServerAway, connect
 from nsrun.errors import ConflictError, ServerError, StepError
@@ -38,11 +38,12 @@ class Engine(Client):
             real time.
 
     Raises:
-        PermissionDeniedError: not root. ConflictError: a server works on that directory already.
+        UsageError: the time scale is none. PermissionDeniedError: not root. ConflictError: a server works on that directory already.
         ServerError: the server does not start; its last words are in `details`.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, *, time_scale: float | None = None) -> None:
+        requests.check_time_scale(time_scale)
         temporary = root is None
         if os.geteuid() != 0:
             raise start.needs_root(roots.find(root))

@@ -16,6 +16,17 @@ Progress = Callable[[dict[str, Any]], None]
 """Is called with each event on the way."""
 
 
+def check_time_scale(scale: object) -> None:
+    """Whether it is one; how far it may go the server says. None is: nobody wants another.
+
+    Raises:
+        UsageError: it is no number above 0.
+    """
+    number = isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < float("inf")
+    if scale is not None and not number:
+        raise UsageError(f"the time scale must be a number above 0, and it is {scale!r}")
+
+
 def up(
     session: Session,
     documents: list[Document],
@@ -32,10 +43,9 @@ def up(
     """The request `pod.up`; see nsrun.Client.up.
 
     Raises:
-        UsageError: a time scale that JSON cannot carry.
+        UsageError: the time scale is none.
     """
-    if time_scale is not None and not 0 < time_scale < float("inf"):
-        raise UsageError(f"the time scale must be a number above 0, and it is {time_scale!r}")
+    check_time_scale(time_scale)
     return session.request(
         "pod.up",
         {

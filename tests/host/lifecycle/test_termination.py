@@ -260,7 +260,7 @@ def test_S_TERM_the_grace_period_goes_on_over_the_death_of_the_server(server: Se
     journal.until("a start")
     until(lambda: life_of(server, "b") == ["ready"])
     begun = time.monotonic()
-    server.down("p", grace_period_s=4, wait=False)
+    server.down("p", grace_period_s=8, wait=False)
     journal.until("a term")
     log = next(Path(server.root).rglob("b/0.log"))
     for _ in range(5):
@@ -272,7 +272,7 @@ def test_S_TERM_the_grace_period_goes_on_over_the_death_of_the_server(server: Se
     assert journal.count("a term") == 1
     assert said.count("signal 15") == 1
     server.wait("p", "delete")
-    assert 3.9 < time.monotonic() - begun < 8
+    assert 7.9 < time.monotonic() - begun < 14
     assert journal.texts == ["a start", "a term"]
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
+import nsrun
 from nsrun import errors
 from nsrun.cli import failure
 from nsrun.cli.main import root_command, run
+from nsrun.cli.pod_control import known_signal
 from nsrun.cli.pod_exec import exec_, split
 from nsrun.cli.settings import Settings
 from nsrun.errors import EXIT_CODES, NsrunError
@@ -36,6 +38,24 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("HUP", "SIGHUP"), ("sighup", "SIGHUP"), ("1", "SIGHUP"), ("RTMIN", "SIGRTMIN"), ("34", "SIGRTMIN"), ("RTMIN+0", "SIGRTMIN"),
+        ("RTMIN+3", "SIGRTMIN+3"), ("sigrtmin+3", "SIGRTMIN+3"), ("37", "SIGRTMIN+3"), ("RTMAX-27", "SIGRTMIN+3"), ("64", "SIGRTMAX"),
+        ("RTMIN+30", "SIGRTMAX"),
+    ],
+)  # fmt: skip
+def test_signals_are_called_as_kill_calls_them(word: str, name: str) -> None:
+    assert known_signal(word) == name
+
+
+@pytest.mark.parametrize("word", ["FOO", "", "0", "65", "99", "-1", "RTMIN-1", "RTMAX+1", "RTMIN+31", "32", "SIG9"])
+def test_what_is_no_signal(word: str) -> None:
+    with pytest.raises(NsrunError, match="no signal"):
+        known_signal(word)
 
 
 @pytest.mark.parametrize("path", COMMANDS)
@@ -195,3 +215,9 @@ def test_ctrl_c_is_130() -> None:
 )
 def test_the_command_begins_at_the_second_word(words: str, expected: str) -> None:
     assert split(exec_, click.Context(exec_), words.split()) == expected.split()
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), "60", True])
+def test_what_is_no_time_scale(scale: float) -> None:
+    with pytest.raises(NsrunError, match="the time scale must be a number above 0"):
+        nsrun.Engine(time_scale=scale)
