@@ -49,7 +49,8 @@ int nsr_open_parent(struct nsr_run *run, const char *path, const char **name);
 int nsr_attach(struct nsr_run *run, int tree, const char *target);
 int nsr_set_attributes(int mount, uint64_t set, int recursive);
 
-nsr_handler nsr_op_unshare, nsr_op_setns, nsr_op_hostname, nsr_op_domainname, nsr_op_loopback_up, nsr_op_sysctl;
+nsr_handler nsr_op_unshare, nsr_op_setns, nsr_op_hostname, nsr_op_domainname, nsr_op_loopback_up, nsr_op_sysctl,
+    nsr_op_join_cgroup;
 nsr_handler nsr_op_private, nsr_op_overlay, nsr_op_root, nsr_op_mount, nsr_op_bind, nsr_op_propagation, nsr_op_attr,
     nsr_op_mask, nsr_op_readonly, nsr_op_pivot_root;
 nsr_handler nsr_op_mkdir, nsr_op_file, nsr_op_symlink, nsr_op_mknod;

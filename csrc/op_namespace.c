@@ -24,6 +24,12 @@ int nsr_op_setns(struct nsr_run *run, struct nsr_args *args)
 	return result;
 }
 
+/* Through "tasks" and not "cgroup.procs": a thread that moves itself needs no lock of the whole machine, which takes 10 ms to get. */
+int nsr_op_join_cgroup(struct nsr_run *run, struct nsr_args *args)
+{
+	return write(nsr_slot(run, args->head.arg[0]), "0", 1) < 0 ? -errno : 0;
+}
+
 int nsr_op_hostname(struct nsr_run *run, struct nsr_args *args)
 {
 	uint32_t length;

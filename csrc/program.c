@@ -28,6 +28,7 @@ static const struct shape shapes[] = {
     [NSR_OP_DOMAINNAME] = {.handler = nsr_op_domainname, .least = 1, .most = 1},
     [NSR_OP_LOOPBACK_UP] = {.handler = nsr_op_loopback_up},
     [NSR_OP_SYSCTL] = {.handler = nsr_op_sysctl, .least = 2, .most = 2},
+    [NSR_OP_JOIN_CGROUP] = {.handler = nsr_op_join_cgroup, .slots = SLOT(0), .needed = SLOT(0)},
     [NSR_OP_PRIVATE] = {.handler = nsr_op_private},
     [NSR_OP_OVERLAY] = {.handler = nsr_op_overlay, .least = 4, .most = ANY_NUMBER},
     [NSR_OP_ROOT] = {.handler = nsr_op_root, .least = 1, .most = 1},

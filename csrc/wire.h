@@ -55,6 +55,7 @@ enum nsr_op_code {
 	NSR_OP_DOMAINNAME = 4,		/* str0 */
 	NSR_OP_LOOPBACK_UP = 5,
 	NSR_OP_SYSCTL = 6,		/* str0 name with '/' separators below /proc/sys, str1 value; before PIVOT_ROOT */
+	NSR_OP_JOIN_CGROUP = 7,		/* arg0 slot of a version 1 cgroup's "tasks", opened for writing: this process, still of one thread, moves there */
 	/* the root file system */
 	NSR_OP_PRIVATE = 10,		/* make every mount of a fresh mount namespace MS_SLAVE|MS_REC; arg0 MS_* propagation to use */
 	NSR_OP_OVERLAY = 11,		/* str0 target (host path), str1 upper ("" = read-only), str2 work, str3.. lowers, topmost first; arg0 MOUNT_ATTR_*, arg1 enum nsr_overlay */

@@ -13,6 +13,7 @@
 #define nsr_op_domainname walk
 #define nsr_op_loopback_up walk
 #define nsr_op_sysctl walk
+#define nsr_op_join_cgroup walk
 #define nsr_op_private walk
 #define nsr_op_overlay walk
 #define nsr_op_root walk

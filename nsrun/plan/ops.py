@@ -149,6 +149,19 @@ class Sysctl(Op, frozen=True):
         return f"sysctl -w {_quote(f'{self.name}={self.value}')}"
 
 
+class JoinCgroup(Op, frozen=True):
+    """Moves the process into the version 1 cgroup whose `tasks` file the slot holds."""
+
+    code: ClassVar[str] = "JOIN_CGROUP"
+    slot: int
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.slot,)
+
+    def describe(self) -> str:
+        return f"echo 0 >&$slot{self.slot}"
+
+
 # --- the root file system -----------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ EXAMPLES: list[tuple[ops.Op, str]] = [
     (ops.Domainname("x y"), "domainname 'x y'"),
     (ops.LoopbackUp(), "ip link set lo up"),
     (ops.Sysctl("net/ipv4/ping_group_range", "0 1"), "sysctl -w 'net/ipv4/ping_group_range=0 1'"),
+    (ops.JoinCgroup(4), "echo 0 >&$slot4"),
     (ops.Private(), "mount --make-rslave /"),
     (
         ops.Overlay("/m", ("/b", "/a"), "/u", "/w"),
