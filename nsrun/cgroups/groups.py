@@ -9,12 +9,14 @@ import os
 import select
 import signal
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from nsrun.cgroups.controllers import Controllers, MissingControllerError, legacy_mounts
 from nsrun.cgroups.layout import Layout, detect, own_cgroup
-from nsrun.cgroups.memory import legacy_mount, oom_kills
+from nsrun.cgroups.memory import oom_kills
 from nsrun.errors import NsrunError, StepError
+from nsrun.plan.resources import MEMORY, Limits
 
 BASE_VARIABLE = "NSRUN_CGROUP_BASE"
 POD_PREFIX = "pod-"
@@ -22,6 +24,7 @@ SUPERVISOR = "supervisor"
 RECORD = "cgroup-base"
 KEPT = "trusted.nsrun.kept"
 """An extended attribute: whoever is in this cgroup may stay."""
+NO_LIMITS = Limits()
 PATIENCE = 10.0
 """Seconds that killed processes have to go; longer means one is stuck in the kernel."""
 
@@ -146,37 +149,110 @@ class Cgroups:
         base: an existing cgroup directory, see `choose_base`; None makes every call do nothing.
         layout: what `detect` found; looked up when left out.
         older: bases of earlier servers: the pods that are there stay there, new ones go into `base`.
+        legacy: where version 1's controllers are mounted; looked up when left out.
     """
 
-    def __init__(self, base: Path | None, layout: Layout | None = None, older: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        base: Path | None,
+        layout: Layout | None = None,
+        older: Sequence[Path] = (),
+        legacy: Mapping[str, Path] | None = None,
+    ) -> None:
         self.base = base
         self.older = list(older)
         self.layout = layout if layout is not None else detect()
-        self._legacy = legacy_mount() if self.layout.kind == "hybrid" else None
+        self.controllers = Controllers(self.layout, _legacy(self.layout) if legacy is None else legacy)
+        self._tasks: dict[Path, dict[str, int]] = {}
 
-    def create_pod(self, pod_uid: str) -> None:
-        """Make the pod's cgroup; one that is there is fine.
+    def create_pod(self, pod_uid: str, limits: Limits = NO_LIMITS) -> None:
+        """Make the pod's cgroup with its limits; one that is there gets these.
 
         Raises:
+            MissingControllerError: a controller that the limits need is not to be had.
             StepError: it cannot be made.
         """
-        if self.base is not None:
-            self._make(self._pod(pod_uid))
+        if self.base is None:
+            if limits.controllers:
+                raise MissingControllerError(limits.controllers[0], self.layout.reason)
+            return
+        path = self._pod(pod_uid)
+        self._make(path.parent)
+        self.controllers.prepare(path.parent, limits)
+        self._make(path)
+        if limits.controllers:
+            self.controllers.apply(path, limits)
+        else:
+            self.controllers.weigh(path)
 
-    def create_container(self, pod_uid: str, container_id: str) -> int | None:
-        """Make a container's cgroup, and the pod's if need be.
+    def create_container(self, pod_uid: str, container_id: str, limits: Limits = NO_LIMITS) -> int | None:
+        """Make a container's cgroup with its limits, and the pod's if need be.
 
         Returns:
             A descriptor of its directory for CLONE_INTO_CGROUP, the caller's to close; None where there are no cgroups.
 
         Raises:
-            StepError: it cannot be made.
+            MissingControllerError, StepError: as `create_pod`.
         """
         if self.base is None:
             return None
-        path = self._pod(pod_uid) / container_id
+        pod = self._pod(pod_uid)
+        path = pod / container_id
+        # The version 2 directory comes first and goes last: whatever is left of a container is found by it.
+        self._make(pod)
+        self.controllers.prepare(pod, limits)
         self._make(path)
+        self.controllers.apply(path, limits)
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def limit_pod(self, pod_uid: str, limits: Limits) -> None:
+        """Give a pod that runs other limits. One without cgroup is passed over, and so are controllers that it did not begin with.
+
+        Raises:
+            StepError: the kernel refuses one.
+        """
+        self._limit(self._path(pod_uid, None), limits)
+
+    def limit_container(self, pod_uid: str, container_id: str, limits: Limits) -> None:
+        """As `limit_pod`, for one container."""
+        self._limit(self._path(pod_uid, container_id), limits)
+
+    def check_memory(self, pod_uid: str, container_id: str | None, limits: Limits) -> None:
+        """See that a limit of memory is not below what is in use: it would be met by killing.
+
+        Raises:
+            NsrunError: it is.
+        """
+        path = self._path(pod_uid, container_id)
+        if path is None or not limits.memory or MEMORY not in limits.controllers:
+            return
+        used = self.controllers.memory_used(path)
+        if used > limits.memory:
+            raise NsrunError(
+                f"attempting to set memory limit ({limits.memory}) below current usage ({used})", code="step"
+            )
+
+    def _limit(self, path: Path | None, limits: Limits) -> None:
+        if path is not None and path.is_dir():
+            self.controllers.apply(path, self.controllers.begun(path, limits))
+
+    def tasks(self, pod_uid: str, container_id: str) -> dict[str, int]:
+        """Descriptors of a container's version 1 cgroups for JOIN_CGROUP, by controller; they stay this object's.
+
+        Only of the cgroups that were made for it.
+        """
+        path = self._path(pod_uid, container_id)
+        if path is None or not self.controllers.legacy:
+            return {}
+        found = self._tasks.get(path)
+        if found is None:
+            found = {}
+            for name, twin in self.controllers.twins(path).items():
+                with contextlib.suppress(FileNotFoundError):
+                    found[name] = os.open(twin / "tasks", os.O_WRONLY | os.O_CLOEXEC)
+            if found:
+                self._tasks[path] = found
+        return found
 
     def processes(self, pod_uid: str, container_id: str | None = None) -> list[int]:
         """Pids of the pod's, or one container's, living processes, cgroups below included; 0 for one outside of our PID namespace."""
@@ -193,8 +269,8 @@ class Cgroups:
         if path is None:
             return 0
         kills = oom_kills(path)
-        if kills == 0 and self._legacy is not None and self.layout.mount is not None:
-            kills = oom_kills(self._legacy / path.relative_to(self.layout.mount))
+        if kills == 0 and MEMORY in self.controllers.legacy:
+            kills = oom_kills(self.controllers.twin(MEMORY, path))
         return kills
 
     def kill_pod(self, pod_uid: str) -> None:
@@ -296,9 +372,20 @@ class Cgroups:
         """With `remove` every pod's cgroup goes, and the base."""
         if remove:
             self.collect(())
+        for path in list(self._tasks):
+            self._forget(path)
+
+    def _forget(self, path: Path) -> None:
+        """Close what `tasks` opened of a cgroup and those below it."""
+        for one in [known for known in list(self._tasks) if known.is_relative_to(path)]:
+            for fd in self._tasks.pop(one, {}).values():
+                os.close(fd)
 
     def _remove_base(self, base: Path) -> None:
         try:
+            for twin in self.controllers.twins(base).values():
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(twin)
             os.rmdir(base)
         except FileNotFoundError:
             pass
@@ -346,8 +433,11 @@ class Cgroups:
         if path is None:
             return
         deadline = time.monotonic() + patience
+        self._forget(path)
         while True:
             try:
+                for twin in self.controllers.twins(path).values():
+                    _remove_tree(twin)
                 _remove_tree(path)
                 return
             except OSError as error:
@@ -362,6 +452,13 @@ class Cgroups:
                     resolution="See what it waits for: cat /proc/PID/stack. Then take the pod down again.",
                     code="step",
                 )
+
+
+def _legacy(layout: Layout) -> dict[str, Path]:
+    if layout.kind != "hybrid":
+        return {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return legacy_mounts(file)
 
 
 def _is_kept(path: Path) -> bool:

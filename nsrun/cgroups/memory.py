@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-from nsrun.cgroups.layout import mounts
 
 
 def oom_kills(path: Path) -> int:
@@ -24,16 +21,3 @@ def oom_kills(path: Path) -> int:
             if key == "oom_kill" and value.isdecimal():
                 return int(value)
     return 0
-
-
-def legacy_mount(proc: str | os.PathLike[str] = "/proc") -> Path | None:
-    """Where version 1's memory controller is mounted, if it is.
-
-    Args:
-        proc: where procfs is mounted.
-    """
-    with open(Path(proc, "self/mountinfo"), encoding="utf-8", errors="surrogateescape") as file:
-        for kind, target, options in mounts(file):
-            if kind == "cgroup" and "memory" in options:
-                return target
-    return None

@@ -207,6 +207,40 @@ def _cgroup_mounts() -> tuple[bool, tuple[str, bool] | None]:
     return hybrid, unified
 
 
+def _limits(_lib: Path) -> Check:
+    there = _cgroup_controllers()
+    missing = [name for name in ("cpu", "memory") if name not in there]
+    if missing:
+        names = " and ".join(missing)
+        return Check(
+            "limits",
+            False,
+            f"cgroup controllers without which pods cannot have requests and limits of {names}: {names}",
+            "Boot with cgroup_enable=memory, mount version 1's hierarchies, or run nsrun where it may have them. "
+            "Pods that ask for none do not need them.",
+        )
+    return Check("limits", True, ", ".join(f"{name}: {where}" for name, where in there.items()))
+
+
+def _cgroup_controllers() -> dict[str, str]:
+    """The controllers of cpu and memory that there are, each with where it is."""
+    found: dict[str, str] = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            kind, path = right.split()[0], left.split()[4]
+            names: list[str] = []
+            if kind == "cgroup":
+                names = right.split()[-1].split(",")
+            elif kind == "cgroup2":
+                with contextlib.suppress(OSError):
+                    names = Path(path, "cgroup.controllers").read_text(encoding="ascii").split()
+            for name in ("cpu", "memory"):
+                if name in names:
+                    found.setdefault(name, "version 1" if kind == "cgroup" else "version 2")
+    return dict(sorted(found.items()))
+
+
 def _cgroup_kill(_lib: Path) -> Check:
     if _release(os.uname().release) >= KERNEL_KILL:
         return Check("cgroup.kill", True, "there: a container's processes can be killed at one stroke")
@@ -363,6 +397,7 @@ _CHECKS: tuple[tuple[str, Callable[[Path], Check]], ...] = (
     ("namespaces", _namespaces),
     ("overlay", _overlay),
     ("cgroups", _cgroups),
+    ("limits", _limits),
     ("cgroup.kill", _cgroup_kill),
     ("seccomp", _seccomp),
     ("bridge", _bridge),

@@ -24,6 +24,7 @@ from nsrun.plan.inputs import (
     SandboxInputs,
     Slot,
 )
+from nsrun.plan.resources import Limits, container_limits, pod_limits
 from nsrun.plan.sandbox import sandbox_program
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Device",
     "ImageConfig",
     "ImageUser",
+    "Limits",
     "NodeFacts",
     "PlanError",
     "Program",
@@ -41,12 +43,14 @@ __all__ = [
     "SandboxInputs",
     "Slot",
     "assumed_user",
+    "container_limits",
     "container_program",
     "describe",
     "exec_program",
     "oom_score_adj",
     "pod_files",
     "pod_hostname",
+    "pod_limits",
     "sandbox_program",
     "user_spec",
 ]

@@ -2,7 +2,7 @@
 
 The order of a container's program is the whole of its safety, so here it is once:
 
-1. a cgroup namespace, now that clone3 has put the process into its cgroup, so that its root is that cgroup;
+1. the cgroups of version 1 that have limits, which clone3 knows nothing of; then a cgroup namespace, so that its root is these cgroups;
 2. oom_score_adj, while the host's /proc is there;
 3. mount propagation cut, then the root and all mounts, then the masks that cover parts of them, then pivot_root: from here on no
    path of the host can be named;
@@ -39,6 +39,7 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
     argv = command_line(container, inputs.image_config, pod_env)
     workdir = working_directory(container, inputs.image_config)
     program: list[ops.Op] = [
+        *_join(who, inputs),
         ops.Unshare("CLONE_NEWCGROUP", why="/proc/self/cgroup is / inside"),
         _oom_score_adj(who, inputs),
         *filesystem.root(inputs, who),
@@ -61,7 +62,7 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
         ops=tuple(program),
         # With a target it is born into that one's PID namespace: whoever starts it enters that before.
         clone_flags="CLONE_NEWNS" if inputs.target else "CLONE_NEWNS|CLONE_NEWPID",
-        slots=_slots(who),
+        slots=_slots(who, inputs),
     )
 
 
@@ -103,6 +104,7 @@ def exec_program(
             raise PlanError("CreateContainerError", f"exec: {entry!r} is not of the form NAME=VALUE")
         variables[name] = value
     program: list[ops.Op] = [
+        *_join(who, inputs),
         _oom_score_adj(who, inputs),
         ops.Chdir(workdir or working_directory(container, inputs.image_config)),
         *_limits(inputs),
@@ -112,7 +114,7 @@ def exec_program(
         *_finish(variables, tuple(command)),
     ]
     # The network, IPC and UTS namespaces are the shim's own: its children are born into them.
-    return Program(ops=tuple(program), join_flags="CLONE_NEWNS|CLONE_NEWPID|CLONE_NEWCGROUP", slots=_slots(who))
+    return Program(ops=tuple(program), join_flags="CLONE_NEWNS|CLONE_NEWPID|CLONE_NEWCGROUP", slots=_slots(who, inputs))
 
 
 def _with_user(inputs: ContainerInputs, user: ImageUser) -> ContainerInputs:
@@ -165,5 +167,17 @@ def _finish(variables: Mapping[str, str], argv: tuple[str, ...]) -> list[ops.Op]
     return [ops.SignalsDefault(), ops.CloseRest(), ops.Env(as_strings(variables)), ops.Exec(argv)]
 
 
-def _slots(who: Identity) -> tuple[Slot, ...]:
+def _filters(who: Identity) -> tuple[Slot, ...]:
     return () if who.seccomp == UNCONFINED else (Slot("seccomp", who.seccomp, who.capabilities),)
+
+
+def _slots(who: Identity, inputs: ContainerInputs) -> tuple[Slot, ...]:
+    return (*_filters(who), *(Slot("cgroup", name) for name in inputs.legacy_controllers))
+
+
+def _join(who: Identity, inputs: ContainerInputs) -> list[ops.Op]:
+    """Before anything else: all that the process ever does is to be within its limits."""
+    first = FIRST_SLOT + len(_filters(who))
+    return [
+        ops.JoinCgroup(first + place, why=f"limits of {name}") for place, name in enumerate(inputs.legacy_controllers)
+    ]

@@ -9,6 +9,7 @@ from nsrun.plan import capabilities
 from nsrun.plan.inputs import ContainerInputs, ImageConfig, ImageUser, NodeFacts, PlanError
 from nsrun.spec.model import Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext
 from nsrun.spec.quantity import parse
+from nsrun.spec.resources import aggregate_requests
 from nsrun.status.qos import BEST_EFFORT, GUARANTEED, qos_class
 
 _T = TypeVar("_T")
@@ -144,9 +145,23 @@ def _oom_score_adj(pod: Pod, container: Container, memory: int) -> int:
         return -997
     if qos == BEST_EFFORT:
         return 1000
-    request = container.resources.requests.get("memory")
-    share = 1000 * parse(request).whole() // memory if request and memory else 0
+    request = _memory_request(container) + _spare_request(pod)
+    share = 1000 * request // memory if memory else 0
     return min(max(1000 - share, 3), 999)
+
+
+def _memory_request(container: Container) -> int:
+    request = container.resources.requests.get("memory")
+    return parse(request).whole() if request else 0
+
+
+def _spare_request(pod: Pod) -> int:
+    """What the pod requests of memory beyond its containers' requests, in equal parts to each of them."""
+    if pod.spec.resources is None or "memory" not in pod.spec.resources.requests:
+        return 0
+    of_containers = aggregate_requests(pod.spec).get("memory")
+    spare = parse(pod.spec.resources.requests["memory"]).whole() - (of_containers.whole() if of_containers else 0)
+    return spare // (len(pod.spec.containers) + len(pod.spec.initContainers))
 
 
 def identity(pod: Pod, container: Container, inputs: ContainerInputs) -> Identity:

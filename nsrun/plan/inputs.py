@@ -125,6 +125,8 @@ class ContainerInputs:
     """The container whose processes this one sees (an ephemeral container's targetContainerName); empty: it has its own (S-NS)."""
     termination_log: str = ""
     """File that the container sees as its terminationMessagePath; empty: none (S-TERMMSG)."""
+    legacy_controllers: tuple[str, ...] = ()
+    """Version 1 cgroup controllers in which this instance has a cgroup of its own, to be joined (S-CGROUP)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +142,12 @@ class Slot:
     """A descriptor that whoever runs a program opens for it.
 
     kind `seccomp`: a sealed file with the filter for `profile` under these capabilities (`nsrun.security.seccomp_filter`).
+    kind `cgroup`: the `tasks` file of the instance's cgroup of the version 1 controller `profile`.
     """
 
     kind: str
     profile: str
-    capabilities: frozenset[str]
+    capabilities: frozenset[str] = frozenset()
 
 
 FIRST_SLOT = 3

@@ -14,7 +14,7 @@ from nsrun.errors import ConflictError, TimedOutError, UsageError
 from nsrun.plan import exec_program
 from nsrun.server.choose import running_instance
 from nsrun.server.containers import image_of
-from nsrun.server.prepared import inputs_for
+from nsrun.server.prepared import descriptors, inputs_for
 from nsrun.shim import ExecRequest, ShimError
 
 ANSWER_S = 10.0
@@ -71,7 +71,7 @@ def command_in(
         program=native.encode(program.ops),
         clone_flags=native.flags(program.clone_flags),
         join_flags=native.flags(program.join_flags),
-        slots=[engine.world.descriptor(slot) for slot in program.slots],
+        slots=descriptors(engine, program, instance_id),
     )
 
 

@@ -38,6 +38,7 @@ from nsrun.server.events import marked_deleted
 from nsrun.server.hooks import Hooks
 from nsrun.server.inflight import InFlight
 from nsrun.server.last_resort import LastResort
+from nsrun.server.limits import Resizer
 from nsrun.server.mirror import Mirror
 from nsrun.server.observing import observe, sandbox_state
 from nsrun.server.prepared import Prepared
@@ -91,6 +92,7 @@ class PodEngine:
         self.link = ShimLink(self)
         self.hooks = Hooks(self)
         self.prober = Prober(self)
+        self.resizer = Resizer(self)
         self.pulls = PodPulls(self)
         self.published = Published(self)
         self.last_resort = LastResort(self)
@@ -310,6 +312,7 @@ class PodEngine:
         pulls_at = self.pulls.sync(now, wanted=not self.deleting and not self.finished)
         observed = observe(self, now)
         self.hooks.resume()
+        self.resizer.sync()
         if not self.published.spec_is_known or observed.restart_all != restarting:
             # That all are started anew is told of before it is over.
             self.published.publish(observed, now)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsrun import native
 from nsrun.images import Image
-from nsrun.plan import ContainerInputs, Program, container_program, pod_hostname, user_spec
+from nsrun.plan import ContainerInputs, Program, container_limits, container_program, pod_hostname, user_spec
 from nsrun.plan.ops import User
 from nsrun.reconcile.model import ProcessUser, StartContainer
 from nsrun.server import termination
@@ -80,7 +80,9 @@ def prepare(
     """
     world = engine.world
     directory = engine.paths.root(instance_id)
-    inputs = inputs_for(engine, container, image, instance_id)
+    limits = container_limits(engine.pod, container)
+    joined = world.cgroups.controllers.of_legacy(limits)
+    inputs = replace(inputs_for(engine, container, image, instance_id), legacy_controllers=joined)
     program = container_program(engine.pod, container, inputs)
     with contextlib.ExitStack() as stack:
         os.mkdir(directory, 0o755)
@@ -88,7 +90,7 @@ def prepare(
         termination.make(directory)
         log_fd = open_log(engine, action.name, action.attempt)
         stack.callback(os.close, log_fd)
-        cgroup_fd = world.cgroups.create_container(engine.uid, instance_id)
+        cgroup_fd = world.cgroups.create_container(engine.uid, instance_id, limits)
         if cgroup_fd is not None:
             stack.callback(os.close, cgroup_fd)
         prepared = Prepared(
@@ -102,11 +104,17 @@ def prepare(
             clone_flags=native.flags(program.clone_flags),
             log_fd=log_fd,
             cgroup_fd=cgroup_fd,
-            slots=[world.descriptor(slot) for slot in program.slots],
+            slots=descriptors(engine, program, instance_id),
             target=inputs.target,
         )
         stack.pop_all()
     return prepared
+
+
+def descriptors(engine: PodEngine, program: Program, instance_id: str) -> list[int]:
+    """What the slots of a program for an instance hold; not the caller's to close."""
+    tasks = engine.world.cgroups.tasks(engine.uid, instance_id)
+    return [tasks[slot.profile] if slot.kind == "cgroup" else engine.world.descriptor(slot) for slot in program.slots]
 
 
 def user_of(program: Program) -> ProcessUser:
@@ -139,6 +147,7 @@ def inputs_for(engine: PodEngine, container: Container, image: Image, instance_i
         host_ips=(world.host_ip(),),
         target=target_of(engine.pod, container.name),
         termination_log=str(directory / termination.NAME),
+        legacy_controllers=tuple(world.cgroups.tasks(engine.uid, instance_id)),
     )
 
 

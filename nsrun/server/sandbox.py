@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsrun import native
 from nsrun.errors import NsrunError, StepError
-from nsrun.plan import pod_files, sandbox_program
+from nsrun.plan import pod_files, pod_limits, sandbox_program
 from nsrun.reconcile import waiting_after
 from nsrun.server.trace import mark
 from nsrun.shim import ShimClient, ShimError, begin_spawn, shim_alive
@@ -107,7 +107,7 @@ async def _settle(
         if reserved is not None:
             attached = parts.begin(_attach(engine, made, parts.begin(client.network()), reserved))
         await asyncio.sleep(0)
-        world.cgroups.create_pod(engine.uid)
+        world.cgroups.create_pod(engine.uid, pod_limits(engine.pod))
         engine.ledger.ips = ()
         if reserved is not None:
             engine.ledger.ips = (await reserved,)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nsrun import native
-from nsrun.cgroups import Cgroups, choose_base, detect, older_bases
+from nsrun.cgroups import Cgroups, available, choose_base, detect, older_bases
 from nsrun.errors import NsrunError
 from nsrun.images import ImageStore
 from nsrun.images.settings import ImageSettings
@@ -231,6 +231,7 @@ class World:
             "kind": tree.kind,
             "base": None if self.cgroups.base is None else str(self.cgroups.base),
             "reason": tree.reason,
+            "controllers": sorted(available(tree, self.cgroups.controllers.legacy)),
         }
 
     def _try(self, what: str, subject: str, work: Any) -> None:

@@ -62,6 +62,10 @@ def _host_network_port(value: Any, pod: Pod, around: list[Any]) -> bool:
     return bool(pod.spec.hostNetwork) and value == around[-1].containerPort
 
 
+def _cpu_and_memory(value: Any, _pod: Pod, _around: list[Any]) -> bool:
+    return not value.claims and {*value.requests, *value.limits} <= {"cpu", "memory"}
+
+
 _NO_CLUSTER = "nothing schedules pods here"
 _NO_API = "there is no Kubernetes API server to talk to"
 _ASSIGNED = "assigned by nsrun"
@@ -129,7 +133,8 @@ TABLE: tuple[Row, ...] = (
     Row("spec.securityContext.windowsOptions", NOT_APPLICABLE, "this is not Windows"),
     Row("spec.os.name", IMPLEMENTED),
     # Pod: resources
-    Row("spec.resources", NOT_IMPLEMENTED, "resources of the whole pod are not implemented yet"),
+    Row("spec.resources", NOT_IMPLEMENTED, "of resources of the whole pod only cpu and memory are implemented",
+        fine=_cpu_and_memory),
     Row("spec.resourceClaims", NOT_IMPLEMENTED, "resource claims are not implemented"),
     Row("spec.overhead", NOT_IMPLEMENTED, "overhead is not implemented yet"),
     Row("spec.runtimeClassName", NOT_IMPLEMENTED, "runtime classes are not implemented yet"),
@@ -174,7 +179,8 @@ TABLE: tuple[Row, ...] = (
     Row("container.tty", IMPLEMENTED),
     Row("container.terminationMessagePath", IMPLEMENTED),
     Row("container.terminationMessagePolicy", IMPLEMENTED),
-    Row("container.resources", NOT_IMPLEMENTED, "resource requests and limits are not implemented yet"),
+    Row("container.resources", NOT_IMPLEMENTED, "of resource requests and limits only cpu and memory are implemented",
+        fine=_cpu_and_memory),
     Row("container.resizePolicy", NOT_IMPLEMENTED, "resizing is not implemented yet"),
     Row("container.restartPolicy", IMPLEMENTED),
     Row("container.restartPolicyRules", IMPLEMENTED),

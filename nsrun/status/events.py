@@ -40,6 +40,8 @@ CHECK_LIMITS_FOR_RESOLV_CONF = "CheckLimitsForResolvConf"
 INVALID_ENVIRONMENT_VARIABLE_NAMES = "InvalidEnvironmentVariableNames"
 """pkg/kubelet/kubelet_pods.go."""
 
+RESIZE_ERROR = "ResizeError"
+
 # of images
 PULLING = "Pulling"
 PULLED = "Pulled"

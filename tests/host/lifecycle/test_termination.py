@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nsrun.errors import NsrunError
-from tests.capabilities import memory_controller
 from tests.host.lifecycle.journal import Journal
 from tests.host.server.harness import Server, box, pod, until
 
@@ -312,45 +309,24 @@ def test_S_TERM_one_event_says_that_it_is_stopped(server: Server, journal: Journ
 # memory
 
 
-@contextlib.contextmanager
-def limited(server: Server, name: str, limit: int) -> Iterator[None]:
-    """Puts what runs of a container into a memory cgroup of the same path."""
-    mount = memory_controller()
-    assert mount is not None
-    (instance,) = [one for one in server.runtime("p")["instances"] if one["name"] == name and one["state"] == "running"]
-    own = next(
-        line[3:] for line in Path(f"/proc/{instance['pid']}/cgroup").read_text().splitlines() if line.startswith("0::")
-    )
-    path = mount / own.lstrip("/")
-    path.mkdir(parents=True)
-    try:
-        (path / "memory.limit_in_bytes").write_text(str(limit))
-        (path / "cgroup.procs").write_text(str(instance["pid"]))
-        yield
-    finally:
-        until(lambda: (path / "cgroup.procs").read_text() == "")
-        while path != mount:
-            with contextlib.suppress(FileNotFoundError):
-                path.rmdir()
-            path = path.parent
-
-
 @pytest.mark.requires("memory1")
 @pytest.mark.parametrize("killed", [False, True], ids=["", "server-killed"])
 def test_S_OOM_a_container_that_used_up_its_memory_says_so(server: Server, killed: bool) -> None:
-    words = ("then", "await", "/dev/shm/go", ";", "alloc", "200")
-    server.up(once(box("a", *words, terminationMessagePolicy="FallbackToLogsOnError"), box("b", "then", *words[1:])))
-    with limited(server, "a", 32 << 20):
-        if killed:
-            server.run("p", "/bin/then", "sleep", "0.5", container="b")
-            pid = next(one["pid"] for one in server.runtime("p")["instances"] if one["name"] == "a")
-            shm = Path(f"/proc/{pid}/root/dev/shm/go")
-            assert server.kill()
-            shm.touch()
-            until(lambda: not shm.exists() and not Path(f"/proc/{pid}/root/bin").exists())
-        else:
-            server.run("p", "/bin/write", "/dev/shm/go", "", container="b")
-        until(lambda: over(server))
+    words = ("then", "sleep", "1" if killed else "0", ";", "alloc", "200")
+    limits = {"limits": {"memory": "32Mi"}}
+    server.up(
+        once(
+            box("a", *words, resources=limits, terminationMessagePolicy="FallbackToLogsOnError"),
+            box("b", "then", *words[1:]),
+        ),
+        wait="none",
+    )
+    if killed:
+        until(lambda: len(server.runtime("p")["instances"]) == 2)
+        pid = next(one["pid"] for one in server.runtime("p")["instances"] if one["name"] == "a")
+        assert server.kill()
+        until(lambda: not Path(f"/proc/{pid}/root/bin").exists())
+    until(lambda: over(server))
     assert terminated(server, "b")["reason"] == "Completed"
     end = terminated(server, "a")
     assert (end["exitCode"], end["reason"]) == (137, "OOMKilled")

@@ -149,3 +149,16 @@ class Host:
 def in_test_host(argv: Sequence[str]) -> list[str]:
     """The words that run `argv` in a test host of its own."""
     return [str(REPOSITORY / ".venv/bin/python"), "-m", "tests.host.testhost", "--", *argv]
+
+
+def legacy_twins(base: Path) -> list[Path]:
+    """The directories of a cgroup's path in the hierarchies of version 1 that limits are kept in, where they are."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    mounts = [(*line.partition(" - ")[2].split(), line.split()[4]) for line in lines]
+    unified = next((Path(mount[-1]) for mount in mounts if mount[0] == "cgroup2"), None)
+    if unified is None:
+        return []
+    tops = [
+        Path(mount[-1]) for mount in mounts if mount[0] == "cgroup" and {"cpu", "memory"} & set(mount[-2].split(","))
+    ]
+    return [path for path in (top / base.relative_to(unified) for top in tops) if path.is_dir()]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tests.host.testhost import Machine
+from tests.host.testhost import Machine, legacy_twins
 
 _DEPTH = 4
 
@@ -29,7 +29,7 @@ class Snapshot:
         routes: the main table, with addresses.
         rules: nftables tables.
         namespaces: network namespaces that a process or a mount holds.
-        cgroups: directories below the test host's base.
+        cgroups: directories below the test host's base, and below the same path in version 1's hierarchies.
         files: paths below the test host's directory, scratch directories of running tests excepted.
     """
 
@@ -115,8 +115,8 @@ def _mount(line: str) -> str:
 
 
 def _directories(base: str | None) -> Iterator[str]:
-    if base is not None:
-        for path, names, _ in os.walk(base):
+    for top in [] if base is None else [base, *map(str, legacy_twins(Path(base)))]:
+        for path, names, _ in os.walk(top):
             yield from (os.path.join(path, name) for name in names)
 
 

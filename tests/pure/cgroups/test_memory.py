@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nsrun.cgroups import Cgroups
+from nsrun.cgroups import Cgroups, legacy_mounts
 from nsrun.cgroups.layout import Layout
-from nsrun.cgroups.memory import legacy_mount, oom_kills
+from nsrun.cgroups.memory import oom_kills
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,17 @@ def test_S_OOM_a_cgroup_that_is_gone_counts_nothing(tmp_path: Path) -> None:
     assert oom_kills(tmp_path / "gone") == 0
 
 
-def test_S_OOM_where_the_old_controller_is(tmp_path: Path) -> None:
-    (tmp_path / "self").mkdir()
-    (tmp_path / "self" / "mountinfo").write_text(
-        "35 31 0:32 / /sys/fs/cgroup/mem\\040ory rw,relatime - cgroup cgroup rw,memory\n"
-        "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,memory_recursiveprot\n"
-    )
-    assert legacy_mount(tmp_path) == Path("/sys/fs/cgroup/mem ory")
-    (tmp_path / "self" / "mountinfo").write_text("35 31 0:32 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n")
-    assert legacy_mount(tmp_path) is None
+def test_S_CGROUP_where_the_old_controllers_are() -> None:
+    lines = [
+        "35 31 0:32 / /sys/fs/cgroup/mem\\040ory rw,relatime - cgroup cgroup rw,memory",
+        "36 31 0:33 /x /elsewhere/deep/below/bound/memory rw,relatime - cgroup cgroup rw,memory",
+        "37 31 0:34 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct",
+        "38 31 0:35 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset",
+        "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,memory_recursiveprot",
+    ]
+    both = {"memory": Path("/sys/fs/cgroup/mem ory"), "cpu": Path("/sys/fs/cgroup/cpu,cpuacct")}
+    assert legacy_mounts(lines) == legacy_mounts(reversed(lines)) == both
+    assert legacy_mounts(lines[3:]) == {}
 
 
 def test_S_OOM_without_cgroups_nothing_is_known() -> None:

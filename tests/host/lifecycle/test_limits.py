@@ -1,0 +1,203 @@
+"""Requests and limits of real containers, in the hierarchies of version 1 of this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsrun.cgroups import Cgroups, MissingControllerError, detect
+from nsrun.plan.resources import Limits
+from tests.host.server.harness import Server, box, pod, until
+from tests.host.testhost import Host, legacy_twins
+
+pytestmark = [pytest.mark.requires("memory1"), pytest.mark.timeout(120)]
+
+MIB = 1 << 20
+SOME = {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m", "memory": "32Mi"}}
+
+
+def uid_of(server: Server, name: str) -> str:
+    """Of a pod."""
+    uid: str = server.get(name)["metadata"]["uid"]
+    return uid
+
+
+def groups(server: Server, name: str, container: str = "") -> dict[str, Path]:
+    """The cgroups of a pod or a container in version 1's hierarchies, by controller."""
+    assert server.host.cgroup_base is not None
+    path = server.host.cgroup_base / f"pod-{uid_of(server, name)}"
+    if container:
+        path /= next(one["id"] for one in server.runtime(name)["instances"] if one["name"] == container)
+    return {twin.parts[4]: twin for twin in legacy_twins(path)}
+
+
+def number(path: Path) -> int:
+    """What is in a file of a cgroup."""
+    return int(path.read_text())
+
+
+def inside(pid: int) -> dict[str, str]:
+    """The version 1 cgroups of a process, by controller."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    found = {line.split(":")[1]: line.split(":", 2)[2] for line in lines}
+    return {name: found[name] for name in ("cpu", "memory")}
+
+
+def pid_of(server: Server, name: str, container: str) -> int:
+    """Of the root process of a container."""
+    return next(
+        int(one["pid"]) for one in server.runtime(name)["instances"]
+        if one["name"] == container and one["state"] == "running"
+    )  # fmt: skip
+
+
+def test_S_CGROUP_limits_are_in_force(server: Server) -> None:
+    server.up(pod("p", box("a", "pause", resources=SOME), box("b", "pause")))
+    own = groups(server, "p", "a")
+    assert number(own["cpu"] / "cpu.shares") == 256
+    assert number(own["cpu"] / "cpu.cfs_quota_us") == 50_000
+    assert number(own["cpu"] / "cpu.cfs_period_us") == 100_000
+    assert number(own["memory"] / "memory.limit_in_bytes") == 64 * MIB
+    other = groups(server, "p", "b")
+    assert (number(other["cpu"] / "cpu.shares"), number(other["cpu"] / "cpu.cfs_quota_us")) == (2, -1)
+    assert number(other["memory"] / "memory.limit_in_bytes") > 1 << 60
+    of_pod = groups(server, "p")
+    assert number(of_pod["cpu"] / "cpu.shares") == 256
+    assert number(of_pod["cpu"] / "cpu.cfs_quota_us") == -1, "not everybody has a limit"
+    for name, twin in own.items():
+        assert [int(line) for line in (twin / "tasks").read_text().split()] == [pid_of(server, "p", "a")], name
+
+
+def test_S_CGROUP_of_the_pod_when_all_have_limits(server: Server) -> None:
+    half = {"limits": {"cpu": "250m", "memory": "16Mi"}}
+    server.up(pod("p", box("a", "pause", resources=SOME), box("b", "pause", resources=half)))
+    of_pod = groups(server, "p")
+    assert number(of_pod["cpu"] / "cpu.cfs_quota_us") == 75_000
+    assert number(of_pod["cpu"] / "cpu.shares") == 512
+    assert number(of_pod["memory"] / "memory.limit_in_bytes") == 80 * MIB
+
+
+def test_S_CGROUP_who_asks_for_nothing_has_no_cgroups_of_version_1(server: Server) -> None:
+    server.up(pod("p", box("a", "pause")))
+    assert groups(server, "p") == {}
+    assert groups(server, "p", "a") == {}
+
+
+def test_S_CGROUP_all_that_ever_runs_in_a_container_is_within(server: Server) -> None:
+    """Root process, command, hook and probe, and what they fork."""
+    tell = ["/bin/then", "append", "/dev/shm/seen", "x", ";", "cat", "/proc/self/cgroup"]
+    server.up(
+        pod(
+            "p",
+            box(
+                "a", "pause",
+                resources=SOME,
+                lifecycle={"postStart": {"exec": {"command": ["/bin/then", "orphans", "2", "100", "100"]}}},
+                readinessProbe={"exec": {"command": tell}, "periodSeconds": 1},
+            ),
+            terminationGracePeriodSeconds=1,
+        ),
+        wait="none",
+    )  # fmt: skip
+    until(lambda: groups(server, "p").keys() == {"cpu", "memory"} and server.runtime("p")["instances"])
+    root = pid_of(server, "p", "a")
+    here = inside(root)
+    assert all(path.count("/pod-") == 1 for path in here.values())
+    own = groups(server, "p", "a")
+    assert server.host.cgroup_base is not None
+    unified = server.host.cgroup_base / f"pod-{uid_of(server, 'p')}"
+
+    def everyone() -> set[int]:
+        return {int(word) for file in unified.rglob("cgroup.procs") for word in file.read_text().split()}
+
+    deadline = time.monotonic() + 4
+    most = 0
+    while time.monotonic() < deadline:
+        for pid in everyone():
+            try:
+                # A process that was just born is on its way; it has not executed anything yet.
+                if os.readlink(f"/proc/{pid}/exe").endswith("nsrun-shim"):
+                    continue
+                assert inside(pid) == here, Path(f"/proc/{pid}/cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            most = max(most, len(everyone()))
+    assert most >= 2
+    server.run("p", "/bin/true")
+    assert {int(pid) for pid in (own["cpu"] / "tasks").read_text().split()} >= {root}
+
+
+def test_S_CGROUP_a_command_of_the_next_server_is_within(server: Server) -> None:
+    server.up(pod("p", box("a", "pause", resources=SOME)))
+    before = groups(server, "p", "a")
+    assert server.kill()
+    code, out, _ = server.run("p", "/bin/alloc", "100")
+    assert (code, out) == (137, b""), "it ran into the limit of the container"
+    assert number(before["memory"] / "memory.failcnt") > 0
+    assert groups(server, "p", "a") == before
+
+
+def test_S_CGROUP_nothing_is_left_of_a_pod(server: Server) -> None:
+    server.up(pod("p", box("a", "orphans", "3", "1000", "1000", resources=SOME), terminationGracePeriodSeconds=1))
+    twins = list(groups(server, "p").values())
+    assert server.kill()
+    server.down("p", grace_period_s=0)
+    assert not any(twin.exists() for twin in twins)
+
+
+def test_S_CGROUP_a_quota_slows_down(server: Server) -> None:
+    server.up(pod("p", box("a", "spin", "1000", resources={"limits": {"cpu": "100m"}})))
+    twin = groups(server, "p", "a")["cpu"]
+    time.sleep(1.5)
+    found = dict(line.split() for line in (twin / "cpu.stat").read_text().splitlines())
+    assert int(found["nr_throttled"]) >= 5
+    ticks = sum(map(int, Path(f"/proc/{pid_of(server, 'p', 'a')}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    assert ticks / os.sysconf("SC_CLK_TCK") < 0.6
+
+
+def test_S_OOM_one_that_is_restarted_has_its_limit_again(server: Server) -> None:
+    server.up(pod("p", box("a", "alloc", "100", resources={"limits": {"memory": "24Mi"}})), wait="none")
+    until(lambda: server.container("p", "a")["restartCount"] >= 1, 30)
+    last = server.container("p", "a")["lastState"]["terminated"]
+    assert (last["exitCode"], last["reason"]) == (137, "OOMKilled")
+
+
+def test_S_CGROUP_resize_in_place(server: Server) -> None:
+    manifest = pod("p", box("a", "pause", resources=SOME), box("b", "pause", resources=SOME))
+    server.up(manifest)
+    before = [one["id"] for one in server.runtime("p")["instances"]]
+    more: dict[str, Any] = {"limits": {"cpu": "1", "memory": "128Mi"}, "requests": {"cpu": "500m", "memory": "32Mi"}}
+    for resources, quota, memory in ((more, 100_000, 128), (SOME, 50_000, 64)):
+        manifest["spec"]["containers"][0]["resources"] = resources
+        assert server.up(manifest)["pods"][0]["verdict"] == "configured"
+        own, of_pod = groups(server, "p", "a"), groups(server, "p")
+        until(lambda: number(of_pod["cpu"] / "cpu.cfs_quota_us") == quota + 50_000)  # noqa: B023
+        assert number(own["cpu"] / "cpu.cfs_quota_us") == quota
+        assert number(own["memory"] / "memory.limit_in_bytes") == memory * MIB
+        assert number(of_pod["memory"] / "memory.limit_in_bytes") == (memory + 64) * MIB
+        assert server.container("p", "a")["resources"] == resources
+        assert server.container("p", "a")["allocatedResources"] == resources["requests"]
+    assert [one["id"] for one in server.runtime("p")["instances"]] == before
+
+
+def test_S_CGROUP_memory_is_not_taken_from_who_uses_it(server: Server) -> None:
+    manifest = pod("p", box("a", "alloc", "40", "1000", resources=SOME))
+    server.up(manifest)
+    until(lambda: server.lines("p", "a") == ["ready"])
+    manifest["spec"]["containers"][0]["resources"] = {**SOME, "limits": {"cpu": "500m", "memory": "33Mi"}}
+    server.up(manifest)
+    until(lambda: "ResizeError" in server.reasons("p"))
+    assert number(groups(server, "p", "a")["memory"] / "memory.limit_in_bytes") == 64 * MIB
+    assert server.container("p", "a")["restartCount"] == 0
+
+
+def test_S_CGROUP_a_missing_controller_is_named(host: Host) -> None:
+    assert host.cgroup_base is not None
+    cgroups = Cgroups(host.cgroup_base, detect(), legacy={})
+    with pytest.raises(MissingControllerError, match='"cpu"'):
+        cgroups.create_pod("0-1", Limits(("cpu",)))
+    cgroups.close(remove=True)

@@ -1,0 +1,133 @@
+"""Which files limits go to, on trees made of plain files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nsrun.cgroups import MissingControllerError
+from nsrun.cgroups.controllers import Controllers, available
+from nsrun.cgroups.layout import Layout
+from nsrun.plan.resources import Limits
+
+BOTH = Limits(("cpu", "memory"), 1024, 150_000, 100_000, 64 << 20, oom_group=True)
+FILES = ("cpu.weight", "cpu.max", "memory.oom.group", "memory.swap.max", "memory.max", "memory.current")
+LEGACY = (
+    "cpu.shares", "cpu.cfs_period_us", "cpu.cfs_quota_us", "memory.use_hierarchy", "memory.limit_in_bytes",
+    "memory.memsw.limit_in_bytes", "memory.usage_in_bytes",
+)  # fmt: skip
+
+
+def group(path: Path, *files: str, controllers: str = "", on: str = "") -> Path:
+    """A directory that looks like a cgroup."""
+    path.mkdir(parents=True, exist_ok=True)
+    for name in files:
+        (path / name).write_text("")
+    (path / "cgroup.controllers").write_text(controllers)
+    (path / "cgroup.subtree_control").write_text(on)
+    return path
+
+
+def unified(top: Path) -> Controllers:
+    """Of a version 2 tree."""
+    return Controllers(Layout("v2", top, True, ""), {})
+
+
+def texts(path: Path) -> dict[str, str]:
+    """What was written."""
+    return {file.name: text for file in path.iterdir() if file.is_file() and (text := file.read_text())}
+
+
+def test_S_CGROUP_version_2(tmp_path: Path) -> None:
+    top = group(tmp_path, controllers="cpu io memory")
+    base = group(top / "nsrun")
+    pod = group(base / "pod-1", *FILES)
+    controllers = unified(top)
+    controllers.prepare(base, BOTH)
+    # A plain file keeps the last word that is written; the kernel adds to a set.
+    assert (top / "cgroup.subtree_control").read_text() == (base / "cgroup.subtree_control").read_text() == "+memory"
+    controllers.apply(pod, BOTH)
+    assert texts(pod) == {
+        "cpu.weight": "39",
+        "cpu.max": "150000 100000",
+        "memory.oom.group": "1",
+        "memory.swap.max": "0",
+        "memory.max": str(64 << 20),
+    }
+    none = group(base / "pod-2", *FILES)
+    controllers.apply(none, Limits(("cpu", "memory")))
+    assert texts(none) == {"cpu.weight": "1", "cpu.max": "max 100000", "memory.max": "max"}
+
+
+def test_S_CGROUP_what_is_switched_on_stays_untouched(tmp_path: Path) -> None:
+    top = group(tmp_path, controllers="cpu memory", on="cpu memory")
+    unit = group(top / "system.slice" / "nsrun.service", on="cpu memory")
+    group(unit.parent, on="cpu memory")
+    base = group(unit / "pods", on="memory cpu")
+    unified(top).prepare(base, BOTH)
+    assert (base / "cgroup.subtree_control").read_text() == "memory cpu"
+
+
+def test_S_CGROUP_a_service_of_systemd_is_left_alone(tmp_path: Path) -> None:
+    """systemd could not start the next server in it while pods of this one hold controllers there."""
+    top = group(tmp_path, controllers="cpu memory", on="cpu memory")
+    unit = group(group(top / "system.slice", on="cpu memory") / "nsrun.service")
+    base = group(unit / "pods")
+    with pytest.raises(MissingControllerError, match=r'"cpu".*nsrun\.service/cgroup\.subtree_control'):
+        unified(top).prepare(base, BOTH)
+    assert (unit / "cgroup.subtree_control").read_text() == ""
+
+
+def test_S_CGROUP_a_scope_is_never_started_again(tmp_path: Path) -> None:
+    top = group(tmp_path, controllers="cpu memory", on="cpu memory")
+    unit = group(group(top / "system.slice", on="cpu memory") / "nsrun-server-1f.scope")
+    base = group(unit / "pods")
+    unified(top).prepare(base, Limits(("cpu",)))
+    assert (unit / "cgroup.subtree_control").read_text() == (base / "cgroup.subtree_control").read_text() == "+cpu"
+
+
+def test_S_CGROUP_a_controller_that_is_missing_is_named(tmp_path: Path) -> None:
+    top = group(tmp_path, controllers="cpu pids")
+    base = group(top / "nsrun")
+    with pytest.raises(MissingControllerError, match='"memory"') as caught:
+        unified(top).prepare(base, BOTH)
+    assert caught.value.controller == "memory"
+    layout = Layout("v2", top, True, "")
+    assert available(layout, {}) == {"cpu"}
+    assert available(layout, {"memory": tmp_path / "memory"}) == {"cpu", "memory"}
+    assert available(Layout("v1", None, True, "none"), {"cpu": tmp_path}) == set()
+
+
+def test_S_CGROUP_version_1_has_a_directory_of_the_same_path(tmp_path: Path) -> None:
+    top = group(tmp_path / "unified")
+    base = group(top / "nsrun" / "pod-1")
+    mounts = {"cpu": tmp_path / "cpu", "memory": tmp_path / "memory"}
+    for mount in mounts.values():
+        group(mount / "nsrun" / "pod-1", *LEGACY)
+    (mounts["memory"] / "nsrun" / "pod-1" / "memory.use_hierarchy").write_text("0\n")
+    controllers = Controllers(Layout("hybrid", top, True, ""), mounts)
+    assert controllers.of_legacy(BOTH) == ("cpu", "memory")
+    controllers.prepare(base, BOTH)
+    controllers.apply(base, BOTH)
+    assert texts(controllers.twin("cpu", base)) == {
+        "cpu.shares": "1024",
+        "cpu.cfs_period_us": "100000",
+        "cpu.cfs_quota_us": "150000",
+    }
+    size = str(64 << 20)
+    memory = texts(controllers.twin("memory", base))
+    assert memory.pop("memory.use_hierarchy")[0] == "1"
+    assert memory == {"memory.limit_in_bytes": size, "memory.memsw.limit_in_bytes": size}
+    controllers.apply(base, Limits(("cpu",)))
+    assert texts(controllers.twin("cpu", base))["cpu.shares"] == "2024", "a plain file keeps what is not written over"
+    (controllers.twin("memory", base) / "memory.usage_in_bytes").write_text("4096\n")
+    assert controllers.memory_used(base) == 4096
+
+
+def test_S_CGROUP_only_what_a_cgroup_began_with_is_written(tmp_path: Path) -> None:
+    top = group(tmp_path)
+    pod = group(top / "nsrun" / "pod-1", "cpu.weight")
+    controllers = unified(top)
+    assert controllers.begun(pod, BOTH).controllers == ("cpu",)
+    assert controllers.begun(pod, BOTH).memory == BOTH.memory
