@@ -172,6 +172,14 @@ def errno_text(number: int) -> str:
     return f"{os.strerror(number)} ({name})"
 
 
+def brief_of(error: NsrunError | OSError) -> str:
+    """What failed, in one line: the error's own, or what it was about and the kernel's answer."""
+    if isinstance(error, NsrunError):
+        return error.brief
+    answer = errno_text(error.errno) if error.errno is not None else str(error)
+    return f"{error.filename}: {answer}" if error.filename else answer
+
+
 class StepError(NsrunError):
     """A system call failed while doing `step` on `subject`.
 

@@ -7,11 +7,9 @@ import os
 import signal
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 
 from nsrun.errors import StepError
 from nsrun.images import users
-from nsrun.images.trees import remove_tree
 from nsrun.plan.inputs import ImageConfig, ImageUser, RootFs
 from nsrun.spec.signals import signal_number
 
@@ -60,8 +58,6 @@ class Image:
         """
         return _look_up(self.rootfs.lowers, spec)
 
-    lookup_user = user
-
     def stop_signal_number(self) -> int:
         """The number of the signal that stops a container of this image; SIGTERM where it says nothing that is a signal."""
         return signal_number(self.config.stop_signal) or signal.SIGTERM
@@ -82,17 +78,3 @@ class Image:
             os.chmod(upper, stat.S_IMODE(root.st_mode))
         except OSError as error:
             raise StepError("make the layers of an instance", str(directory), error.errno or 0) from error
-
-    def release_instance(self, directory: str | os.PathLike[str]) -> None:
-        """Removes what `prepare_instance` made and the instance wrote; again is harmless.
-
-        Raises:
-            StepError: something cannot be removed.
-        """
-        try:
-            for name in ("merged", "upper", "work"):
-                remove_tree(Path(directory) / name)
-        except OSError as error:
-            raise StepError(
-                "remove the layers of an instance", error.filename or str(directory), error.errno or 0
-            ) from error

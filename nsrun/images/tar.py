@@ -85,11 +85,6 @@ class TarReader:
             self._skip(self._left + self._padding)
             self._left = self._padding = 0
 
-    @property
-    def data_size(self) -> int:
-        """Bytes that the archive has of the present entry and that were not taken yet."""
-        return self._left
-
     def data(self) -> bytes:
         """More of the present entry's content; nothing at its end."""
         if not self._left:

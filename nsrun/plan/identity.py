@@ -8,6 +8,7 @@ from typing import TypeVar
 from nsrun.plan import capabilities
 from nsrun.plan.inputs import ContainerInputs, ImageConfig, ImageUser, NodeFacts, PlanError
 from nsrun.spec.model import Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext
+from nsrun.spec.names import pod_in_words
 from nsrun.spec.quantity import parse
 from nsrun.spec.resources import aggregate_requests
 from nsrun.status.qos import BEST_EFFORT, GUARANTEED, qos_class
@@ -55,8 +56,7 @@ def user_spec(pod: Pod, container: Container, image: ImageConfig) -> str:
     gid = _first(own.runAsGroup, of_pod.runAsGroup)
     from_image = image.user.partition(":")[0]
     if _first(own.runAsNonRoot, of_pod.runAsNonRoot):
-        meta = pod.metadata
-        who = f'(pod: "{meta.name}_{meta.namespace}({meta.uid or ""})", container: {container.name})'
+        who = f'(pod: "{pod_in_words(pod)}", container: {container.name})'
         if uid == 0:
             raise PlanError("CreateContainerConfigError", f"container's runAsUser breaks non-root policy {who}")
         if uid is None and from_image in ("", "0"):

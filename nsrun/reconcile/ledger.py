@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
-
-import msgspec
 
 from nsrun.reconcile.backoff import RESET_S, next_delay
 from nsrun.reconcile.model import (
@@ -226,25 +223,3 @@ def probe_result(ledger: ContainerLedger, instance_id: str, kind: ProbeKind, suc
         case ProbeKind.LIVENESS:
             new = replace(known, liveness=success)
     return ledger if new == ledger.probes else replace(ledger, probes=new)
-
-
-def instance_to_data(instance: Instance) -> dict[str, Any]:
-    """As plain data that JSON can carry."""
-    data: dict[str, Any] = msgspec.to_builtins(instance)
-    return data
-
-
-def instance_from_data(data: Mapping[str, Any]) -> Instance:
-    """The reverse of `instance_to_data`. Raises msgspec.ValidationError."""
-    return msgspec.convert(data, Instance)
-
-
-def to_data(ledger: ContainerLedger) -> dict[str, Any]:
-    """As plain data that JSON can carry."""
-    data: dict[str, Any] = msgspec.to_builtins(ledger)
-    return data
-
-
-def from_data(data: Mapping[str, Any]) -> ContainerLedger:
-    """The reverse of `to_data`. Raises msgspec.ValidationError."""
-    return msgspec.convert(data, ContainerLedger)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nsrun.spec.model import Container, Pod
 
-ALWAYS, ON_FAILURE, NEVER = "Always", "OnFailure", "Never"
+ALWAYS, NEVER = "Always", "Never"
 RESTART, RESTART_ALL = "Restart", "RestartAllContainers"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nsrun.errors import ConflictError, NsrunError, StepError, errno_text
+from nsrun.errors import ConflictError, NsrunError, StepError, brief_of, errno_text
 from nsrun.images import Image, ImageError
 from nsrun.plan import PlanError
 from nsrun.reconcile import decide, waiting_after
@@ -81,12 +81,7 @@ async def _start(engine: PodEngine, action: StartContainer) -> None:
     except (NsrunError, OSError) as error:
         # Nothing runs and no record tells of it: take back what was made for it.
         await release(engine, instance_id)
-        text = (
-            error.brief
-            if isinstance(error, NsrunError)
-            else f"{error.filename or 'start'}: {errno_text(error.errno or 0)}"
-        )
-        _postpone(engine, action.name, "CreateContainerError", text)
+        _postpone(engine, action.name, "CreateContainerError", brief_of(error))
 
 
 def image_of(engine: PodEngine, container: Container, instance_id: str) -> Image:

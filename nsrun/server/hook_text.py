@@ -8,6 +8,7 @@ from nsrun.probes.wording import quoted
 from nsrun.server.instances import exec_error
 from nsrun.shim import Report
 from nsrun.spec.model import Container, LifecycleHandler, Pod, TCPSocketAction
+from nsrun.spec.names import pod_in_words
 
 
 def failed(pod: Pod, container: Container, handler: LifecycleHandler, error: str, output: bytes) -> str:
@@ -17,7 +18,7 @@ def failed(pod: Pod, container: Container, handler: LifecycleHandler, error: str
         error: what went wrong.
         output: of a command.
     """
-    where = f"Container {quoted(container.name)} in Pod {quoted(_pod(pod))}"
+    where = f"Container {quoted(container.name)} in Pod {quoted(pod_in_words(pod))}"
     if handler.exec is not None:
         command = f"[{' '.join(handler.exec.command)}]"
         message = quoted(_text(output))
@@ -53,11 +54,6 @@ def not_started(report: Report) -> str:
 def not_running(container: Container) -> str:
     """The error of a hook whose container is gone before it began."""
     return f"failed to exec in container: container {quoted(container.name)} does not run any more"
-
-
-def _pod(pod: Pod) -> str:
-    """Kubernetes pkg/kubelet/util/format."""
-    return f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
 
 
 def _text(output: bytes) -> str:

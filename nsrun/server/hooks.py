@@ -15,7 +15,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING
 
-from nsrun.errors import NsrunError, StepError, errno_text
+from nsrun.errors import NsrunError, StepError, brief_of
 from nsrun.reconcile.backoff import due
 from nsrun.reconcile.ledger import hook_finished, hook_started
 from nsrun.reconcile.model import HookKind, RunHook
@@ -144,11 +144,8 @@ class Hooks:
             return hook_text.failed(self._engine.pod, container, handler, str(error), output)
         except ShimClosedError:
             raise
-        except NsrunError as error:
-            return hook_text.failed(self._engine.pod, container, handler, error.brief, output)
-        except OSError as error:
-            text = f"{error.filename or kind.value}: {errno_text(error.errno or 0)}"
-            return hook_text.failed(self._engine.pod, container, handler, text, output)
+        except (NsrunError, OSError) as error:
+            return hook_text.failed(self._engine.pod, container, handler, brief_of(error), output)
         return None
 
     # how an instance is

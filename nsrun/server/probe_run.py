@@ -21,6 +21,7 @@ from nsrun.server.instances import exec_error
 from nsrun.shim import ExecRequest, Report, ShimError
 from nsrun.shim.wire import OP_NAMES
 from nsrun.spec.model import Container, ExecAction, HTTPGetAction, Probe
+from nsrun.spec.names import pod_in_words
 
 if TYPE_CHECKING:
     from nsrun.probes.http import Request
@@ -65,7 +66,7 @@ class ProbeRunner:
                 return await grpc.probe(wires, address, probe.grpc.port, probe.grpc.service or "", timeout_s)
         except ProbeError as error:
             return Outcome(Result.UNKNOWN, str(error), errored=True)
-        text = f"missing probe handler for {engine.name}_{engine.namespace}({engine.uid}):{self._container.name}"
+        text = f"missing probe handler for {pod_in_words(engine.pod)}:{self._container.name}"
         return Outcome(Result.UNKNOWN, text, errored=True)
 
     def _get(self, action: HTTPGetAction, address: str) -> Request:

@@ -9,6 +9,7 @@ import msgspec
 
 from nsrun.server.events import as_object, field_path, newly_backing_off
 from nsrun.server.watch import Change
+from nsrun.spec.names import pod_in_words
 from nsrun.status import pod_status, summary
 from nsrun.status.events import BACK_OFF, WARNING, Event
 from nsrun.status.folding import EventLog
@@ -84,8 +85,8 @@ class Published:
         if self.spec_is_known and status == engine.ledger.status:
             return
         for name in newly_backing_off(engine.ledger.status, status):
-            of = f"{engine.name}_{engine.namespace}({engine.uid})"
-            self.note(WARNING, BACK_OFF, f"Back-off restarting failed container {name} in pod {of}", name)
+            text = f"Back-off restarting failed container {name} in pod {pod_in_words(engine.pod)}"
+            self.note(WARNING, BACK_OFF, text, name)
         engine.ledger.status = status
         engine.ledger.terminal = engine.ledger.terminal or status.phase in FINISHED
         engine.touch()

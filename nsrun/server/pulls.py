@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nsrun.errors import NsrunError
+from nsrun.errors import NsrunError, brief_of
 from nsrun.images import Image, ImageError, parse_name
 from nsrun.reconcile import waiting_after
 from nsrun.reconcile.backoff import retry_due
@@ -23,6 +23,7 @@ from nsrun.reconcile.model import ContainerLedger, Waiting
 from nsrun.server.images import work
 from nsrun.spec.model import Container
 from nsrun.status.events import BACK_OFF, ERR_IMAGE_NEVER_PULL, FAILED, INSPECT_FAILED, NORMAL, PULLED, PULLING, WARNING
+from nsrun.status.times import go_duration
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
@@ -183,19 +184,14 @@ class PodPulls:
             failed(engine, name, wanted.image, error)
         except (NsrunError, OSError) as error:
             self._ended(name)
-            brief = error.brief if isinstance(error, NsrunError) else str(error)
-            failed(engine, name, wanted.image, ImageError(ERR_IMAGE_PULL, brief))
+            failed(engine, name, wanted.image, ImageError(ERR_IMAGE_PULL, brief_of(error)))
         else:
             self._ended(name)
             self._fresh[name] = (wanted, pulled.image)
             waited = max(clock.now() - asked, pulled.seconds)
-            engine.note(
-                NORMAL,
-                PULLED,
-                f'Successfully pulled image "{wanted.image}" in {_go(pulled.seconds)} ({_go(waited)} including waiting). '
-                f"Image size: {pulled.transferred} bytes.",
-                name,
-            )
+            took = f"{go_duration(pulled.seconds)} ({go_duration(waited)} including waiting)"
+            size = f"Image size: {pulled.transferred} bytes."
+            engine.note(NORMAL, PULLED, f'Successfully pulled image "{wanted.image}" in {took}. {size}', name)
         engine.wake()
 
     def _ended(self, name: str) -> None:
@@ -271,16 +267,3 @@ def failed(engine: PodEngine, name: str, image: str, error: ImageError) -> None:
     engine.ledger.containers[name] = replace(known, waiting=waiting)
     engine.touch()
     _LOG.info("pod %s: container %s: %s: %s", engine.label, name, error.reason, message)
-
-
-def _go(seconds: float) -> str:
-    """A duration of milliseconds as Go prints it: 640ms, 1.5s, 1m2.003s."""
-    milliseconds = int(seconds * 1000)
-    if milliseconds < 1000:
-        return f"{milliseconds}ms" if milliseconds else "0s"
-    minutes, rest = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{rest // 1000}.{rest % 1000:03d}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text

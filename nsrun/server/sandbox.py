@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsrun import native
-from nsrun.errors import NsrunError, StepError
+from nsrun.errors import NsrunError, StepError, brief_of
 from nsrun.plan import pod_files, pod_limits, sandbox_program
 from nsrun.reconcile import waiting_after
 from nsrun.server.trace import mark
@@ -54,7 +54,7 @@ async def create(engine: PodEngine, attempt: int, ahead: Ahead) -> None:
     except (NsrunError, OSError) as error:
         _LOG.warning("pod %s: sandbox %d: %s", engine.label, attempt, error)
         await _take_away(engine)
-        text = error.brief if isinstance(error, NsrunError) else str(error)
+        text = brief_of(error)
         engine.note(WARNING, FAILED_CREATE_POD_SANDBOX, f"Failed to create pod sandbox: {text}")
         ledger.sandbox_waiting = waiting_after(
             ledger.sandbox_waiting, "FailedCreatePodSandBox", text, engine.world.clock.now()

@@ -15,7 +15,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from nsrun import native
-from nsrun.errors import NsrunError, errno_text
+from nsrun.errors import NsrunError, brief_of, errno_text
 from nsrun.server import changes
 from nsrun.server.manifests import Key, ManifestFile, StaticPod, is_ignored, objection, signature_of
 from nsrun.state.files import remove_tree
@@ -338,7 +338,7 @@ class StaticPods:
                 remove_tree(layout.pod(pod.uid).roots)
             self._registry.create(pod.wish(self._world.node.name, self._world.clock))
         except (NsrunError, OSError) as error:
-            self._trouble(pod, error.brief if isinstance(error, NsrunError) else str(error))
+            self._trouble(pod, brief_of(error))
             return
         self._clear(pod)
         _LOG.info("pod %s/%s: from %s", *pod.key, pod.path)

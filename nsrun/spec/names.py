@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from nsrun.spec.model import Pod
+
 LABEL_FORM = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LABEL_TEXT = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-',"
@@ -220,3 +222,8 @@ def ip_address(value: str, *, canonical: bool = False) -> list[str]:
     if canonical and not objections and str(address) != value:
         objections.append(f'must be in canonical form ("{address}")')
     return objections
+
+
+def pod_in_words(pod: Pod) -> str:
+    """A pod as the kubelet names it in messages: name_namespace(uid) (pkg/kubelet/util/format)."""
+    return f"{pod.metadata.name}_{pod.metadata.namespace or 'default'}({pod.metadata.uid or ''})"

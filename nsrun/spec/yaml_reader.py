@@ -32,7 +32,7 @@ def too_deep(name: str, line: int) -> SpecError:
 class _Frame:
     """A map or list under construction."""
 
-    __slots__ = ("anchor", "container", "height", "key", "key_line", "lines", "merging", "size", "start")
+    __slots__ = ("anchor", "container", "height", "key", "key_line", "lines", "size", "start")
 
     def __init__(self, container: Any, anchor: str | None, start: int) -> None:
         self.container = container
@@ -41,7 +41,6 @@ class _Frame:
         self.lines: dict[Any, int] = {}
         self.key: Any = _NO_KEY
         self.key_line = 0
-        self.merging = False
         self.size = 1
         self.height = 1
 

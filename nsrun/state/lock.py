@@ -65,20 +65,3 @@ def holder_of(path: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return pid if pid > 0 and os.path.exists(f"/proc/{pid}") else None
-
-
-def is_locked(path: Path) -> bool:
-    """Whether some process holds an exclusive flock on `path`; False when there is no such file."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            return True
-        raise
-    finally:
-        os.close(fd)
-    return False

@@ -28,6 +28,7 @@ from nsrun.spec.model import (
     VolumeMount,
     VolumeMountStatus,
 )
+from nsrun.spec.names import pod_in_words
 from nsrun.status.times import go_duration, rfc3339
 
 CONTAINER_CREATING = "ContainerCreating"
@@ -60,11 +61,6 @@ class Statuses:
 def container_id(instance: Instance) -> str:
     """The containerID field: type and id."""
     return f"nsrun://{instance.id}"
-
-
-def pod_in_words(pod: Pod) -> str:
-    """A pod as the kubelet names it in messages: name_namespace(uid)."""
-    return f"{pod.metadata.name}_{pod.metadata.namespace or 'default'}({pod.metadata.uid or ''})"
 
 
 def back_off_message(pod: Pod, container: str, delay_s: float) -> str:

@@ -34,12 +34,16 @@ def seconds_of(text: str) -> float:
 
 
 def go_duration(seconds: float) -> str:
-    """A duration of whole seconds as Go prints it: 10s, 1m20s, 5m0s, 1h0m0s."""
-    whole = int(seconds)
-    hours, minutes, rest = whole // _HOUR, whole % _HOUR // _MINUTE, whole % _MINUTE
+    """A duration of whole milliseconds as Go prints it: 640ms, 1.5s, 10s, 1m20s, 5m0s, 1h0m0s."""
+    milliseconds = int(seconds * 1000)
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
     if hours:
-        return f"{hours}h{minutes}m{rest}s"
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
 
 
 def human_duration(seconds: float) -> str:

@@ -15,13 +15,11 @@ import msgspec
 from nsrun.reconcile import decide, request_deletion, request_restart, settle, waiting_after
 from nsrun.reconcile.backoff import retry_due
 from nsrun.reconcile.ledger import (
-    from_data,
     hook_finished,
     hook_started,
     probe_result,
     reset,
     stop_announced,
-    to_data,
 )
 from nsrun.reconcile.model import (
     Action,
@@ -59,6 +57,10 @@ from nsrun.status import pod_status
 from nsrun.status.phase import TERMINAL
 
 T0 = 1_000_000_000.0
+
+
+def _read(stored: bytes) -> ContainerLedger:
+    return msgspec.json.decode(stored, type=ContainerLedger)
 
 
 def make_pod(
@@ -176,7 +178,7 @@ class World:
         self.now = T0
         self.sandbox = Sandbox()
         self.records: dict[str, Instance] = {}
-        self.stored: dict[str, dict[str, object]] = {}
+        self.stored: dict[str, bytes] = {}
         self.stored_status = PodStatus()
         self.stored_failure: PodFailure | None = None
         self.stored_restart_all: RestartAll | None = None
@@ -265,8 +267,8 @@ class World:
 
     def store(self) -> None:
         """Write the ledger."""
-        self.stored = {name: to_data(ledger) for name, ledger in self.memory.ledgers.items()}
-        assert {name: from_data(data) for name, data in self.stored.items()} == self.memory.ledgers
+        self.stored = {name: msgspec.json.encode(ledger) for name, ledger in self.memory.ledgers.items()}
+        assert {name: _read(data) for name, data in self.stored.items()} == self.memory.ledgers
         self.stored_failure, self.stored_restart_all = self.memory.failure, self.memory.restart_all
 
     def _hear_hooks(self) -> None:
@@ -320,7 +322,7 @@ class World:
 
     def kill_server(self) -> None:
         """SIGKILL: what was not stored is gone."""
-        ledgers = {name: from_data(data) for name, data in self.stored.items()}
+        ledgers = {name: _read(data) for name, data in self.stored.items()}
         self.memory = Memory(ledgers, self.stored_failure, self.stored_restart_all)
         for name, facts in self.facts.items():
             if facts.asked and name not in self.alive():
@@ -390,7 +392,7 @@ class World:
                 record = self.records.pop(action.id)
                 assert not record.alive
                 successor = any(o.name == record.name and o.attempt > record.attempt for o in self.records.values())
-                assert successor or from_data(self.stored[record.name]).afresh
+                assert successor or _read(self.stored[record.name]).afresh
                 self._must_be_stored(record)
             case RemovePod():
                 assert self.deletion is not None
@@ -409,7 +411,7 @@ class World:
         self.sandbox = replace(self.sandbox, state=SandboxState.NONE, ips=())
 
     def _must_be_stored(self, record: Instance) -> None:
-        ledger = from_data(self.stored[record.name])
+        ledger = _read(self.stored[record.name])
         assert ledger.last is not None
         assert ledger.last.attempt >= record.attempt, "what is removed is in the stored ledger"
 
@@ -417,7 +419,7 @@ class World:
         facts = self.facts[action.name]
         if facts.ends and facts.ends[-1].state is InstanceState.LOST and not facts.reset:
             # When a lost container ended is when the server noticed, and that has to be remembered.
-            ledger = from_data(self.stored[action.name])
+            ledger = _read(self.stored[action.name])
             assert ledger.last is not None
             facts.ends[-1] = replace(facts.ends[-1], finished_at=ledger.last.finished_at)
         assert self.sandbox.state is SandboxState.READY

@@ -11,6 +11,7 @@ from nsrun.server import apply, pulls
 from nsrun.server.apply import Job
 from nsrun.server.wait import in_words
 from nsrun.spec.model import ContainerState, ContainerStateTerminated, ContainerStatus, ObjectMeta, Pod
+from nsrun.status.times import go_duration
 
 
 def test_a_pod_with_a_generated_name_is_called_by_it() -> None:
@@ -74,4 +75,4 @@ def test_what_is_told_of_a_container_names_it(name: str, message: str, text: str
     [(0, "0s"), (0.64, "640ms"), (1.5, "1.5s"), (2, "2s"), (62.0034, "1m2.003s"), (3723.45, "1h2m3.45s")],
 )
 def test_durations_as_go_prints_them(seconds: float, text: str) -> None:
-    assert pulls._go(seconds) == text
+    assert go_duration(seconds) == text

@@ -181,6 +181,7 @@ def test_ages_in_words(seconds: float, text: str) -> None:
 
 
 def test_durations_and_times() -> None:
+    assert [go_duration(s) for s in (0.64, 1.5, 62.003)] == ["640ms", "1.5s", "1m2.003s"]
     assert [go_duration(s) for s in (0, 10, 60, 80, 300, 3600, 3725)] == [
         "0s",
         "10s",
