@@ -7,7 +7,6 @@ killed server's successor comes to the same end. inotify tells when to look, a l
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -18,7 +17,6 @@ from nsrun import native
 from nsrun.errors import NsrunError, brief_of, errno_text
 from nsrun.server import changes
 from nsrun.server.manifests import Key, ManifestFile, StaticPod, is_ignored, objection, signature_of
-from nsrun.state.files import remove_tree
 from nsrun.status.events import WARNING
 
 if TYPE_CHECKING:
@@ -332,10 +330,9 @@ class StaticPods:
 
     def _begin(self, pod: StaticPod) -> None:
         """A new pod. What a reboot left of its logs stays, and its instances are numbered on from them."""
-        layout = self._world.layout
         try:
-            with contextlib.suppress(FileNotFoundError):
-                remove_tree(layout.pod(pod.uid).roots)
+            self._world.set_roots_aside(pod.uid)
+            self._world.collect_soon()
             self._registry.create(pod.wish(self._world.node.name, self._world.clock))
         except (NsrunError, OSError) as error:
             self._trouble(pod, brief_of(error))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,8 @@ PATIENCE_S = 10.0
 COLLECT_AFTER_S = 2.0
 """After the last pod that went, leftovers are looked for once."""
 
+_SET_ASIDE = ".gone-"
+"""Prefix of root file systems that are being removed."""
 _LOG = logging.getLogger("nsrun.world")
 
 
@@ -83,6 +87,7 @@ class World:
         self._kernel = _version(os.uname().release)
         self._sysctls = allowed_sysctls(settings)
         self._filters: dict[Slot, int] = {}
+        self._collect_lock = asyncio.Lock()
         self._collecting: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -154,6 +159,10 @@ class World:
 
         A pod is a directory with a wish in it. Whatever else carries a pod's uid belongs to one that is gone.
         """
+        async with self._collect_lock:
+            await self._collect()
+
+    async def _collect(self) -> None:
         from nsrun.server.sandbox import end_unreachable
 
         end_unreachable(self.layout.pods)
@@ -166,8 +175,14 @@ class World:
                 )
         # After a reboot there are such directories of pods of which run/ knows nothing any more.
         for uid in _listed(self.layout.roots):
-            if uid not in alive:
-                self._try("remove the root file systems", uid, lambda uid=uid: remove_tree(self.layout.roots / uid))
+            if uid not in alive and not uid.startswith(_SET_ASIDE):
+                self._try("set aside the root file systems", uid, lambda uid=uid: self.set_roots_aside(uid))
+        for name in _listed(self.layout.roots):
+            if name.startswith(_SET_ASIDE):
+                try:
+                    await asyncio.to_thread(remove_tree, self.layout.roots / name)
+                except OSError as error:
+                    _LOG.warning("remove the root file systems %s: %s", name, error)
         self._try("collect cgroups", "", lambda: self.cgroups.collect(self._alive()))
         try:
             await asyncio.to_thread(self.images.collect, self.images_in_use())
@@ -178,6 +193,18 @@ class World:
                 _LOG.info("collected %s", gone)
         except NsrunError as error:
             _LOG.warning("collect the network: %s", error)
+
+    def set_roots_aside(self, uid: str) -> None:
+        """Have what a pod that is gone left of its root file systems out of the way; `collect` removes it.
+
+        That takes long, so it is done in a thread, and meanwhile there may be a pod of that uid again (a static one's follows
+        from its file).
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.layout.roots / uid, self.layout.roots / f"{_SET_ASIDE}{secrets.token_hex(4)}")
 
     async def sweep(self) -> None:
         """Remove directories of pods that have no wish: half-made, or half-removed."""
