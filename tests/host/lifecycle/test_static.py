@@ -260,6 +260,10 @@ def test_S_STATIC_after_a_reboot_it_is_the_same_pod_with_its_logs(server: Server
     assert server.container("web", "a")["restartCount"] == 1
     assert log.read_text().count("first") == 1, "nobody writes into the old log"
     assert Path(server.runtime("web")["instances"][0]["log"]) == log.with_name("1.log")
+    instance = server.runtime("web")["instances"][0]["id"]
+    roots = server.root / "lib" / "roots"
+    until(lambda: os.listdir(roots) == [uid], what="what the first instance wrote, removed")
+    assert os.listdir(roots / uid) == [instance]
 
 
 def test_S_STATIC_servers_that_are_killed_while_files_change(server: Server, manifests: Path) -> None:
