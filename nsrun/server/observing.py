@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nsrun.reconcile import settle
 from nsrun.reconcile.model import ContainerLedger, Instance, Observed, Sandbox, SandboxState
 from nsrun.server import logdir
-from nsrun.shim import read_records
+from nsrun.shim import read_records, shim_alive
 from nsrun.status.events import NORMAL
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def sandbox_state(engine: PodEngine) -> SandboxState:
-    """What there is of a sandbox."""
-    if engine.shim is not None and engine.ledger.sandbox_ready:
+    """What there is of a sandbox. That its shim cannot be reached now does not make it a dead one: only its lock tells."""
+    if engine.ledger.sandbox_ready and (engine.shim is not None or shim_alive(engine.paths.directory)):
         return SandboxState.READY
     return SandboxState.DEAD if engine.paths.shim_lock.exists() else SandboxState.NONE
 
@@ -30,8 +30,8 @@ def observe(engine: PodEngine, now: float) -> Observed:
         now: seconds since the epoch.
     """
     state = sandbox_state(engine)
-    if state is SandboxState.DEAD:
-        # The shim wrote each exit down before it could tell: its last words may only be on disk.
+    if engine.shim is None and state is not SandboxState.NONE:
+        # The shim writes each exit down before it tells: what nobody heard, its last words among it, is on disk.
         engine.mirror.take(read_records(engine.paths.directory))
     current, older = _by_age(engine.mirror.instances())
     if state is SandboxState.NONE:

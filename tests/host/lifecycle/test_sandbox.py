@@ -10,7 +10,7 @@ import pytest
 
 from tests.host.lifecycle.journal import Journal
 from tests.host.lifecycle.watching import condition, container, state, watching
-from tests.host.server.harness import Server, pod, until
+from tests.host.server.harness import Server, box, pod, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -121,3 +121,22 @@ def test_S_SANDBOX_S_TERM_lost_while_it_is_taken_down(server: Server, journal: J
     os.kill(runtime["shim_pid"], signal.SIGKILL)
     until(lambda: "p" not in server.names())
     assert journal.texts == ["main start", "main term"], "nothing starts again"
+
+
+def test_S_REASONS_containers_of_a_shim_that_does_not_answer_for_a_while_are_not_lost(server: Server) -> None:
+    """The next server cannot reach it when somebody sets a condition, and must publish something."""
+    server.up(pod("p", box("a", "then", "await", "/dev/shm/go", ";", "exit", "3"), restartPolicy="Never"))
+    shim = server.runtime("p")["shim_pid"]
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        server.kill()
+        server.call("pod.condition", name="p", conditions={"example.com/seen": "True"})
+        assert "running" in server.container("p", "a")["state"]
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    until(lambda: server.runtime("p")["shim_pid"] == shim)
+    server.run("p", "/bin/write", "/dev/shm/go", "", container="a")
+    server.wait("p", "phase=Failed")
+    status = server.container("p", "a")
+    assert (status["state"]["terminated"]["exitCode"], status["state"]["terminated"]["reason"]) == (3, "Error")
+    assert (status["restartCount"], status.get("lastState")) == (0, {})
