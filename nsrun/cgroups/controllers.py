@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nsrun.cgroups.layout import Layout, mounts
 from nsrun.errors import NsrunError, StepError
-from nsrun.plan.resources import CPU, MEMORY, Limits
+from nsrun.plan.resources import CPU, MEMORY, Limits, shares
 
 KNOWN = (CPU, MEMORY)
 """Those that limits are written to."""
@@ -80,6 +80,16 @@ class Controllers:
         for name in limits.controllers:
             if name not in self.legacy:
                 self._switch_on(name, directory)
+
+    def weigh_base(self, base: Path, limits: Limits, cpus: int) -> None:
+        """All pods together weigh as much as the machine has processors, as under a kubelet: in version 1 each process outside has 1024."""
+        if CPU not in limits.controllers or CPU not in self.legacy:
+            return
+        twin = self.twin(CPU, base)
+        if not twin.is_dir():
+            _make(twin)
+            with contextlib.suppress(OSError):
+                _write(twin / "cpu.shares", str(shares(1000 * cpus)))
 
     def apply(self, path: Path, limits: Limits) -> None:
         """Make the directories that a cgroup needs and write its limits. Safe to repeat with other limits.

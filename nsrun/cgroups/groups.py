@@ -179,6 +179,7 @@ class Cgroups:
         path = self._pod(pod_uid)
         self._make(path.parent)
         self.controllers.prepare(path.parent, limits)
+        self.controllers.weigh_base(path.parent, limits, os.cpu_count() or 1)
         self._make(path)
         if limits.controllers:
             self.controllers.apply(path, limits)

@@ -67,6 +67,7 @@ def test_S_CGROUP_limits_are_in_force(server: Server) -> None:
     assert (number(other["cpu"] / "cpu.shares"), number(other["cpu"] / "cpu.cfs_quota_us")) == (2, -1)
     assert number(other["memory"] / "memory.limit_in_bytes") > 1 << 60
     of_pod = groups(server, "p")
+    assert number(of_pod["cpu"].parent / "cpu.shares") == 1024 * (os.cpu_count() or 1)
     assert number(of_pod["cpu"] / "cpu.shares") == 256
     assert number(of_pod["cpu"] / "cpu.cfs_quota_us") == -1, "not everybody has a limit"
     for name, twin in own.items():

@@ -125,6 +125,21 @@ def test_S_CGROUP_version_1_has_a_directory_of_the_same_path(tmp_path: Path) -> 
     assert controllers.memory_used(base) == 4096
 
 
+def test_S_CGROUP_all_pods_weigh_as_much_as_the_machine_has_processors(tmp_path: Path) -> None:
+    """Written once, when the base is made: whoever changes it after that is left alone."""
+    base = group(tmp_path / "unified" / "nsrun")
+    (tmp_path / "cpu").mkdir()
+    controllers = Controllers(Layout("hybrid", tmp_path / "unified", True, ""), {"cpu": tmp_path / "cpu"})
+    controllers.weigh_base(base, Limits(("memory",)), 4)
+    assert not (tmp_path / "cpu" / "nsrun").exists()
+    controllers.weigh_base(base, BOTH, 4)
+    twin = tmp_path / "cpu" / "nsrun"
+    assert twin.is_dir()
+    (twin / "cpu.shares").write_text("7")
+    controllers.weigh_base(base, BOTH, 4)
+    assert (twin / "cpu.shares").read_text() == "7"
+
+
 def test_S_CGROUP_only_what_a_cgroup_began_with_is_written(tmp_path: Path) -> None:
     top = group(tmp_path)
     pod = group(top / "nsrun" / "pod-1", "cpu.weight")
