@@ -210,11 +210,12 @@ class Service:
                     resolution=f"Remove the file to take the pod down: rm {shlex.quote(engine.static)}",
                 )
         if missing and not request.flag("missing_ok"):
-            if len(missing) == 1:
-                raise missing[0]
+            labels = [error.brief.split('"')[1] for error in missing]
             raise NotFoundError(
-                f"{len(missing)} pods not found: {', '.join(error.brief.split(chr(34))[1] for error in missing)}",
-                resolution="nsrun pod ls lists the pods there are.",
+                missing[0].brief if len(missing) == 1 else f"{len(missing)} pods not found: {', '.join(labels)}",
+                details="Nothing was taken down." if found else None,
+                resolution="nsrun pod ls lists the pods there are"
+                + ("; --ignore-not-found takes down those that are there." if found else "."),
             )
         return found
 

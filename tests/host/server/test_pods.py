@@ -517,3 +517,14 @@ def test_S_LOG_following_a_log_goes_over_restarts_to_the_end(server: Server) -> 
         wire.close()
         for fd in files:
             os.close(fd)
+
+
+def test_down_of_one_that_is_there_and_one_that_is_not_says_that_it_did_nothing(server: Server) -> None:
+    server.up(pod("there", box("a", "pause")))
+    with pytest.raises(NotFoundError) as caught:
+        server.down("there", "nope")
+    assert (caught.value.brief, caught.value.details) == ('pod "default/nope" not found', "Nothing was taken down.")
+    assert "--ignore-not-found" in str(caught.value.resolution)
+    assert server.names() == ["there"]
+    server.down("there", "nope", missing_ok=True)
+    assert server.names() == []
