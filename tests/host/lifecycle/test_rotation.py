@@ -185,7 +185,7 @@ def since(data: bytes, moment: str) -> bytes:
 def test_S_LOG_every_line_once_and_in_order_over_rotations_and_dead_servers(rotating: Server) -> None:
     seed = int(os.environ.get("NSRUN_SEED", str(random.SystemRandom().randrange(1 << 32))))
     dice = random.Random(seed)
-    count = 400_000
+    count = 400_000 if os.environ.get("NSRUN_SOAK") else 200_000
     # An instance that writes all of it, a pause so that followers see a quiet time as well, and the end.
     wish = pod("follow", box("a", "then", "lines", str(count), "80", "8", ";", "exit", "3"), restartPolicy="Never")
     rotating.up(wish, wait="none")
@@ -215,8 +215,8 @@ def test_S_LOG_every_line_once_and_in_order_over_rotations_and_dead_servers(rota
     session.close()
     assert not problems, problems
     assert not reader.is_alive()
-    assert killed >= 5, f"seed {seed}"
-    assert len(rotations) >= 10, f"seed {seed}"
+    assert killed >= 4, f"seed {seed}"
+    assert len(rotations) >= 5, f"seed {seed}"
     wrong = next((index for index, number in enumerate(found) if number != index + 1), None)
     assert wrong is None, f"seed {seed}: line {found[wrong]} after {found[wrong - 1 : wrong]}"
     assert len(found) == count, f"seed {seed}"
