@@ -10,7 +10,7 @@
 #include <sys/sysmacros.h>
 #include "op.h"
 
-enum { DETACHED_CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC };
+enum { DETACHED_CLONE = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC, BENEATH_TRIES = 1000 };
 
 /* move_mount says EINVAL for a directory on a file and the other way round, as for much else: look again, to say which. */
 static int explain(int tree, int target)
@@ -148,15 +148,52 @@ static int make_target(struct nsr_run *run, int tree, const char *target)
 	return fd < 0 ? fd : 0;
 }
 
+/*
+ * A part of a directory that others write to, perhaps this very moment: whatever links they put in its way, what is found lies
+ * below it, and what was found is cloned, not its name.
+ */
+static int tree_below(int directory, const char *path, unsigned int recursive)
+{
+	int fd, tree;
+
+	for (int i = 0;; i++) {
+		fd = sys_openat2(directory, path, O_PATH | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+		/* EAGAIN: something was renamed or mounted while a ".." was being walked. */
+		if (fd != -EAGAIN || i == BENEATH_TRIES)
+			break;
+	}
+	if (fd < 0)
+		return fd;
+	tree = sys_open_tree(fd, "", DETACHED_CLONE | AT_EMPTY_PATH | recursive);
+	close(fd);
+	return tree;
+}
+
+static int tree_of(const char *source, int slot, const char *below, unsigned int recursive)
+{
+	int directory, tree;
+
+	if (!below)
+		return slot >= 0 ? tree_of_slot(slot, recursive) : sys_open_tree(AT_FDCWD, source, DETACHED_CLONE | recursive);
+	if (slot >= 0)
+		return tree_below(slot, below, recursive);
+	directory = sys_openat2(AT_FDCWD, source, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, 0);
+	if (directory < 0)
+		return directory;
+	tree = tree_below(directory, below, recursive);
+	close(directory);
+	return tree;
+}
+
 int nsr_op_bind(struct nsr_run *run, struct nsr_args *args)
 {
-	const char *source = nsr_next(args, NULL), *target = nsr_next(args, NULL);
+	const char *source = nsr_next(args, NULL), *target = nsr_next(args, NULL), *below = nsr_next(args, NULL);
 	const int64_t *arg = args->head.arg;
 	unsigned int how = (unsigned int)arg[1], recursive = how & NSR_BIND_RECURSIVE ? AT_RECURSIVE : 0;
 	uint64_t attributes = (uint64_t)arg[2];
 	int result = 0, tree, slot = nsr_slot(run, arg[0]);
 
-	tree = slot >= 0 ? tree_of_slot(slot, recursive) : sys_open_tree(AT_FDCWD, source, DETACHED_CLONE | recursive);
+	tree = tree_of(source, slot, below, recursive);
 	if (tree == -ENOENT && how & NSR_BIND_OPTIONAL)
 		return 0;
 	if (tree < 0)
@@ -164,6 +201,9 @@ int nsr_op_bind(struct nsr_run *run, struct nsr_args *args)
 	if (how & (NSR_BIND_READONLY | NSR_BIND_RREADONLY))
 		attributes |= MOUNT_ATTR_RDONLY;
 	result = nsr_at(run, target, nsr_set_attributes(tree, attributes, how & NSR_BIND_RREADONLY));
+	/* Unlike being read-only, this is for the machine's sake: a /dev further down must not give what the one on top does not. */
+	if (!result && recursive && attributes & MOUNT_ATTR_NODEV)
+		result = nsr_at(run, target, nsr_set_attributes(tree, MOUNT_ATTR_NODEV, 1));
 	if (!result && how & NSR_BIND_MAKE_TARGET)
 		result = nsr_at(run, target, make_target(run, tree, target));
 	if (!result)

@@ -34,6 +34,7 @@ static const struct shape shapes[] = {
     [NSR_OP_ROOT] = {.handler = nsr_op_root, .least = 1, .most = 1},
     [NSR_OP_MOUNT] = {.handler = nsr_op_mount, .least = 2, .most = ANY_NUMBER},
     [NSR_OP_BIND] = {.handler = nsr_op_bind, .least = 2, .most = 2, .slots = SLOT(0)},
+    [NSR_OP_BIND_BELOW] = {.handler = nsr_op_bind, .least = 3, .most = 3, .slots = SLOT(0)},
     [NSR_OP_PROPAGATION] = {.handler = nsr_op_propagation, .least = 1, .most = 1},
     [NSR_OP_ATTR] = {.handler = nsr_op_attr, .least = 1, .most = 1},
     [NSR_OP_MKDIR] = {.handler = nsr_op_mkdir, .least = 1, .most = 1},

@@ -61,7 +61,7 @@ enum nsr_op_code {
 	NSR_OP_OVERLAY = 11,		/* str0 target (host path), str1 upper ("" = read-only), str2 work, str3.. lowers, topmost first; arg0 MOUNT_ATTR_*, arg1 enum nsr_overlay */
 	NSR_OP_ROOT = 12,		/* str0 host path of a directory or mount; arg0 1: bind it on itself first */
 	NSR_OP_MOUNT = 13,		/* a new file system: str0 fstype, str1 target in root, str2.. options "k=v" or "flag"; arg0 MOUNT_ATTR_*; arg1 1: missing fs type is not an error */
-	NSR_OP_BIND = 14,		/* str0 source (host path; "" with a slot), str1 target in root; arg0 source slot or -1; arg1 enum nsr_bind; arg2 MOUNT_ATTR_* set recursively when NSR_BIND_RREADONLY, else on the top mount; arg3 MS_* propagation or 0 */
+	NSR_OP_BIND = 14,		/* str0 source (host path; "" with a slot), str1 target in root; arg0 source slot or -1; arg1 enum nsr_bind; arg2 MOUNT_ATTR_* set recursively when NSR_BIND_RREADONLY, else on the top mount (but MOUNT_ATTR_NODEV recursively when NSR_BIND_RECURSIVE); arg3 MS_* propagation or 0 */
 	NSR_OP_PROPAGATION = 15,	/* str0 target in root, arg0 MS_* flags */
 	NSR_OP_ATTR = 16,		/* mount_setattr: str0 target in root, arg0 set, arg1 clear, arg2 1 = recursive */
 	NSR_OP_MKDIR = 17,		/* str0 path in root, arg0 mode, arg1 uid, arg2 gid; parents made 0755; existing directory is fine */
@@ -71,6 +71,7 @@ enum nsr_op_code {
 	NSR_OP_MASK = 21,		/* str0 path in root: /dev/null over a file, an empty read-only tmpfs over a directory; missing is fine */
 	NSR_OP_READONLY = 22,		/* str0 path in root: bound on itself read-only, recursively; missing is fine */
 	NSR_OP_PIVOT_ROOT = 23,
+	NSR_OP_BIND_BELOW = 24,		/* as BIND, with str2: a path below the source, which is a directory then; nothing on the way may lead out of it (RESOLVE_BENEATH) */
 	/* the process */
 	NSR_OP_CHDIR = 30,		/* str0; arg0 1: make it (0755, parents too) when missing */
 	NSR_OP_UMASK = 31,		/* arg0 */

@@ -168,6 +168,7 @@ def container_inputs(pod: Pod, container: Any, root: Root, config: ImageConfig) 
         node=facts(),
         pod_ips=("<address of the pod>",),
         host_ips=("<address of the machine>",),
+        volumes=plan.volume_sources(pod, f"{root.lib}/volumes/<uid>", f"{directory}/volumes"),
     )
 
 

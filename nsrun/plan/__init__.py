@@ -23,9 +23,12 @@ from nsrun.plan.inputs import (
     RootFs,
     SandboxInputs,
     Slot,
+    SubPath,
+    VolumeSource,
 )
 from nsrun.plan.resources import Limits, container_limits, pod_limits
 from nsrun.plan.sandbox import sandbox_program
+from nsrun.plan.volumes import memory_size, volume_sources
 
 __all__ = [
     "HOST_IMAGE",
@@ -42,15 +45,19 @@ __all__ = [
     "RootFs",
     "SandboxInputs",
     "Slot",
+    "SubPath",
+    "VolumeSource",
     "assumed_user",
     "container_limits",
     "container_program",
     "describe",
     "exec_program",
+    "memory_size",
     "oom_score_adj",
     "pod_files",
     "pod_hostname",
     "pod_limits",
     "sandbox_program",
     "user_spec",
+    "volume_sources",
 ]

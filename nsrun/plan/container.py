@@ -22,6 +22,7 @@ from nsrun.plan import capabilities, filesystem, ops
 from nsrun.plan.environment import as_strings, command_line, environment, pod_environment, working_directory
 from nsrun.plan.identity import UNCONFINED, Identity, identity
 from nsrun.plan.inputs import FIRST_SLOT, ContainerInputs, ImageUser, PlanError, Program, Slot
+from nsrun.plan.mounts import volume_mounts
 from nsrun.spec.model import Container, Pod
 
 MAX_NOFILE = 1048576
@@ -38,14 +39,18 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
     pod_env = pod_environment(pod, container, inputs)
     argv = command_line(container, inputs.image_config, pod_env)
     workdir = working_directory(container, inputs.image_config)
+    slots = _slots(who, inputs)
+    volumes = volume_mounts(
+        pod, container, inputs, pod_env, first_slot=FIRST_SLOT + len(slots), privileged=who.privileged
+    )
     program: list[ops.Op] = [
         *_join(who, inputs),
         ops.Unshare("CLONE_NEWCGROUP", why="/proc/self/cgroup is / inside"),
         _oom_score_adj(who, inputs),
         *filesystem.root(inputs, who),
-        *filesystem.kernel(inputs, who),
-        *filesystem.dev(pod, inputs, who),
-        *filesystem.files(container, inputs),
+        *filesystem.kernel(inputs, who, volumes),
+        *filesystem.dev(pod, inputs, who, volumes),
+        *filesystem.files(container, inputs, volumes),
     ]
     if workdir != "/":
         program.append(ops.Mkdir(workdir, why="workingDir is made if it is missing"))
@@ -62,7 +67,8 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
         ops=tuple(program),
         # With a target it is born into that one's PID namespace: whoever starts it enters that before.
         clone_flags="CLONE_NEWNS" if inputs.target else "CLONE_NEWNS|CLONE_NEWPID",
-        slots=_slots(who, inputs),
+        slots=(*slots, *volumes.slots),
+        sub_paths=volumes.sub_paths,
     )
 
 

@@ -7,6 +7,7 @@ from nsrun.plan.inputs import Program
 _SLOTS = {
     "seccomp": "a filter, for this set of capabilities",
     "cgroup": "tasks of the instance's version 1 cgroup",
+    "tree": "mounts that the host sees, too",
 }
 _WIDTH = 60
 """Where the reasons begin, if the line lets them."""
@@ -27,6 +28,7 @@ def describe(program: Program) -> list[str]:
     if program.join_flags:
         result.append(_line(f"setns(pidfd of the container, {program.join_flags})", "its namespaces"))
     for number, slot in enumerate(program.slots, 3):
-        result.append(_line(f"slot{number}={slot.kind}:{slot.profile}", _SLOTS[slot.kind]))
+        path = f"{slot.profile}/{slot.below}" if slot.below else slot.profile
+        result.append(_line(f"slot{number}={slot.kind}:{path}", _SLOTS[slot.kind]))
     result += [_line(op.describe(), op.why) for op in program.ops]
     return result

@@ -6,9 +6,12 @@ Nothing of the host is in it but what stands here. Everything is mounted without
 
 from __future__ import annotations
 
+import posixpath
+
 from nsrun.plan import ops
 from nsrun.plan.identity import Identity
 from nsrun.plan.inputs import ContainerInputs
+from nsrun.plan.mounts import Placed, VolumeMounts, depth
 from nsrun.spec.model import Container, Pod
 
 NODEV = "MOUNT_ATTR_NODEV"
@@ -52,6 +55,9 @@ MASKED: tuple[str, ...] = (
 )
 """procMount Default hides these (Kubernetes pkg/securitycontext/util.go); thermal_throttle of each processor besides."""
 
+INSTEAD = frozenset(("/dev", "/proc", "/sys"))
+"""Places where a volume takes the place of what a container has there otherwise, and comes as early as that."""
+
 READONLY: tuple[str, ...] = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """procMount Default makes these read-only (same source)."""
 
@@ -87,26 +93,31 @@ def root(inputs: ContainerInputs, who: Identity) -> list[ops.Op]:
     return result
 
 
-def kernel(inputs: ContainerInputs, who: Identity) -> list[ops.Op]:
-    """/proc of its PID namespace, /sys of the pod's network namespace."""
+def kernel(inputs: ContainerInputs, who: Identity, volumes: VolumeMounts) -> list[ops.Op]:
+    """/proc of its PID namespace, /sys of the pod's network namespace; where a volume has the place, that."""
     system = SAFE if who.privileged else READ_ONLY
     whose = f"the processes of {inputs.target} and its own" if inputs.target else "the container's own processes only"
-    result: list[ops.Op] = [
+    result: list[ops.Op] = volumes.at("/proc") or [
         ops.Mkdir("/proc"),
         ops.Mount("proc", "/proc", (), SAFE, why=whose),
+    ]
+    result += volumes.at("/sys") or [
         ops.Mkdir("/sys"),
         ops.Mount("sysfs", "/sys", (), system, why="network devices are the pod's"),
     ]
-    if inputs.node.cgroup2:
+    if inputs.node.cgroup2 and "/sys/fs/cgroup" not in volumes.paths:
         result.append(ops.Mount("cgroup2", "/sys/fs/cgroup", (), system, why="its root is the container's own cgroup"))
     return result
 
 
-def dev(pod: Pod, inputs: ContainerInputs, who: Identity) -> list[ops.Op]:
-    """A /dev of its own."""
+def dev(pod: Pod, inputs: ContainerInputs, who: Identity, volumes: VolumeMounts) -> list[ops.Op]:
+    """A /dev of its own, or a volume with the terminals and what the pod shares on it."""
     shm = "/dev/shm" if pod.spec.hostIPC else inputs.shm_dir
-    result: list[ops.Op] = [ops.Mkdir("/dev")]
-    if who.privileged:
+    of_volume = volumes.at("/dev")
+    result: list[ops.Op] = of_volume or [ops.Mkdir("/dev")]
+    if of_volume:
+        pass
+    elif who.privileged:
         result.append(
             ops.Mount("tmpfs", "/dev", ("mode=755", "size=65536k"), "MOUNT_ATTR_NOSUID", why="privileged: every device")
         )
@@ -125,21 +136,28 @@ def dev(pod: Pod, inputs: ContainerInputs, who: Identity) -> list[ops.Op]:
             )
             for name, _, _ in DEVICES
         ]
-    result += [
-        ops.Mkdir("/dev/pts"),
-        ops.Mount(
-            "devpts",
+    parts: list[tuple[str, ops.Op]] = [
+        (
             "/dev/pts",
-            ("newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
-            "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC",
-            why="terminals of its own",
+            ops.Mount(
+                "devpts",
+                "/dev/pts",
+                ("newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+                "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC",
+                why="terminals of its own",
+            ),
         ),
-        ops.Mkdir("/dev/shm"),
-        ops.Bind(shm, "/dev/shm", "", SAFE, ALONE, why="shared by the containers of the pod"),
-        ops.Mkdir("/dev/mqueue"),
-        ops.Mount("mqueue", "/dev/mqueue", (), SAFE, optional=True, why="of the pod's IPC namespace"),
+        ("/dev/shm", ops.Bind(shm, "/dev/shm", "", SAFE, ALONE, why="shared by the containers of the pod")),
+        (
+            "/dev/mqueue",
+            ops.Mount("mqueue", "/dev/mqueue", (), SAFE, optional=True, why="of the pod's IPC namespace"),
+        ),
     ]
-    result += [ops.Symlink(text, path) for text, path in LINKS]
+    for path, op in parts:
+        if path not in volumes.paths:
+            result += [ops.Mkdir(path), op]
+    if not of_volume:
+        result += [ops.Symlink(text, path) for text, path in LINKS]
     return result
 
 
@@ -158,23 +176,24 @@ def _all_devices(inputs: ContainerInputs) -> list[ops.Op]:
     return result
 
 
-def files(container: Container, inputs: ContainerInputs) -> list[ops.Op]:
-    """The pod's own files, and the one for the termination message."""
+def files(container: Container, inputs: ContainerInputs, volumes: VolumeMounts) -> list[ops.Op]:
+    """The pod's own files, the one for the termination message, and the volumes: what lies above comes first (as runtimes sort them)."""
     read_only = bool(container.securityContext and container.securityContext.readOnlyRootFilesystem)
     flags = "NSR_BIND_READONLY|NSR_BIND_MAKE_TARGET" if read_only else "NSR_BIND_MAKE_TARGET"
     attributes = f"MOUNT_ATTR_RDONLY|{NODEV}" if read_only else NODEV
-    result: list[ops.Op] = [
-        ops.Bind(f"{inputs.files_dir}/{name}", f"/etc/{name}", flags, attributes, ALONE, why="the pod's")
+    result = [
+        Placed(path, ops.Bind(f"{inputs.files_dir}/{name}", path, flags, attributes, ALONE, why="the pod's"))
         for name in ("hosts", "hostname", "resolv.conf")
+        if (path := f"/etc/{name}") not in volumes.paths
     ]
+    result += [one for one in volumes.placed if one.path not in INSTEAD]
     if inputs.termination_log:
         path = container.terminationMessagePath or "/dev/termination-log"
-        result.append(
-            ops.Bind(
-                inputs.termination_log, path, "NSR_BIND_MAKE_TARGET", NODEV, ALONE, why="read when the container ends"
-            )
+        bind = ops.Bind(
+            inputs.termination_log, path, "NSR_BIND_MAKE_TARGET", NODEV, ALONE, why="read when the container ends"
         )
-    return result
+        result.append(Placed(posixpath.normpath(path), bind))
+    return [one.op for one in sorted(result, key=lambda one: depth(one.path))]
 
 
 def covers(container: Container, inputs: ContainerInputs, who: Identity) -> list[ops.Op]:

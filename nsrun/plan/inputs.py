@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from nsrun.errors import NsrunError
 from nsrun.plan.capabilities import ALL_CAPABILITIES
@@ -105,6 +106,17 @@ class NodeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeSource:
+    """A volume of the pod that has been set up: `path` is where it lies on the host."""
+
+    path: str
+    kind: str
+    """The field of the manifest's volume: emptyDir, hostPath, ..."""
+    read_only: bool = False
+    """No container may write to it, whatever its mount says."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerInputs:
     """What one instance of a container needs to be known about its surroundings. All paths are the host's, absolute."""
 
@@ -127,6 +139,8 @@ class ContainerInputs:
     """File that the container sees as its terminationMessagePath; empty: none (S-TERMMSG)."""
     legacy_controllers: tuple[str, ...] = ()
     """Version 1 cgroup controllers in which this instance has a cgroup of its own, to be joined (S-CGROUP)."""
+    volumes: Mapping[str, VolumeSource] = field(default_factory=dict)
+    """The pod's volumes by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +157,24 @@ class Slot:
 
     kind `seccomp`: a sealed file with the filter for `profile` under these capabilities (`nsrun.security.seccomp_filter`).
     kind `cgroup`: the `tasks` file of the instance's cgroup of the version 1 controller `profile`.
+    kind `tree`: the mounts at the path `profile` and below, as a tree that takes part in what is mounted on the host (open_tree(2)).
     """
 
     kind: str
     profile: str
     capabilities: frozenset[str] = frozenset()
+    below: str = ""
+    """Of a tree: the part of it that is meant, from which nothing may lead out of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubPath:
+    """A part of a volume that is mounted: whoever runs the program makes it first, as a directory, where it is missing (S-VOL)."""
+
+    mount: str
+    """Name of the volume."""
+    source: str
+    below: str
 
 
 FIRST_SLOT = 3
@@ -164,3 +191,4 @@ class Program:
     join_flags: Flags = ""
     """Namespaces of a running container that an exec enters before its program."""
     slots: tuple[Slot, ...] = ()
+    sub_paths: tuple[SubPath, ...] = ()

@@ -279,9 +279,24 @@ class Bind(Op, frozen=True):
         if self.propagation:
             options.append(_propagation(self.propagation))
         flags = f" -o {','.join(options)}" if options else ""
-        source = _quote(self.source) if self.slot == NO_SLOT else f"/proc/self/fd/$slot{self.slot}"
         end = " || true" if "NSR_BIND_OPTIONAL" in names else ""
-        return f"mount {kind}{flags} {source} $root{_quote(self.target)}{end}"
+        return f"mount {kind}{flags} {self._source()} $root{_quote(self.target)}{end}"
+
+    def _source(self) -> str:
+        return _quote(self.source) if self.slot == NO_SLOT else f"/proc/self/fd/$slot{self.slot}"
+
+
+class BindBelow(Bind, frozen=True):
+    """As Bind, of what lies at `below` in the source: nothing on the way leads out of that directory, or it fails (EXDEV)."""
+
+    code: ClassVar[str] = "BIND_BELOW"
+    below: str = ""
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.source.encode(), self.target.encode(), self.below.encode())
+
+    def _source(self) -> str:
+        return f"{super()._source()}/{_quote(self.below)}"
 
 
 class Propagation(Op, frozen=True):

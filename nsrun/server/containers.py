@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nsrun.errors import ConflictError, NsrunError, StepError, brief_of, errno_text
 from nsrun.images import Image, ImageError
 from nsrun.plan import PlanError
+from nsrun.plan.mounts import places
 from nsrun.reconcile import decide, waiting_after
 from nsrun.reconcile.ledger import stop_announced
 from nsrun.reconcile.model import (
@@ -139,7 +140,10 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
                     if prepared.target and error.number in (errno.ESRCH, errno.ENOENT):
                         raise _no_target(prepared.target) from error  # it ended a moment ago
                     raise
-                text = start_error(error.report) if isinstance(error, ShimStartError) else errno_text(error.number)
+                mounts = places(engine.pod, container)
+                text = errno_text(error.number)
+                if isinstance(error, ShimStartError):
+                    text = start_error(error.report, mounts)
                 engine.note(WARNING, FAILED, f"Error: {text}", action.name)
                 return
     logdir.link(engine, record)

@@ -47,6 +47,7 @@ from nsrun.server.published import FINISHED, Published
 from nsrun.server.pulls import PodPulls
 from nsrun.server.shim_link import ShimLink
 from nsrun.server.trace import mark
+from nsrun.server.volumes import Volumes
 from nsrun.server.watch import Changed
 from nsrun.server.world import World
 from nsrun.shim import ShimClient, ShimClosedError, ShimError
@@ -96,6 +97,7 @@ class PodEngine:
         self.pulls = PodPulls(self)
         self.published = Published(self)
         self.last_resort = LastResort(self)
+        self.volumes = Volumes(self)
         self.prepared: dict[str, Prepared] = {}
         """By container: what was made ahead for an instance that is to be started."""
         self.observed = Observed(deletion=wish.deletion)
@@ -367,7 +369,8 @@ class PodEngine:
     async def _do(self, action: Action) -> None:
         match action:
             case CreateSandbox():
-                await sandbox.create(self, action.attempt, containers.prepare_first)
+                if await self.volumes.set_up():
+                    await sandbox.create(self, action.attempt, containers.prepare_first)
             case CleanSandbox():
                 await sandbox.clean(self, action.reason)
             case StopSandbox():
@@ -404,6 +407,7 @@ class PodEngine:
     async def _remove(self) -> None:
         """The last steps: logs and everything else first, the wish last, so that a crash in between is carried on with."""
         await sandbox.release(self)
+        await self.volumes.tear_down()
         await asyncio.to_thread(logdir.remove, self.world.layout, self.log_directory)
         unlink_if_there(self.paths.ledger)
         unlink_if_there(self.paths.wish)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 
 from nsrun.errors import errno_text
 from nsrun.reconcile.model import Instance, InstanceState
@@ -24,6 +25,7 @@ def instance_of(
     killed_at: float | None = None,
     reason: str | None = None,
     message: str | None = None,
+    mounts: Mapping[str, str] | None = None,
 ) -> Instance:
     """What deciding knows of the instance that `record` tells of.
 
@@ -33,6 +35,7 @@ def instance_of(
         killed_at: when SIGKILL was last asked for, seconds since the epoch.
         reason: why it ended, where its exit code does not say that.
         message: what it left as its termination message.
+        mounts: what its container mounts where, for the sentence about one that could not be.
     """
     return Instance(
         id=record.id,
@@ -45,7 +48,7 @@ def instance_of(
         exit_code=record.exit_code,
         signal=record.signal,
         reason=reason,
-        message=start_error(record.report) if record.report is not None else message,
+        message=start_error(record.report, mounts or {}) if record.report is not None else message,
         stop_signal=record.stop_signal or None,
         stop_at=_seconds(record.stop_ns),
         killed_at=killed_at,
@@ -58,12 +61,19 @@ def _seconds(nanoseconds: int) -> float | None:
     return nanoseconds / 1e9 if nanoseconds else None
 
 
-def start_error(report: Report) -> str:
-    """Why a container could not start, as containerd and runc word it for commands."""
+def start_error(report: Report, mounts: Mapping[str, str]) -> str:
+    """Why a container could not start, as containerd and runc word it for commands.
+
+    Args:
+        report: the shim's.
+        mounts: the volumes of the container by the place where they are mounted (`plan.mounts.places`).
+    """
     if report.op == "EXEC":
         return f"failed to start container: unable to start container process: {exec_error(report)}"
     step = report.op.lower().replace("_", " ") or "start"
     subject = f" {report.subject}" if report.subject else ""
+    if report.op in ("BIND", "BIND_BELOW") and report.subject in mounts:
+        step, subject = "mount", f" {mounts[report.subject]} at {report.subject}"
     return (
         f"failed to create container: {step}{subject}: {errno_text(report.error)} (step {report.step} of its program)"
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nsrun.plan.mounts import places
 from nsrun.reconcile.model import Instance
 from nsrun.server import termination
 from nsrun.server.instances import instance_of
@@ -94,9 +95,15 @@ class Mirror:
                     killed_at=self.killed.get(record.id),
                     reason=end.reason,
                     message=end.message,
+                    mounts=self._mounts(record),
                 )
             )
         return sorted(found, key=lambda instance: (instance.name, instance.attempt))
+
+    def _mounts(self, record: Record) -> dict[str, str]:
+        if record.report is None:
+            return {}
+        return places(self._engine.pod, self._engine.container(record.name))
 
     def running(self, name: str) -> Instance | None:
         """The living instance of a container."""

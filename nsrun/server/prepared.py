@@ -40,7 +40,8 @@ class Prepared:
         clone_flags: CLONE_NEW*.
         log_fd: its log.
         cgroup_fd: directory of its cgroup, None where there are no cgroups.
-        slots: descriptors that the program names; the server's own.
+        slots: descriptors that the program names.
+        trees: those of them that are its own; the others are the server's.
         target: name of the container whose PID namespace it enters, or empty.
     """
 
@@ -56,6 +57,7 @@ class Prepared:
     cgroup_fd: int | None
     slots: Sequence[int]
     target: str = ""
+    trees: Sequence[int] = ()
 
     def fits(self, engine: PodEngine, action: StartContainer, image: Image) -> bool:
         """Whether it is what `action` would make now."""
@@ -64,6 +66,8 @@ class Prepared:
 
     def close(self) -> None:
         """Give the descriptors back."""
+        for fd in self.trees:
+            os.close(fd)
         os.close(self.log_fd)
         if self.cgroup_fd is not None:
             os.close(self.cgroup_fd)
@@ -85,6 +89,9 @@ def prepare(
     inputs = replace(inputs_for(engine, container, image, instance_id), legacy_controllers=joined)
     program = container_program(engine.pod, container, inputs)
     with contextlib.ExitStack() as stack:
+        trees = engine.volumes.begin(container, program)
+        for fd in trees:
+            stack.callback(os.close, fd)
         os.mkdir(directory, 0o755)
         image.prepare_instance(directory)
         termination.make(directory)
@@ -104,17 +111,22 @@ def prepare(
             clone_flags=native.flags(program.clone_flags),
             log_fd=log_fd,
             cgroup_fd=cgroup_fd,
-            slots=descriptors(engine, program, instance_id),
+            slots=[*descriptors(engine, program, instance_id), *trees],
             target=inputs.target,
+            trees=trees,
         )
         stack.pop_all()
     return prepared
 
 
 def descriptors(engine: PodEngine, program: Program, instance_id: str) -> list[int]:
-    """What the slots of a program for an instance hold; not the caller's to close."""
+    """What the slots of a program for an instance hold; not the caller's to close. Without the trees of volumes, which come last."""
     tasks = engine.world.cgroups.tasks(engine.uid, instance_id)
-    return [tasks[slot.profile] if slot.kind == "cgroup" else engine.world.descriptor(slot) for slot in program.slots]
+    return [
+        tasks[slot.profile] if slot.kind == "cgroup" else engine.world.descriptor(slot)
+        for slot in program.slots
+        if slot.kind != "tree"
+    ]
 
 
 def user_of(program: Program) -> ProcessUser:
@@ -148,6 +160,7 @@ def inputs_for(engine: PodEngine, container: Container, image: Image, instance_i
         target=target_of(engine.pod, container.name),
         termination_log=str(directory / termination.NAME),
         legacy_controllers=tuple(world.cgroups.tasks(engine.uid, instance_id)),
+        volumes=engine.volumes.sources(),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutError
 from nsrun.status.awaited import Awaited, Created, Deleted
+from nsrun.status.events import FAILED_MOUNT
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
@@ -67,7 +68,7 @@ def in_words(engine: PodEngine) -> str:
             parts.append(f"container {status.name} ended: {end.reason}, exit code {end.exitCode}{message}")
     waiting = engine.ledger.sandbox_waiting
     if waiting is not None:
-        parts.append(f"sandbox: {waiting.message}")
+        parts.append(waiting.message if waiting.reason == FAILED_MOUNT else f"sandbox: {waiting.message}")
     if engine.trouble:
         parts.append(engine.trouble)
     return "; ".join(parts)

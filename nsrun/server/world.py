@@ -33,6 +33,7 @@ from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout, PodPaths
+from nsrun.volumes import remove_volumes
 
 PATIENCE_S = 10.0
 """How long killed processes have to go before a cgroup that they keep busy is an error."""
@@ -183,6 +184,15 @@ class World:
                     await asyncio.to_thread(remove_tree, self.layout.roots / name)
                 except OSError as error:
                     _LOG.warning("remove the root file systems %s: %s", name, error)
+            if uid not in alive:
+                self._try("remove the root file systems", uid, lambda uid=uid: remove_tree(self.layout.roots / uid))
+        for uid in _listed(self.layout.volumes):
+            if uid not in alive and not self.layout.pod(uid).directory.exists():
+                self._try(
+                    "remove the volumes of",
+                    uid,
+                    lambda uid=uid: remove_volumes([self.layout.pod(uid).disk_volumes], remove_tree),
+                )
         self._try("collect cgroups", "", lambda: self.cgroups.collect(self._alive()))
         try:
             await asyncio.to_thread(self.images.collect, self.images_in_use())
@@ -231,6 +241,7 @@ class World:
         try:
             await end_shim(paths, uid)
             await self.remove_cgroup(uid)
+            await asyncio.to_thread(remove_volumes, [paths.memory_volumes, paths.disk_volumes], remove_tree)
             remove_tree(paths.directory)
         except (NsrunError, OSError) as error:
             _LOG.warning("collect the remains of pod %s: %s", uid, error)

@@ -22,10 +22,12 @@ class PodPaths:
     Args:
         directory: gone with a reboot, as the pod's namespaces are.
         roots: the containers' root file systems, one directory per instance; on disk, for what they write must not eat memory.
+        disk_volumes: the volumes of the pod that are kept on disk, for the same reason.
     """
 
     directory: Path
     roots: Path
+    disk_volumes: Path
 
     @property
     def wish(self) -> Path:
@@ -66,6 +68,11 @@ class PodPaths:
     def shm(self) -> Path:
         """What the containers of the pod share as /dev/shm."""
         return self.directory / "shm"
+
+    @property
+    def memory_volumes(self) -> Path:
+        """Where the volumes of the pod that are kept in memory are mounted."""
+        return self.directory / "volumes"
 
     def root(self, instance_id: str) -> Path:
         """The overlay directories of one instance."""
@@ -143,9 +150,14 @@ class Layout:
         """One directory per pod, with what its containers write into their root file systems."""
         return self.lib / "roots"
 
+    @property
+    def volumes(self) -> Path:
+        """One directory per pod, with those of its volumes that are kept on disk; made with the first."""
+        return self.lib / "volumes"
+
     def pod(self, uid: str) -> PodPaths:
         """The directories of the pod with this uid."""
-        return PodPaths(self.pods / uid, self.roots / uid)
+        return PodPaths(self.pods / uid, self.roots / uid, self.volumes / uid)
 
     def logs_of(self, namespace: str, name: str, uid: str) -> Path:
         """Log directory of a pod (S-LOG)."""

@@ -28,6 +28,7 @@ STRINGS = {
     "ROOT": (1, 1),
     "MOUNT": (2, 40),
     "BIND": (2, 2),
+    "BIND_BELOW": (3, 3),
     "PROPAGATION": (1, 1),
     "ATTR": (1, 1),
     "MKDIR": (1, 1),
@@ -41,8 +42,8 @@ STRINGS = {
     "ENV": (0, 40),
     "EXEC": (2, 40),
 }
-SLOTS = {"SETNS": (0,), "SECCOMP": (0,), "BIND": (0,), "STDIO": (0, 1, 2)}
-MAY_BE_ABSENT = {"BIND", "STDIO"}
+SLOTS = {"SETNS": (0,), "SECCOMP": (0,), "BIND": (0,), "BIND_BELOW": (0,), "STDIO": (0, 1, 2)}
+MAY_BE_ABSENT = {"BIND", "BIND_BELOW", "STDIO"}
 NAMES = sorted(set(CODES) - {"INVALID"})
 
 number = st.integers(-(2**63), 2**63 - 1)

@@ -46,6 +46,10 @@ EXAMPLES: list[tuple[ops.Op, str]] = [
         "mount --rbind -o ro=recursive,slave '/a b' $root/b || true",
     ),
     (ops.Bind("", "/b", slot=4), "mount --bind /proc/self/fd/$slot4 $root/b"),
+    (
+        ops.BindBelow("/v", "/b", "NSR_BIND_RECURSIVE", "", "MS_PRIVATE|MS_REC", below="x y"),
+        "mount --rbind -o rprivate /v/'x y' $root/b",
+    ),
     (ops.Propagation("/b", "MS_SHARED|MS_REC"), "mount --make-rshared $root/b"),
     (ops.Attr("/", "MOUNT_ATTR_RDONLY", recursive=True), "mount -o remount,bind,ro=recursive $root/"),
     (ops.Attr("/", "", "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NODEV"), "mount -o remount,bind,rw,dev $root/"),

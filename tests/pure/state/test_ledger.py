@@ -31,7 +31,7 @@ POD = Pod(
 
 @pytest.fixture
 def paths(tmp_path: Path) -> PodPaths:
-    return PodPaths(tmp_path, tmp_path / "roots")
+    return PodPaths(tmp_path, tmp_path / "roots", tmp_path / "volumes")
 
 
 def test_a_wish_comes_back(paths: PodPaths) -> None:

@@ -1,0 +1,56 @@
+"""The volumes of a pod: where each lies, and what can be said of it without looking."""
+
+from __future__ import annotations
+
+from nsrun.plan.inputs import VolumeSource
+from nsrun.plan.resources import pod_limits
+from nsrun.spec.model import EmptyDirVolumeSource, Pod, Volume
+from nsrun.spec.quantity import parse
+
+MEMORY = "Memory"
+
+
+def volume_sources(pod: Pod, disk: str, memory: str) -> dict[str, VolumeSource]:
+    """Where the volumes lie, by name; without those of kinds that nsrun has not: `up --ignore-unsupported` warned of them.
+
+    Args:
+        pod: defaulted.
+        disk: directory of the pod's volumes that are kept on disk.
+        memory: directory of those in memory.
+    """
+    result: dict[str, VolumeSource] = {}
+    for volume in pod.spec.volumes:
+        source = _source(volume, disk, memory)
+        if source is not None:
+            result[volume.name] = source
+    return result
+
+
+def _source(volume: Volume, disk: str, memory: str) -> VolumeSource | None:
+    if volume.emptyDir is not None:
+        place = memory if in_memory(volume.emptyDir) else disk
+        return VolumeSource(f"{place}/{volume.name}", "emptyDir")
+    if volume.hostPath is not None:
+        return VolumeSource(volume.hostPath.path, "hostPath")
+    return None
+
+
+def in_memory(source: EmptyDirVolumeSource) -> bool:
+    """Whether an emptyDir is a tmpfs."""
+    return source.medium == MEMORY
+
+
+def memory_size(pod: Pod, source: EmptyDirVolumeSource, machine: int) -> int:
+    """Bytes of a tmpfs: what the machine, the pod's limits and the volume's own limit leave at most (emptyDir, SizeMemoryBackedVolumes).
+
+    Args:
+        machine: bytes of memory that the machine has; 0 if nobody knows.
+    """
+    sizes = [machine] if machine else []
+    limit = pod_limits(pod).memory
+    if limit:
+        sizes.append(limit)
+    own = parse(source.sizeLimit).whole() if source.sizeLimit is not None else 0
+    if own > 0:
+        sizes.append(own)
+    return min(sizes, default=0)

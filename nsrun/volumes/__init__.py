@@ -1,0 +1,24 @@
+"""Volumes of pods on this machine: directories, tmpfs, paths of the host, and parts of them.
+
+Each kind has a module. All of it can be begun again after a SIGKILL at any point, and finds what it did before.
+"""
+
+from __future__ import annotations
+
+from nsrun.volumes.errors import VolumeError
+from nsrun.volumes.hostpath import check_host_path, make_missing
+from nsrun.volumes.mounted import check_propagation, remove_volumes
+from nsrun.volumes.scratch import make_directory, mount_memory
+from nsrun.volumes.subpath import make_sub_path, open_tree
+
+__all__ = [
+    "VolumeError",
+    "check_host_path",
+    "check_propagation",
+    "make_directory",
+    "make_missing",
+    "make_sub_path",
+    "mount_memory",
+    "open_tree",
+    "remove_volumes",
+]
