@@ -184,15 +184,12 @@ class World:
                     await asyncio.to_thread(remove_tree, self.layout.roots / name)
                 except OSError as error:
                     _LOG.warning("remove the root file systems %s: %s", name, error)
-            if uid not in alive:
-                self._try("remove the root file systems", uid, lambda uid=uid: remove_tree(self.layout.roots / uid))
         for uid in _listed(self.layout.volumes):
             if uid not in alive and not self.layout.pod(uid).directory.exists():
-                self._try(
-                    "remove the volumes of",
-                    uid,
-                    lambda uid=uid: remove_volumes([self.layout.pod(uid).disk_volumes], remove_tree),
-                )
+                try:
+                    await asyncio.to_thread(remove_volumes, [self.layout.pod(uid).disk_volumes], remove_tree)
+                except OSError as error:
+                    _LOG.warning("remove the volumes of %s: %s", uid, error)
         self._try("collect cgroups", "", lambda: self.cgroups.collect(self._alive()))
         try:
             await asyncio.to_thread(self.images.collect, self.images_in_use())
