@@ -138,6 +138,7 @@ def test_S_STATIC_a_file_that_becomes_invalid_ends_nothing(server: Server, manif
 
 def test_S_STATIC_a_file_that_is_being_written_is_not_taken_for_whole(server: Server, manifests: Path) -> None:
     put(manifests, "pods.yaml", pod("one", box("a", "pause")), pod("two", box("a", "pause")))
+    until(is_running(server, "one"))
     until(is_running(server, "two"))
     before = (pid(server, "one"), pid(server, "two"))
     text = (manifests / "pods.yaml").read_text()
