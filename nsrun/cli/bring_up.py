@@ -106,15 +106,23 @@ def bring_up(
     finally:
         progress.clear()
     pods = result["pods"]
+    kept = result.get("objects") or []
     for pod in pods:
         for warning in pod.get("warnings") or []:
             note(paint("Warning:", "yellow", sys.stderr) + f" pod/{pod['name']}: {clean(warning)}")
     if output in ("json", "yaml"):
         data(result, output)
     else:
+        for one in kept:
+            say(object_line(one, output))
         for pod in pods:
             say(f"pod/{pod['name']}" if output == "name" else sentence(pod, waited))
     return follow(settings, pods) if attach else 0
+
+
+def object_line(one: dict[str, Any], output: str) -> str:
+    """`configmap/web created`."""
+    return f"{one['kind'].lower()}/{one['name']}" + ("" if output == "name" else f" {one['verdict']}")
 
 
 def sentence(pod: dict[str, Any], waited: requests.Wait) -> str:

@@ -51,6 +51,12 @@ IMAGE = {
     "prune": Entry("nsrun.cli.image", "prune", "Remove images that nobody uses.", "Keep"),
 }
 
+OBJECT = {
+    "apply": Entry("nsrun.cli.object", "apply", "Keep the ConfigMaps and Secrets of manifests."),
+    "get": Entry("nsrun.cli.object", "get", "List what is kept, or print it."),
+    "rm": Entry("nsrun.cli.object", "rm", "Remove what is kept."),
+}
+
 SERVER = {
     "start": Entry("nsrun.cli.server", "start", "Start the server; other commands do that by themselves."),
     "stop": Entry("nsrun.cli.server", "stop", "Stop the server; pods run on."),
@@ -61,6 +67,7 @@ SERVER = {
 TOP = {
     "pod": Entry("nsrun.cli.main", "pod", "Run pods and look at them."),
     "image": Entry("nsrun.cli.main", "image", "Root file systems for containers."),
+    "object": Entry("nsrun.cli.main", "object_", "ConfigMaps and Secrets that pods refer to."),
     "server": Entry("nsrun.cli.main", "server", "The process that looks after pods."),
     "login": Entry("nsrun.cli.image_pull", "login", "Remember a user and a password for a registry."),
     "logout": Entry("nsrun.cli.image_pull", "logout", "Forget them."),
@@ -72,7 +79,12 @@ TOP = {
 
 def below() -> Mapping[str, str]:
     """Commands that stand below a group, for those who leave the group's word out."""
-    return {**dict.fromkeys(SERVER, "server"), **dict.fromkeys(IMAGE, "image"), **dict.fromkeys(POD, "pod")}
+    return {
+        **dict.fromkeys(OBJECT, "object"),
+        **dict.fromkeys(SERVER, "server"),
+        **dict.fromkeys(IMAGE, "image"),
+        **dict.fromkeys(POD, "pod"),
+    }
 
 
 pod = LazyGroup(
@@ -125,6 +137,30 @@ image = LazyGroup(
     docker save nginx:1.27 | nsrun image load -
     nsrun image import example.org/app:1 ./rootfs --entrypoint /bin/app
     nsrun image ls
+    """,
+)
+
+object_ = LazyGroup(
+    name="object",
+    entries=OBJECT,
+    help="ConfigMaps and Secrets that pods refer to, kept by name.",
+    synonyms={
+        "create": "apply",
+        "add": "apply",
+        "up": "apply",
+        "set": "apply",
+        "ls": "get",
+        "list": "get",
+        "show": "get",
+        "inspect": "get",
+        "delete": "rm",
+        "remove": "rm",
+        "down": "rm",
+    },
+    examples="""
+    nsrun object apply settings.yaml
+    nsrun object get
+    nsrun object rm configmap/settings
     """,
 )
 

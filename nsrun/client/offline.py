@@ -15,8 +15,9 @@ from nsrun.client.roots import Root
 from nsrun.errors import NotFoundError, NsrunError, SpecError
 
 if TYPE_CHECKING:
-    from nsrun.plan import ContainerInputs, ImageConfig, Program
-    from nsrun.spec import Pod
+    from nsrun.plan import ContainerInputs, ImageConfig, ObjectValues, Program
+    from nsrun.spec import ConfigMap, Pod, Secret
+    from nsrun.spec.model import ConfigMapKeySelector, EnvVarSource, SecretKeySelector
 
 
 class DocumentVerdict(NamedTuple):
@@ -108,18 +109,26 @@ def plan(
     """
     from nsrun import spec
 
-    pods = [pod for document in documents for pod in spec.pods(spec.load(document["text"].encode(), document["name"]))]
+    verdicts = [one for document in documents for one in spec.load(document["text"].encode(), document["name"])]
+    pods = spec.pods(verdicts)
     if not pods:
         raise SpecError("the manifest has no pod", resolution="nsrun pod validate says what it has.")
-    planned = [one for pod in pods for one in programs(pod, root, images) if container in (None, one.container)]
+    beside = [one.object for one in verdicts if isinstance(one.object, spec.ConfigMap | spec.Secret)]
+    planned = [one for pod in pods for one in programs(pod, root, images, beside) if container in (None, one.container)]
     if not planned:
         names = ", ".join(one.name for pod in pods for one in [*pod.spec.initContainers, *pod.spec.containers])
         raise NotFoundError(f"no pod of the manifest has a container {container!r}", details=f"There is: {names}")
     return planned
 
 
-def programs(pod: Pod, root: Root, images: Mapping[str, Mapping[str, Any]]) -> Iterator[Planned]:
-    """A pod's programs: the sandbox, then each container in the order of starting."""
+def programs(
+    pod: Pod, root: Root, images: Mapping[str, Mapping[str, Any]], beside: Sequence[ConfigMap | Secret] = ()
+) -> Iterator[Planned]:
+    """A pod's programs: the sandbox, then each container in the order of starting.
+
+    Args:
+        beside: the objects in the same manifests; of those of the pod's namespace its variables are made.
+    """
     from nsrun import plan
 
     name = pod.metadata.name or ""
@@ -131,7 +140,7 @@ def programs(pod: Pod, root: Root, images: Mapping[str, Mapping[str, Any]]) -> I
             name,
             container.name,
             lambda one=container, known=config: plan.container_program(
-                pod, one, container_inputs(pod, one, root, known)
+                pod, one, container_inputs(pod, one, root, known, object_values(pod, one, beside))
             ),
         )
 
@@ -147,7 +156,36 @@ def described(pod: str, container: str, make: Any) -> Planned:
     return Planned(pod, container, plan.describe(program), None)
 
 
-def container_inputs(pod: Pod, container: Any, root: Root, config: ImageConfig) -> ContainerInputs:
+def object_values(pod: Pod, container: Any, beside: Sequence[ConfigMap | Secret]) -> ObjectValues:
+    """What the container's variables are made of: of objects in the manifests their values, but for those of Secrets."""
+    from nsrun import plan, spec
+
+    known = {(one.kind, one.metadata.name): one for one in beside if one.metadata.namespace == pod.metadata.namespace}
+    values: dict[str, dict[str, dict[str, str]]] = {"ConfigMap": {}, "Secret": {}}
+    for kind, name in plan.references(container):
+        found = known.get((kind, name))
+        if isinstance(found, spec.ConfigMap):
+            values[kind][name] = found.data
+        elif found is not None:
+            values[kind][name] = {key: f"<{key} of secret {name}>" for key in found.data}
+        else:
+            refs = [ref for one in container.env if one.valueFrom is not None for ref in (key_of(one.valueFrom, kind),)]
+            asked = {ref.key: f"<{ref.key} of {kind.lower()} {name}>" for ref in refs if ref and ref.name == name}
+            many = [one.configMapRef if kind == "ConfigMap" else one.secretRef for one in container.envFrom]
+            if any(ref is not None and ref.name == name for ref in many):
+                asked[f"<keys of {kind.lower()} {name}>"] = "<values>"
+            values[kind][name] = asked
+    return plan.ObjectValues(values["ConfigMap"], values["Secret"])
+
+
+def key_of(source: EnvVarSource, kind: str) -> ConfigMapKeySelector | SecretKeySelector | None:
+    """The key of an object of this kind that a variable's value comes from."""
+    return source.configMapKeyRef if kind == "ConfigMap" else source.secretKeyRef
+
+
+def container_inputs(
+    pod: Pod, container: Any, root: Root, config: ImageConfig, objects: ObjectValues
+) -> ContainerInputs:
     """What the server would have looked up, with names in angle brackets for what is not known yet."""
     from nsrun import plan
 
@@ -169,6 +207,7 @@ def container_inputs(pod: Pod, container: Any, root: Root, config: ImageConfig) 
         pod_ips=("<address of the pod>",),
         host_ips=("<address of the machine>",),
         volumes=plan.volume_sources(pod, f"{root.lib}/volumes/<uid>", f"{directory}/volumes"),
+        objects=objects,
     )
 
 

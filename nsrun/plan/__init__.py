@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from nsrun.plan.container import container_program, exec_program
 from nsrun.plan.describe import describe
+from nsrun.plan.environment import Reference, references
 from nsrun.plan.files import pod_files, pod_hostname
 from nsrun.plan.identity import assumed_user, oom_score_adj, user_spec
 from nsrun.plan.inputs import (
     HOST_IMAGE,
     HOST_IMAGE_CONFIG,
+    NO_VALUES,
     ContainerInputs,
     Device,
     ImageConfig,
     ImageUser,
     NodeFacts,
+    ObjectValues,
     PlanError,
     Program,
     RootBind,
@@ -33,14 +36,17 @@ from nsrun.plan.volumes import memory_size, volume_sources
 __all__ = [
     "HOST_IMAGE",
     "HOST_IMAGE_CONFIG",
+    "NO_VALUES",
     "ContainerInputs",
     "Device",
     "ImageConfig",
     "ImageUser",
     "Limits",
     "NodeFacts",
+    "ObjectValues",
     "PlanError",
     "Program",
+    "Reference",
     "RootBind",
     "RootFs",
     "SandboxInputs",
@@ -57,6 +63,7 @@ __all__ = [
     "pod_files",
     "pod_hostname",
     "pod_limits",
+    "references",
     "sandbox_program",
     "user_spec",
     "volume_sources",

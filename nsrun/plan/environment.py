@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from nsrun.plan.expansion import expand
 from nsrun.plan.inputs import ContainerInputs, ImageConfig, NodeFacts, PlanError
-from nsrun.spec.model import Container, EnvVarSource, Pod, ResourceFieldSelector
+from nsrun.spec.containers import CONFIG_ERROR
+from nsrun.spec.model import (
+    ConfigMapKeySelector,
+    Container,
+    EnvFromSource,
+    EnvVarSource,
+    EphemeralContainer,
+    Pod,
+    ResourceFieldSelector,
+    SecretKeySelector,
+)
 from nsrun.spec.quantity import Quantity, parse
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -41,7 +52,7 @@ def field_value(pod: Pod, path: str, node: NodeFacts, pod_ips: Sequence[str], ho
         "status.podIPs": ",".join(ips),
     }
     if path not in values:
-        raise PlanError("CreateContainerConfigError", f"unsupported fieldPath: {path}")
+        raise PlanError(CONFIG_ERROR, f"unsupported fieldPath: {path}")
     return values[path] or ""
 
 
@@ -58,12 +69,12 @@ def resource_value(pod: Pod, container: Container, selector: ResourceFieldSelect
         everyone = [*pod.spec.containers, *pod.spec.initContainers]
         found = next((one for one in everyone if one.name == name), None)
         if found is None:
-            raise PlanError("CreateContainerConfigError", f"container {name} not found")
+            raise PlanError(CONFIG_ERROR, f"container {name} not found")
         container = found
     kind, _, resource = selector.resource.partition(".")
     amounts = {"limits": container.resources.limits, "requests": container.resources.requests}.get(kind)
     if amounts is None or not resource:
-        raise PlanError("CreateContainerConfigError", f"unsupported container resource : {selector.resource}")
+        raise PlanError(CONFIG_ERROR, f"unsupported container resource : {selector.resource}")
     if resource in amounts:
         amount = parse(amounts[resource])
     elif kind == "limits" and resource in ("cpu", "memory", "ephemeral-storage"):
@@ -79,22 +90,118 @@ def resource_value(pod: Pod, container: Container, selector: ResourceFieldSelect
     return str(-(-amount.whole() // divisor.whole()))
 
 
+class Reference(NamedTuple):
+    """An object that a container's variables come from: kind `ConfigMap` or `Secret`, in the pod's namespace."""
+
+    kind: str
+    name: str
+
+
+def references(container: Container | EphemeralContainer) -> list[Reference]:
+    """The objects that a container's variables come from, each once, in the order in which they are asked for."""
+    found: dict[Reference, None] = {}
+    for many in container.envFrom:
+        if many.configMapRef is not None:
+            found[Reference("ConfigMap", many.configMapRef.name or "")] = None
+        elif many.secretRef is not None:
+            found[Reference("Secret", many.secretRef.name or "")] = None
+    for variable in container.env:
+        source = variable.valueFrom
+        if source is None:
+            continue
+        if source.configMapKeyRef is not None:
+            found[Reference("ConfigMap", source.configMapKeyRef.name or "")] = None
+        elif source.secretKeyRef is not None:
+            found[Reference("Secret", source.secretKeyRef.name or "")] = None
+    return list(found)
+
+
+def _values(reference: Reference, inputs: ContainerInputs) -> Mapping[str, str] | None:
+    objects = inputs.objects
+    return (objects.config_maps if reference.kind == "ConfigMap" else objects.secrets).get(reference.name)
+
+
+def _missing(reference: Reference) -> PlanError:
+    kind = reference.kind.lower()
+    return PlanError(
+        CONFIG_ERROR,
+        f'{kind} "{reference.name}" not found',
+        resolution=f"Apply it, and the container starts: nsrun object apply FILE. What there is: nsrun object get {kind}",
+    )
+
+
+def _all_of(source: EnvFromSource, inputs: ContainerInputs) -> Mapping[str, str]:
+    """The variables of an `envFrom`; of an optional object that does not exist, none.
+
+    Raises:
+        PlanError: the object does not exist.
+    """
+    if source.configMapRef is not None:
+        reference, optional = Reference("ConfigMap", source.configMapRef.name or ""), source.configMapRef.optional
+    elif source.secretRef is not None:
+        reference, optional = Reference("Secret", source.secretRef.name or ""), source.secretRef.optional
+    else:
+        return {}
+    values = _values(reference, inputs)
+    if values is None:
+        if optional:
+            return {}
+        raise _missing(reference)
+    prefix = source.prefix or ""
+    return {prefix + key: values[key] for key in sorted(values)}
+
+
+def _one_of(
+    reference: Reference, key: str, optional: bool | None, namespace: str | None, inputs: ContainerInputs
+) -> str | None:
+    """The value of a key; None when it is optional and not there.
+
+    Raises:
+        PlanError: the object, or the key in it, does not exist.
+    """
+    values = _values(reference, inputs)
+    if values is not None and key in values:
+        return values[key]
+    if optional:
+        return None
+    if values is None:
+        raise _missing(reference)
+    raise PlanError(
+        CONFIG_ERROR, f"couldn't find key {key} in {reference.kind} {namespace or 'default'}/{reference.name}"
+    )
+
+
 def _from(pod: Pod, container: Container, source: EnvVarSource, inputs: ContainerInputs) -> str | None:
-    """The value of a `valueFrom`, or None for a kind that only `--ignore-unsupported` lets come this far: it was warned of then."""
+    """The value of a `valueFrom`; None: there is to be no such variable, as what is optional is not there.
+
+    (Or as `--ignore-unsupported` has let a kind come this far that nsrun has no value for; it was warned of then.)
+    """
     if source.fieldRef is not None:
         return field_value(pod, source.fieldRef.fieldPath, inputs.node, inputs.pod_ips, inputs.host_ips)
     if source.resourceFieldRef is not None:
         return resource_value(pod, container, source.resourceFieldRef, inputs.node)
-    return None
+    key: ConfigMapKeySelector | SecretKeySelector
+    if source.configMapKeyRef is not None:
+        kind, key = "ConfigMap", source.configMapKeyRef
+    elif source.secretKeyRef is not None:
+        kind, key = "Secret", source.secretKeyRef
+    else:
+        return None
+    return _one_of(Reference(kind, key.name or ""), key.key, key.optional, pod.metadata.namespace, inputs)
 
 
 def pod_environment(pod: Pod, container: Container, inputs: ContainerInputs) -> dict[str, str]:
-    """The variables that the manifest sets, in its order; of two with one name the later wins, at the place of the first.
+    """The variables that the manifest sets (S-ENV; Kubernetes pkg/kubelet/kubelet_pods.go makeEnvironmentVariables).
+
+    Those of `envFrom` first, of two with one name the later object's; then `env` in its order, where a later one of the same name
+    wins, at the place of the first. `$(VAR)` sees all that were set before; what came from an object is not expanded.
 
     Raises:
         PlanError: CreateContainerConfigError.
     """
     result: dict[str, str] = {}
+    for source in container.envFrom:
+        result.update(_all_of(source, inputs))
     for variable in container.env:
         if variable.valueFrom is not None:
             value = _from(pod, container, variable.valueFrom, inputs)

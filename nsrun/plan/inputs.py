@@ -117,6 +117,21 @@ class VolumeSource:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectValues:
+    """What the ConfigMaps and Secrets hold that the variables of a container refer to: name -> key -> value.
+
+    A name that is not there is an object that does not exist. Bytes of a Secret that are no UTF-8 are surrogates, as os.fsdecode
+    makes them. Values are not shown by repr: some are secret.
+    """
+
+    config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+
+NO_VALUES = ObjectValues()
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerInputs:
     """What one instance of a container needs to be known about its surroundings. All paths are the host's, absolute."""
 
@@ -141,6 +156,8 @@ class ContainerInputs:
     """Version 1 cgroup controllers in which this instance has a cgroup of its own, to be joined (S-CGROUP)."""
     volumes: Mapping[str, VolumeSource] = field(default_factory=dict)
     """The pod's volumes by name."""
+    objects: ObjectValues = NO_VALUES
+    """What the container's variables refer to (`environment.references`)."""
 
 
 @dataclass(frozen=True, slots=True)

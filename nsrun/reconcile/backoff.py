@@ -7,6 +7,7 @@ util/flowcontrol/backoff.go. All times are seconds.
 from __future__ import annotations
 
 from nsrun.reconcile.model import Waiting
+from nsrun.spec.containers import CONFIG_ERROR
 
 INITIAL_S = 10.0
 MAXIMUM_S = 300.0
@@ -37,6 +38,9 @@ def retry_due(waiting: Waiting, tempo: float, now: float) -> float:
 
 
 def waiting_after(before: Waiting | None, reason: str, message: str, now: float) -> Waiting:
-    """What a failed attempt to make an instance (or a sandbox) leaves: tried again after 10, 20, 40 ... 300 s."""
-    delay_s = next_delay(before.delay_s if before is not None else 0.0)
+    """What a failed attempt to make an instance (or a sandbox) leaves: tried again after 10, 20, 40 ... 300 s.
+
+    What only waits for its configuration is tried every 10 s (kubelet pkg/kubelet/pod_workers.go, backOffPeriod).
+    """
+    delay_s = next_delay(before.delay_s if before is not None and reason != CONFIG_ERROR else 0.0)
     return Waiting(reason, message, retry_at=now + delay_s, delay_s=delay_s)

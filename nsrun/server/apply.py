@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nsrun.errors import ConflictError, NsrunError, SpecError, TimedOutError, UnsupportedError, UsageError
-from nsrun.server import changes, wait
+from nsrun.server import changes, objects, wait
+from nsrun.server.manifest import namespace_of, verdicts_of
+from nsrun.server.objects import Wanted, wanted_of
 from nsrun.server.trace import mark
-from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, load, unsupported
+from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, unsupported
 from nsrun.spec.model import PodStatus
 from nsrun.spec.update import Update, inherit, judge_update
 from nsrun.state.ledger import Wish
+from nsrun.state.objects import KINDS
 from nsrun.status.times import rfc3339
 
 if TYPE_CHECKING:
@@ -93,14 +96,20 @@ async def up(world: World, registry: Registry, request: Request) -> object:
     timeout_s = request.number_or_none("timeout_s")
     deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
     options = _options(request)
-    jobs = _jobs(request, ignore=request.flag("ignore_unsupported"))
+    jobs, beside = _jobs(request, ignore=request.flag("ignore_unsupported"))
     for job in jobs:
         job.options = options
     mark("-", "judged")
     _compare(registry, jobs, replace=replace)
+    objects.compare(world, beside)
+    for one in beside:
+        for warning in one.warnings:
+            jobs[0].warnings.append(warning)
     for job in jobs:
         for warning in job.warnings:
             request.event({"pod": job.label, "kind": "warning", "text": warning})
+    # Before the pods that refer to them: they are not to wait for what is in the same file.
+    objects.put(world, beside)
     await _update(registry, jobs, replace=replace)
     await _replace_old(registry, jobs, request)
     _create(world, registry, jobs)
@@ -112,7 +121,7 @@ async def up(world: World, registry: Registry, request: Request) -> object:
             left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
             await _wait(world, job, request, ready=waiting == "ready", timeout_s=left)
     mark("-", "answer pod.up")
-    return {"pods": [job.result() for job in jobs]}
+    return {"pods": [job.result() for job in jobs], "objects": [one.result() for one in beside]}
 
 
 def _options(request: Request) -> dict[str, Any]:
@@ -139,8 +148,8 @@ def names_in(request: Request, namespace: str | None) -> list[tuple[str, str]]:
         SpecError: a manifest cannot be read, or has a pod without a name.
     """
     keys = []
-    for verdict in _verdicts(request):
-        if verdict.verdict == "other":
+    for verdict in verdicts_of(request):
+        if verdict.verdict == "other" or verdict.kind in KINDS:
             continue
         if verdict.document.error is not None:
             raise verdict.document.error
@@ -149,25 +158,12 @@ def names_in(request: Request, namespace: str | None) -> list[tuple[str, str]]:
                 f"{verdict.where()}: the pod has no name, so it cannot be told which one is meant",
                 resolution="Name it on the command line: nsrun pod down NAME",
             )
-        keys.append((_namespace(verdict, namespace), verdict.name))
+        keys.append((namespace_of(verdict, namespace), verdict.name))
     return keys
 
 
-def _verdicts(request: Request) -> list[Verdict]:
-    documents = request.params.get("documents")
-    if not isinstance(documents, list) or not documents:
-        raise UsageError(f"{request.method}: parameter 'documents' must be a list of manifests")
-    verdicts: list[Verdict] = []
-    for one in documents:
-        name, text = (one.get("name"), one.get("text")) if isinstance(one, dict) else (None, None)
-        if not isinstance(text, str):
-            raise UsageError(f"{request.method}: each of 'documents' must have a name and a text")
-        verdicts += load(text.encode("utf-8", "surrogateescape"), str(name or "-"))
-    return verdicts
-
-
-def _jobs(request: Request, *, ignore: bool) -> list[Job]:
-    """The pods of the request, judged.
+def _jobs(request: Request, *, ignore: bool) -> tuple[list[Job], list[Wanted]]:
+    """The pods of the request, and the objects beside them, judged.
 
     Raises:
         SpecError: something is not valid, or there is no pod at all.
@@ -175,14 +171,17 @@ def _jobs(request: Request, *, ignore: bool) -> list[Job]:
     """
     namespace = request.text_or_none("namespace")
     jobs: list[Job] = []
+    beside: list[Wanted] = []
     strangers: list[Verdict] = []
-    for verdict in _verdicts(request):
+    for verdict in verdicts_of(request):
         if verdict.verdict == "other":
             strangers.append(verdict)
             continue
         found = verdict.require_valid()
         if isinstance(found, Pod):
             jobs.append(_judged(found, verdict, namespace, ignore=ignore))
+        elif (one := wanted_of(verdict, namespace, ignore=ignore)) is not None:
+            beside.append(one)
         else:
             strangers.append(verdict)
     if strangers and (not jobs or not ignore):
@@ -196,7 +195,12 @@ def _jobs(request: Request, *, ignore: bool) -> list[Job]:
             + (", or pass --ignore-unsupported to run the pods beside them." if jobs else "."),
         )
     if not jobs:
-        raise SpecError("there is no pod in what was given", resolution="A manifest has `kind: Pod`; see examples/.")
+        raise SpecError(
+            "there is no pod in what was given",
+            resolution="ConfigMaps and Secrets alone are kept by: nsrun object apply FILE"
+            if beside
+            else "A manifest has `kind: Pod`; see examples/.",
+        )
     for stranger in strangers:
         jobs[0].warnings.append(f"{stranger.where()}: {stranger.kind} {stranger.name!r} is ignored")
     keys: dict[tuple[str, str], Job] = {}
@@ -206,27 +210,11 @@ def _jobs(request: Request, *, ignore: bool) -> list[Job]:
                 f"{job.where}: pod {job.label!r} is there twice, first at {other.where}",
                 resolution="Give one of them another name or namespace.",
             )
-    return jobs
-
-
-def _namespace(verdict: Verdict, namespace: str | None) -> str:
-    """The namespace that the manifest names, or that of the request.
-
-    Raises:
-        UsageError: both are given and differ.
-    """
-    metadata = verdict.raw.get("metadata") if isinstance(verdict.raw, dict) else None
-    named = metadata.get("namespace") if isinstance(metadata, dict) else None
-    if named and namespace and named != namespace:
-        raise UsageError(
-            f"{verdict.where()}: the manifest says namespace {named}, and the request says {namespace}",
-            resolution="Leave one of them out.",
-        )
-    return str(named or namespace or "default")
+    return jobs, beside
 
 
 def _judged(pod: Pod, verdict: Verdict, namespace: str | None, *, ignore: bool) -> Job:
-    pod.metadata.namespace = _namespace(verdict, namespace)
+    pod.metadata.namespace = namespace_of(verdict, namespace)
     job = Job(pod, verdict.raw, verdict.where())
     refused = []
     for one in unsupported(pod):

@@ -14,6 +14,7 @@ from nsrun.errors import ConflictError, TimedOutError, UsageError
 from nsrun.plan import exec_program
 from nsrun.server.choose import running_instance
 from nsrun.server.containers import image_of
+from nsrun.server.objects import values_of
 from nsrun.server.prepared import descriptors, inputs_for
 from nsrun.shim import ExecRequest, ShimError
 
@@ -59,10 +60,11 @@ def command_in(
         PlanError: the command cannot be run as its container is.
     """
     image = image_of(engine, container, instance_id)
+    objects = values_of(engine.world, engine.pod, container, engine.uid, instance_id)
     program = exec_program(
         engine.pod,
         container,
-        inputs_for(engine, container, image, instance_id),
+        inputs_for(engine, container, image, instance_id, objects),
         command,
         user=None if user is None else image.user(user),
         **more,

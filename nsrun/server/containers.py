@@ -286,6 +286,7 @@ async def prepare_first(engine: PodEngine) -> None:
 async def release(engine: PodEngine, instance_id: str) -> None:
     """Root file system and cgroup of an instance that has no process."""
     await engine.world.remove_cgroup(engine.uid, instance_id)
+    engine.world.objects.drop_values(engine.uid, instance_id)
     await clear(engine.paths.root(instance_id))
 
 

@@ -14,10 +14,20 @@ from typing import TYPE_CHECKING
 
 from nsrun import native
 from nsrun.images import Image
-from nsrun.plan import ContainerInputs, Program, container_limits, container_program, pod_hostname, user_spec
+from nsrun.plan import (
+    NO_VALUES,
+    ContainerInputs,
+    ObjectValues,
+    Program,
+    container_limits,
+    container_program,
+    pod_hostname,
+    user_spec,
+)
 from nsrun.plan.ops import User
 from nsrun.reconcile.model import ProcessUser, StartContainer
 from nsrun.server import termination
+from nsrun.server.objects import values_for
 from nsrun.spec.containers import target_of
 from nsrun.spec.model import Container, Pod
 
@@ -43,6 +53,7 @@ class Prepared:
         slots: descriptors that the program names.
         trees: those of them that are its own; the others are the server's.
         target: name of the container whose PID namespace it enters, or empty.
+        objects: what its variables were made of.
     """
 
     id: str
@@ -58,11 +69,16 @@ class Prepared:
     slots: Sequence[int]
     target: str = ""
     trees: Sequence[int] = ()
+    objects: ObjectValues = NO_VALUES
 
     def fits(self, engine: PodEngine, action: StartContainer, image: Image) -> bool:
         """Whether it is what `action` would make now."""
         made_for = (self.attempt, self.image, self.ips)
-        return self.pod is engine.pod and made_for == (action.attempt, image, engine.ledger.ips)
+        if self.pod is not engine.pod or made_for != (action.attempt, image, engine.ledger.ips):
+            return False
+        return self.objects is NO_VALUES or self.objects == values_for(
+            engine.world, engine.pod, engine.container(action.name)
+        )
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -86,7 +102,8 @@ def prepare(
     directory = engine.paths.root(instance_id)
     limits = container_limits(engine.pod, container)
     joined = world.cgroups.controllers.of_legacy(limits)
-    inputs = replace(inputs_for(engine, container, image, instance_id), legacy_controllers=joined)
+    objects = values_for(world, engine.pod, container)
+    inputs = replace(inputs_for(engine, container, image, instance_id, objects), legacy_controllers=joined)
     program = container_program(engine.pod, container, inputs)
     with contextlib.ExitStack() as stack:
         trees = engine.volumes.begin(container, program)
@@ -95,6 +112,9 @@ def prepare(
         os.mkdir(directory, 0o755)
         image.prepare_instance(directory)
         termination.make(directory)
+        if objects is not NO_VALUES:
+            # Before its record: whoever finds the instance finds what it was made of, too.
+            world.objects.keep_values(engine.uid, instance_id, objects)
         log_fd = open_log(engine, action.name, action.attempt)
         stack.callback(os.close, log_fd)
         cgroup_fd = world.cgroups.create_container(engine.uid, instance_id, limits)
@@ -114,6 +134,7 @@ def prepare(
             slots=[*descriptors(engine, program, instance_id), *trees],
             target=inputs.target,
             trees=trees,
+            objects=objects,
         )
         stack.pop_all()
     return prepared
@@ -137,8 +158,13 @@ def user_of(program: Program) -> ProcessUser:
     return ProcessUser(0, 0)
 
 
-def inputs_for(engine: PodEngine, container: Container, image: Image, instance_id: str) -> ContainerInputs:
+def inputs_for(
+    engine: PodEngine, container: Container, image: Image, instance_id: str, objects: ObjectValues
+) -> ContainerInputs:
     """What the plan of a container, or of a command in it, needs to know beside the pod.
+
+    Args:
+        objects: what the instance's variables are made of.
 
     Raises:
         PlanError: the image does not know the user.
@@ -161,6 +187,7 @@ def inputs_for(engine: PodEngine, container: Container, image: Image, instance_i
         termination_log=str(directory / termination.NAME),
         legacy_controllers=tuple(world.cgroups.tasks(engine.uid, instance_id)),
         volumes=engine.volumes.sources(),
+        objects=objects,
     )
 
 

@@ -217,6 +217,7 @@ async def _take_away(engine: PodEngine, patience_s: float = 0.0) -> None:
         mark(engine.label, "network removed")
     for tree in (paths.roots, paths.containers, paths.jobs, paths.files, paths.shm):
         await clear(tree)
+    world.objects.drop_values(engine.uid)
     unlink_if_there(paths.shim_socket)
     engine.drop_all()
     engine.ledger.sandbox_ready = False

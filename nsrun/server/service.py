@@ -17,6 +17,7 @@ from nsrun.server.choose import container_name, names_of, running_instance
 from nsrun.server.clock import SystemClock
 from nsrun.server.containers import signal_number
 from nsrun.server.images import ImageMethods
+from nsrun.server.objects import ObjectMethods, Waiters
 from nsrun.server.observing import sandbox_state
 from nsrun.server.pods import Registry
 from nsrun.server.prepared import log_path
@@ -59,6 +60,7 @@ class Service:
         self._world.alive = self._pods.uids
         self._world.images_in_use = self._pods.images_in_use
         self._world.ports_besides = self._pods.ports_besides
+        self._waiters = Waiters(self._world, self._pods)
         self._rotation = Rotation(self._world, lambda: self._pods)
         self._static = StaticPods(self._world, self._pods)
         self._pods.on_gone = self._static.wake
@@ -66,6 +68,7 @@ class Service:
     async def open(self) -> None:
         """Adopt what is there, and look for leftovers."""
         await self._pods.adopt()
+        self._waiters.begin()
         # Before anybody is answered: a pod that is gone, as the next `down` will be told, must have left nothing.
         await self._world.sweep()
         self._rotation.begin()
@@ -99,6 +102,7 @@ class Service:
         if len(self._pods):
             _LOG.error("%d pods could not be taken down; their directories stay", len(self._pods))
             return
+        self._world.objects.close()
         remove_tree(self._layout.run)
         if self._temporary and self._layout.base is not None:
             remove_tree(self._layout.base)
@@ -123,6 +127,7 @@ class Service:
             "pod.attach": self._attach,
             "pod.logs": self._logs,
             **ImageMethods(self._world, self._pods).methods(),
+            **ObjectMethods(self._world).methods(),
             "pod.debug": self._debug,
             "doctor": self._doctor,
         }

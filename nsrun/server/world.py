@@ -33,6 +33,7 @@ from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout, PodPaths
+from nsrun.state.objects import ObjectStore
 from nsrun.volumes import remove_volumes
 
 PATIENCE_S = 10.0
@@ -66,6 +67,7 @@ class World:
         self.log_policy = log_policy(settings)
         self.image_settings = ImageSettings.of(settings.get("images"))
         self.images = ImageStore(layout.lib)
+        self.objects = ObjectStore(layout)
         self.pulls = Pulls(self)
         self.image_collector = ImageCollector(self)
         tree = detect()
@@ -190,6 +192,11 @@ class World:
                     await asyncio.to_thread(remove_volumes, [self.layout.pod(uid).disk_volumes], remove_tree)
                 except OSError as error:
                     _LOG.warning("remove the volumes of %s: %s", uid, error)
+        # Looked up anew: that took a while.
+        alive = self._alive()
+        for uid in self.objects.pods_with_values():
+            if uid not in alive:
+                self._try("forget the values of", uid, lambda uid=uid: self.objects.drop_values(uid))
         self._try("collect cgroups", "", lambda: self.cgroups.collect(self._alive()))
         try:
             await asyncio.to_thread(self.images.collect, self.images_in_use())

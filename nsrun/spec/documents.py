@@ -288,12 +288,37 @@ def _read_json(chunk: str, line: int, name: str, index: int) -> list[Document] |
             return None
         if _depth_exceeds(document.value):
             document.value, document.error = None, too_deep(name, begin)
+        elif "\\u" in chunk:
+            _mend(document.value)
         document.kind = kind_of(document.value)
         document.duplicates = duplicates
         document._text = chunk[at:end]
         documents.append(document)
         at = _space(chunk, end)
     return documents
+
+
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def _mend(value: Any) -> None:
+    """Put U+FFFD, as Go does, for each half of a character that JSON has escaped (``"\\ud800"``): no text can hold that."""
+    if isinstance(value, dict):
+        if any(_LONE.search(key) for key in value):
+            pairs = [(_LONE.sub("\ufffd", key), one) for key, one in value.items()]
+            value.clear()
+            value.update(pairs)
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    else:
+        return
+    for place, one in items:
+        if isinstance(one, str):
+            if _LONE.search(one):
+                value[place] = _LONE.sub("\ufffd", one)
+        else:
+            _mend(one)
 
 
 def _space(text: str, at: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nsrun.spec.defaults import SCHEDULER_NAME
-from nsrun.spec.model import ApiStruct, Pod, Volume
+from nsrun.spec.model import ApiStruct, Object, Pod, Volume
 
 IMPLEMENTED = "implemented"
 NOT_APPLICABLE = "not-applicable"
@@ -178,10 +178,10 @@ TABLE: tuple[Row, ...] = (
     Row("container.env[].value", IMPLEMENTED),
     Row("container.env[].valueFrom.fieldRef", IMPLEMENTED),
     Row("container.env[].valueFrom.resourceFieldRef", IMPLEMENTED),
-    Row("container.env[].valueFrom.configMapKeyRef", NOT_IMPLEMENTED, "environment from other objects is not implemented yet"),
-    Row("container.env[].valueFrom.secretKeyRef", NOT_IMPLEMENTED, "environment from other objects is not implemented yet"),
+    Row("container.env[].valueFrom.configMapKeyRef", IMPLEMENTED),
+    Row("container.env[].valueFrom.secretKeyRef", IMPLEMENTED),
     Row("container.env[].valueFrom.fileKeyRef", NOT_IMPLEMENTED, "environment from files in volumes is not implemented yet"),
-    Row("container.envFrom", NOT_IMPLEMENTED, "environment from other objects is not implemented yet"),
+    Row("container.envFrom", IMPLEMENTED),
     Row("container.ports[].name", IMPLEMENTED),
     Row("container.ports[].containerPort", IMPLEMENTED),
     Row("container.ports[].protocol", IMPLEMENTED),
@@ -260,6 +260,13 @@ def unsupported(pod: Pod) -> list[Unsupported]:
     """
     found: list[Unsupported] = []
     _walk(pod, "", "", pod, [], found)
+    return found
+
+
+def unsupported_metadata(obj: Object) -> list[Unsupported]:
+    """The fields of the metadata of an object of any kind that have no effect here."""
+    found: list[Unsupported] = []
+    _walk(obj.metadata, "metadata", "metadata", Pod(), [], found)
     return found
 
 

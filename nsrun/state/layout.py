@@ -155,6 +155,16 @@ class Layout:
         """One directory per pod, with those of its volumes that are kept on disk; made with the first."""
         return self.lib / "volumes"
 
+    @property
+    def objects(self) -> Path:
+        """ConfigMaps and the like; on disk, so they outlive a reboot."""
+        return self.lib / "objects"
+
+    @property
+    def secrets(self) -> Path:
+        """Secrets, and what instances were made of them; always in memory (`nsrun.state.objects.ObjectStore`)."""
+        return self.run / "objects"
+
     def pod(self, uid: str) -> PodPaths:
         """The directories of the pod with this uid."""
         return PodPaths(self.pods / uid, self.roots / uid, self.volumes / uid)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nsrun.plan import ImageConfig, ImageUser, PlanError
+from nsrun.plan import ImageConfig, ImageUser, ObjectValues, PlanError, Reference, references
 from nsrun.plan.environment import (
     DEFAULT_PATH,
     as_strings,
@@ -18,12 +18,17 @@ from nsrun.plan.environment import (
     working_directory,
 )
 from nsrun.spec.model import (
+    ConfigMapEnvSource,
+    ConfigMapKeySelector,
     Container,
+    EnvFromSource,
     EnvVar,
     EnvVarSource,
+    FileKeySelector,
     ObjectFieldSelector,
     ResourceFieldSelector,
     ResourceRequirements,
+    SecretEnvSource,
     SecretKeySelector,
 )
 from tests.pure.plan.pods import NODE, env, inputs, pod
@@ -206,8 +211,129 @@ def test_S_ENV_what_the_user_chose_to_ignore_sets_no_variable() -> None:
         name="app",
         env=[
             EnvVar(name="NAME", valueFrom=EnvVarSource(fieldRef=ObjectFieldSelector(fieldPath="metadata.name"))),
-            EnvVar(name="SECRET", valueFrom=EnvVarSource(secretKeyRef=SecretKeySelector(name="s", key="k"))),
-            EnvVar(name="BOTH", value="$(NAME)$(SECRET)"),
+            EnvVar(name="FILE", valueFrom=EnvVarSource(fileKeyRef=FileKeySelector(volumeName="v", path="p", key="k"))),
+            EnvVar(name="BOTH", value="$(NAME)$(FILE)"),
         ],
     )
-    assert pod_environment(pod(container), container, inputs()) == {"NAME": "web", "BOTH": "web$(SECRET)"}
+    assert pod_environment(pod(container), container, inputs()) == {"NAME": "web", "BOTH": "web$(FILE)"}
+
+
+def config_map(name: str, key: str, *, optional: bool | None = None) -> EnvVarSource:
+    return EnvVarSource(configMapKeyRef=ConfigMapKeySelector(name=name, key=key, optional=optional))
+
+
+def secret(name: str, key: str, *, optional: bool | None = None) -> EnvVarSource:
+    return EnvVarSource(secretKeyRef=SecretKeySelector(name=name, key=key, optional=optional))
+
+
+def all_of(kind: str, name: str, *, prefix: str | None = None, optional: bool | None = None) -> EnvFromSource:
+    if kind == "ConfigMap":
+        return EnvFromSource(prefix=prefix, configMapRef=ConfigMapEnvSource(name=name, optional=optional))
+    return EnvFromSource(prefix=prefix, secretRef=SecretEnvSource(name=name, optional=optional))
+
+
+OBJECTS = ObjectValues(
+    {"one": {"A": "1", "B": "$(A)", "b.c-d": "dotted", "E": ""}, "two": {"A": "2", "C": "3"}},
+    {"s": {"password": "p\udcff w", "A": "secret"}},
+)
+
+
+def variables(container: Container, objects: ObjectValues = OBJECTS) -> dict[str, str]:
+    return pod_environment(pod(container), container, inputs(objects=objects))
+
+
+def test_S_ENV_envFrom_in_its_order_and_then_env() -> None:
+    container = Container(
+        name="app",
+        envFrom=[all_of("ConfigMap", "one"), all_of("ConfigMap", "two"), all_of("Secret", "s", prefix="S_")],
+        env=[EnvVar(name="C", value="own"), EnvVar(name="D", value="$(A)$(B)$(S_A)$(b.c-d)")],
+    )
+    assert variables(container) == {
+        "A": "2",
+        "B": "$(A)",
+        "E": "",
+        "b.c-d": "dotted",
+        "C": "own",
+        "S_A": "secret",
+        "S_password": "p\udcff w",
+        "D": "2$(A)secretdotted",
+    }
+
+
+def test_S_ENV_keys_of_objects() -> None:
+    container = Container(
+        name="app",
+        env=[
+            EnvVar(name="X", valueFrom=config_map("one", "B")),
+            EnvVar(name="Y", valueFrom=secret("s", "password")),
+            EnvVar(name="Z", value="$(X)-$(Y)"),
+            EnvVar(name="E", value="before"),
+            EnvVar(name="E", valueFrom=config_map("one", "E")),
+        ],
+    )
+    assert variables(container) == {"X": "$(A)", "Y": "p\udcff w", "Z": "$(A)-p\udcff w", "E": ""}
+    assert as_strings(variables(container))[1] == "Y=p\udcff w"
+
+
+@pytest.mark.parametrize(
+    ("container", "message"),
+    [
+        (Container(name="app", env=[EnvVar(name="A", valueFrom=config_map("gone", "k"))]), 'configmap "gone" not found'),
+        (Container(name="app", env=[EnvVar(name="A", valueFrom=secret("gone", "k"))]), 'secret "gone" not found'),
+        (Container(name="app", env=[EnvVar(name="A", valueFrom=config_map("one", "k"))]),
+         "couldn't find key k in ConfigMap default/one"),
+        (Container(name="app", env=[EnvVar(name="A", valueFrom=secret("s", "../k"))]),
+         "couldn't find key ../k in Secret default/s"),
+        (Container(name="app", envFrom=[all_of("ConfigMap", "gone")]), 'configmap "gone" not found'),
+        (Container(name="app", envFrom=[all_of("Secret", "gone", optional=False)]), 'secret "gone" not found'),
+        (Container(name="app", envFrom=[all_of("Secret", "first")], env=[EnvVar(name="A", valueFrom=secret("s", "k"))]),
+         'secret "first" not found'),
+    ],
+)  # fmt: skip
+def test_S_ENV_what_is_missing_in_the_kubelets_words(container: Container, message: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        variables(container)
+    assert (caught.value.reason, caught.value.brief) == ("CreateContainerConfigError", message)
+
+
+def test_S_ENV_what_is_optional_and_missing_sets_no_variable() -> None:
+    container = Container(
+        name="app",
+        envFrom=[all_of("ConfigMap", "gone", optional=True), all_of("Secret", "gone", optional=True)],
+        env=[
+            EnvVar(name="A", valueFrom=config_map("gone", "k", optional=True)),
+            EnvVar(name="B", valueFrom=config_map("one", "k", optional=True)),
+            EnvVar(name="C", valueFrom=secret("gone", "k", optional=True)),
+            EnvVar(name="D", valueFrom=secret("s", "k", optional=True)),
+            EnvVar(name="E", value="$(A)"),
+        ],
+    )
+    assert variables(container) == {"E": "$(A)"}
+
+
+def test_S_ENV_what_a_container_refers_to_is_looked_up_once_and_in_order() -> None:
+    container = Container(
+        name="app",
+        envFrom=[all_of("Secret", "s"), EnvFromSource(), all_of("ConfigMap", "one")],
+        env=[
+            *env(A="1"),
+            EnvVar(name="B", valueFrom=secret("s", "k")),
+            EnvVar(name="C", valueFrom=config_map("s", "k")),
+            EnvVar(name="D", valueFrom=EnvVarSource(fieldRef=ObjectFieldSelector(fieldPath="metadata.name"))),
+        ],
+    )
+    assert references(container) == [
+        Reference("Secret", "s"),
+        Reference("ConfigMap", "one"),
+        Reference("ConfigMap", "s"),
+    ]
+
+
+def test_S_ENV_values_are_not_in_what_is_printed_of_inputs() -> None:
+    assert "secret" not in repr(inputs(objects=OBJECTS))
+
+
+def test_S_EXPAND_variables_from_objects_in_the_command() -> None:
+    container = Container(name="app", envFrom=[all_of("ConfigMap", "one")], command=["/bin/x", "$(A) $(b.c-d) $(gone)"])
+    argv = command_line(container, ImageConfig(), variables(container))
+    assert argv == ("/bin/x", "1 dotted $(gone)")

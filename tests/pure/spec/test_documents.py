@@ -166,6 +166,12 @@ def test_json() -> None:
     assert document.line_of("x2.a") == 4
 
 
+def test_json_escapes_of_half_a_character_are_replaced_as_go_does() -> None:
+    text = r'{"kind": "Pod", "a\ud800": ["\udfff", {"b": "\ud83d\ude00 \ud83d"}], "c": "\\ud800"}'
+    (document,) = read_documents(text.encode(), name="f")
+    assert document.value == {"kind": "Pod", "a\ufffd": ["\ufffd", {"b": "\U0001f600 \ufffd"}], "c": "\\ud800"}
+
+
 def test_json_documents_one_after_another() -> None:
     assert [(d.index, d.line, d.value) for d in read('{"a": 1}\n{"b": 2} {"c": 3}\n')] == [
         (0, 1, {"a": 1}),

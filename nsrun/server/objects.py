@@ -1,0 +1,351 @@
+"""ConfigMaps and Secrets: applied, listed, removed; looked up for containers, which hear of what they wait for.
+
+Nothing here says a value of a Secret to anybody but `object.get`.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nsrun.errors import NotFoundError, SpecError, UnsupportedError, UsageError
+from nsrun.plan import NO_VALUES, ObjectValues, Reference, references
+from nsrun.server.manifest import namespace_of, verdicts_of
+from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict
+from nsrun.spec.containers import CONFIG_ERROR
+from nsrun.spec.model import ConfigMap, Container, EphemeralContainer, Secret
+from nsrun.spec.support import unsupported_metadata
+from nsrun.spec.update_objects import inherit_type, judge_object, same_object
+from nsrun.state.objects import KINDS, Stored
+from nsrun.status.times import rfc3339
+
+if TYPE_CHECKING:
+    from nsrun.server.control import Method, Request
+    from nsrun.server.engine import PodEngine
+    from nsrun.server.pods import Registry
+    from nsrun.server.world import World
+
+RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
+"""What the API server calls several of a kind."""
+DEFAULT_NAMESPACE = "default"
+
+_LOG = logging.getLogger("nsrun.objects")
+
+
+@dataclass(slots=True)
+class Wanted:
+    """One object of a request, judged against the one that is there."""
+
+    obj: Stored
+    raw: Any = field(repr=False)
+    where: str
+    verdict: str = "created"
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Kind, namespace and name."""
+        return self.obj.kind, self.obj.metadata.namespace or DEFAULT_NAMESPACE, self.obj.metadata.name or ""
+
+    def result(self) -> dict[str, Any]:
+        """What the client is told of it."""
+        kind, namespace, name = self.key
+        return {
+            "kind": kind,
+            "namespace": namespace,
+            "name": name,
+            "verdict": self.verdict,
+            "warnings": self.warnings,
+        }
+
+
+def wanted_of(verdict: Verdict, namespace: str | None, *, ignore: bool = False) -> Wanted | None:
+    """The object of a valid verdict, if it is of a kind that is kept.
+
+    Raises:
+        SpecError: it has no name of its own.
+        UnsupportedError: it asks for what nsrun cannot do, and `ignore` is not set.
+        UsageError: the request says another namespace than the manifest.
+    """
+    obj = verdict.object
+    if not isinstance(obj, ConfigMap | Secret):
+        return None
+    obj.metadata.namespace = namespace_of(verdict, namespace)
+    if not obj.metadata.name:
+        raise SpecError(
+            f"{verdict.where()}: from {obj.metadata.generateName}: cannot use generate name with apply",
+            resolution="Give it a name: whoever refers to it has to know that.",
+        )
+    wanted = Wanted(obj, verdict.raw, verdict.where())
+    for one in unsupported_metadata(obj):
+        line = f"{verdict.where(one.path)}: {one.path}: {one.message}"
+        if one.kind == NOT_IMPLEMENTED and not ignore:
+            raise UnsupportedError(
+                f'{verdict.where()}: {obj.kind} "{obj.metadata.name}" asks for something that nsrun does not implement yet',
+                details=line,
+                resolution="Leave it out.",
+            )
+        wanted.warnings.append(line)
+    return wanted
+
+
+def compare(world: World, wanted: Iterable[Wanted]) -> None:
+    """Set each object's verdict; nothing is touched yet.
+
+    Raises:
+        SpecError: one cannot become what is asked for, in the API server's words, or is there twice.
+        InternalError: what is there cannot be read.
+    """
+    seen: dict[tuple[str, str, str], Wanted] = {}
+    for one in wanted:
+        other = seen.setdefault(one.key, one)
+        if other is not one:
+            raise SpecError(
+                f'{one.where}: {one.obj.kind.lower()} "{one.key[2]}" is there twice, first at {other.where}',
+                resolution="Give one of them another name or namespace.",
+            )
+        old = world.objects.get(*one.key)
+        if old is None:
+            one.verdict = "created"
+            continue
+        inherit_type(old, one.obj, one.raw)
+        errors = judge_object(old, one.obj)
+        if errors:
+            raise SpecError(
+                f'{one.where}: The {one.obj.kind} "{one.key[2]}" is invalid',
+                details="\n".join(map(str, errors)),
+                resolution=f"Remove the one that is there first: nsrun object rm {one.obj.kind.lower()} {one.key[2]}",
+            )
+        one.verdict = "unchanged" if same_object(old, one.obj) else "configured"
+
+
+def put(world: World, wanted: Iterable[Wanted]) -> None:
+    """Keep the objects that are new or other ones; whoever waits for them is told.
+
+    Raises:
+        StepError: a full disk or the like; those before it are kept.
+    """
+    for one in wanted:
+        if one.verdict == "unchanged":
+            continue
+        asked = one.obj.metadata
+        old = world.objects.get(*one.key)
+        metadata = msgspec.structs.replace(
+            asked,
+            uid=str(uuid.uuid4()) if old is None else old.metadata.uid,
+            creationTimestamp=rfc3339(world.clock.now()) if old is None else old.metadata.creationTimestamp,
+            resourceVersion=world.hub.next_version(),
+            generateName=None,
+            generation=None,
+            deletionTimestamp=None,
+            deletionGracePeriodSeconds=None,
+            selfLink=None,
+            ownerReferences=[],
+            finalizers=[],
+            managedFields=[],
+        )
+        world.objects.put(msgspec.structs.replace(one.obj, metadata=metadata))
+        _LOG.info("%s %s/%s %s", *one.key, one.verdict)
+
+
+# for containers
+
+
+def values_for(world: World, pod: Pod, container: Container) -> ObjectValues:
+    """What the objects hold now that the container's variables refer to.
+
+    Raises:
+        InternalError, OSError: one of them cannot be read.
+    """
+    wanted = references(container)
+    if not wanted:
+        return NO_VALUES
+    namespace = pod.metadata.namespace or DEFAULT_NAMESPACE
+    config_maps: dict[str, dict[str, str]] = {}
+    secrets: dict[str, dict[str, str]] = {}
+    for kind, name in wanted:
+        found = world.objects.get(kind, namespace, name)
+        if isinstance(found, ConfigMap):
+            config_maps[name] = found.data
+        elif isinstance(found, Secret):
+            secrets[name] = {key: value.decode("utf-8", "surrogateescape") for key, value in found.data.items()}
+    return ObjectValues(config_maps, secrets)
+
+
+def values_of(world: World, pod: Pod, container: Container, uid: str, instance_id: str) -> ObjectValues:
+    """What the objects held when an instance was made: its commands have its variables.
+
+    Raises:
+        InternalError, OSError: that cannot be read.
+    """
+    if not references(container):
+        return NO_VALUES
+    kept = world.objects.kept_values(uid, instance_id)
+    return values_for(world, pod, container) if kept is None else kept
+
+
+class Waiters:
+    """Containers that wait for objects: tried again at once when one that they refer to is put.
+
+    Args:
+        world: what all pods share.
+        pods: all pods.
+    """
+
+    def __init__(self, world: World, pods: Registry) -> None:
+        self._world = world
+        self._pods = pods
+        world.objects.subscribe(self._changed)
+
+    def _changed(self, kind: str, namespace: str, name: str) -> None:
+        if self._world.objects.get(kind, namespace, name) is None:
+            return
+        for engine in self._pods:
+            if engine.namespace == namespace:
+                _retry(engine, Reference(kind, name))
+
+    def begin(self) -> None:
+        """Have everybody tried again: an earlier server may have died between an object's coming and saying so."""
+        for engine in self._pods:
+            _retry(engine, None)
+
+
+def _retry(engine: PodEngine, reference: Reference | None) -> None:
+    """Make the containers due that wait for their configuration and refer to an object (any, for None)."""
+    spec = engine.pod.spec
+    everyone: list[Container | EphemeralContainer] = [*spec.initContainers, *spec.containers, *spec.ephemeralContainers]
+    for container in everyone:
+        known = engine.ledger.containers.get(container.name)
+        waiting = None if known is None else known.waiting
+        if known is None or waiting is None or waiting.reason != CONFIG_ERROR:
+            continue
+        wanted = references(container)
+        if reference in wanted or (reference is None and wanted):
+            now = engine.world.clock.now()
+            engine.ledger.containers[container.name] = replace(
+                known, waiting=replace(waiting, retry_at=now, delay_s=0.0)
+            )
+            engine.touch()
+            engine.wake()
+
+
+# the methods
+
+
+class ObjectMethods:
+    """The methods of the protocol that are about objects.
+
+    Args:
+        world: what all pods share.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def methods(self) -> dict[str, Method]:
+        """By their names in the protocol."""
+        return {"object.apply": self._apply, "object.get": self._get, "object.rm": self._rm}
+
+    async def _apply(self, request: Request) -> object:
+        namespace = request.text_or_none("namespace")
+        wanted, warnings = [], []
+        for verdict in verdicts_of(request):
+            if verdict.verdict != "other":
+                verdict.require_valid()
+            one = wanted_of(verdict, namespace)
+            if one is not None:
+                wanted.append(one)
+            elif verdict.kind == "Pod":
+                warnings.append(f'{verdict.where()}: pod "{verdict.name}" is left as it is: nsrun pod up brings it up')
+            else:
+                raise _stranger(verdict)
+        if not wanted:
+            raise SpecError(
+                "there is no ConfigMap and no Secret in what was given",
+                resolution="Pods are brought up by: nsrun pod up",
+            )
+        compare(self._world, wanted)
+        put(self._world, wanted)
+        return {"objects": [one.result() for one in wanted], "warnings": warnings}
+
+    async def _get(self, request: Request) -> object:
+        kinds = [_kind(word) for word in request.texts("kinds")] or list(KINDS)
+        names, namespace = request.texts("names"), request.text_or_none("namespace")
+        store = self._world.objects
+        if names:
+            found = []
+            for kind in kinds:
+                for name in names:
+                    one = store.get(kind, namespace or DEFAULT_NAMESPACE, name)
+                    if one is None:
+                        raise _not_found(kind, namespace or DEFAULT_NAMESPACE, name)
+                    found.append(one)
+        else:
+            found = [one for kind in kinds for one in store.all_of(kind, namespace)]
+        return {"objects": [msgspec.to_builtins(one) for one in found]}
+
+    async def _rm(self, request: Request) -> object:
+        namespace = request.text_or_none("namespace")
+        keys: list[tuple[str, str, str]] = []
+        if request.params.get("documents") is not None:
+            for verdict in verdicts_of(request):
+                if verdict.document.error is not None:
+                    raise verdict.document.error
+                if verdict.kind in KINDS and verdict.name:
+                    keys.append((verdict.kind, namespace_of(verdict, namespace), verdict.name))
+            if not keys:
+                raise SpecError("there is no ConfigMap and no Secret in what was given")
+        kinds, names = [_kind(word) for word in request.texts("kinds")], request.texts("names")
+        space = namespace or DEFAULT_NAMESPACE
+        if request.flag("all"):
+            found = [one for kind in kinds or KINDS for one in self._world.objects.all_of(kind, space)]
+            keys += [(one.kind, space, one.metadata.name or "") for one in found]
+        keys += [(kind, space, name) for kind in kinds for name in names]
+        if not keys and not request.flag("all"):
+            raise UsageError("object.rm: no object was named")
+        missing_ok = request.flag("missing_ok")
+        if not missing_ok:
+            for key in keys:
+                if self._world.objects.get(*key) is None:
+                    raise _not_found(*key)
+        gone = [key for key in dict.fromkeys(keys) if self._world.objects.delete(*key)]
+        for key in gone:
+            _LOG.info("%s %s/%s deleted", *key)
+        return {"objects": [dict(zip(("kind", "namespace", "name"), key, strict=True)) for key in gone]}
+
+
+def _kind(word: str) -> str:
+    """The kind that a word names, as kubectl takes it: `configmap`, `configmaps`, `cm`, `secret`, `secrets`.
+
+    Raises:
+        UsageError: no such kind is kept.
+    """
+    small = word.lower()
+    for kind, resource in RESOURCES.items():
+        if small in (kind.lower(), resource, "cm" if kind == "ConfigMap" else kind.lower()):
+            return kind
+    raise UsageError(
+        f'the server doesn\'t have a resource type "{word}"', resolution=f"There is: {', '.join(RESOURCES.values())}"
+    )
+
+
+def _not_found(kind: str, namespace: str, name: str) -> NotFoundError:
+    return NotFoundError(
+        f'{RESOURCES[kind]} "{name}" not found',
+        details=f"Looked for in namespace {namespace}.",
+        resolution=f"nsrun object get {RESOURCES[kind]} -A lists all there are.",
+    )
+
+
+def _stranger(verdict: Verdict) -> UnsupportedError:
+    return UnsupportedError(
+        f"{verdict.where()}: nsrun does not keep {verdict.kind or 'this document'}"
+        + (f" {verdict.name!r}" if verdict.name else ""),
+        details="ConfigMaps and Secrets can be kept.",
+        resolution="Leave the other objects out.",
+    )
