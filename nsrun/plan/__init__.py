@@ -29,6 +29,7 @@ from nsrun.plan.inputs import (
     SubPath,
     VolumeSource,
 )
+from nsrun.plan.projections import VolumeFile, is_projected, volume_files
 from nsrun.plan.resources import Limits, container_limits, pod_limits
 from nsrun.plan.sandbox import sandbox_program
 from nsrun.plan.volumes import memory_size, volume_sources
@@ -52,12 +53,14 @@ __all__ = [
     "SandboxInputs",
     "Slot",
     "SubPath",
+    "VolumeFile",
     "VolumeSource",
     "assumed_user",
     "container_limits",
     "container_program",
     "describe",
     "exec_program",
+    "is_projected",
     "memory_size",
     "oom_score_adj",
     "pod_files",
@@ -66,5 +69,6 @@ __all__ = [
     "references",
     "sandbox_program",
     "user_spec",
+    "volume_files",
     "volume_sources",
 ]

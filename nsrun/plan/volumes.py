@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nsrun.plan.inputs import VolumeSource
+from nsrun.plan.projections import is_projected
 from nsrun.plan.resources import pod_limits
 from nsrun.spec.model import EmptyDirVolumeSource, Pod, Volume
 from nsrun.spec.quantity import parse
@@ -32,6 +33,9 @@ def _source(volume: Volume, disk: str, memory: str) -> VolumeSource | None:
         return VolumeSource(f"{place}/{volume.name}", "emptyDir")
     if volume.hostPath is not None:
         return VolumeSource(volume.hostPath.path, "hostPath")
+    if is_projected(volume):
+        kind = "downwardAPI" if volume.downwardAPI is not None else "projected"
+        return VolumeSource(f"{memory}/{volume.name}", kind, read_only=True)
     return None
 
 

@@ -314,6 +314,7 @@ class PodEngine:
         pulls_at = self.pulls.sync(now, wanted=not self.deleting and not self.finished)
         observed = observe(self, now)
         self.hooks.resume()
+        self.volumes.refresh()
         self.resizer.sync()
         if not self.published.spec_is_known or observed.restart_all != restarting:
             # That all are started anew is told of before it is over.

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nsrun.errors import NsrunError, errno_text
-from nsrun.plan import PlanError, Program, VolumeSource, memory_size, volume_sources
+from nsrun.plan import PlanError, Program, VolumeSource, is_projected, memory_size, volume_files, volume_sources
 from nsrun.plan.volumes import in_memory
 from nsrun.reconcile.model import Waiting
-from nsrun.spec.model import Container, Volume
+from nsrun.spec.model import Container, Pod, Volume
 from nsrun.state.files import remove_tree
 from nsrun.status.events import FAILED_MOUNT, WARNING
 from nsrun.volumes import (
@@ -30,7 +30,9 @@ from nsrun.volumes import (
     mount_memory,
     open_tree,
     remove_volumes,
+    write_files,
 )
+from nsrun.volumes.atomic import DATA
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
@@ -47,6 +49,8 @@ class Volumes:
 
     def __init__(self, engine: PodEngine) -> None:
         self._engine = engine
+        self._told: Pod | None = None
+        """The pod that the volumes were last seen to tell of by this server."""
 
     def sources(self) -> Mapping[str, VolumeSource]:
         """Where they lie, by name."""
@@ -104,6 +108,35 @@ class Volumes:
                 make_directory(engine.paths.disk_volumes / volume.name, group)
         elif volume.hostPath is not None:
             check_host_path(volume.hostPath.path, volume.hostPath.type or "")
+        elif is_projected(volume):
+            mount_memory(engine.paths.memory_volumes / volume.name, engine.world.node.memory, group)
+            self._write(volume)
+
+    def _write(self, volume: Volume) -> None:
+        engine = self._engine
+        context = engine.pod.spec.securityContext
+        write_files(
+            engine.paths.memory_volumes / volume.name,
+            volume_files(engine.pod, volume, engine.world.node),
+            engine.world.clock.now(),
+            remove_tree,
+            context.fsGroup if context is not None else None,
+        )
+
+    def refresh(self) -> None:
+        """Have the volumes that tell of the pod tell what it is now. They are few and small, and in memory.
+
+        Raises:
+            NsrunError, OSError: they cannot be written; they are as they were, and it is tried again.
+        """
+        engine = self._engine
+        if self._told is engine.pod or engine.deleting:
+            return
+        for volume in engine.pod.spec.volumes:
+            # Before they were set up there is nothing to bring up to date.
+            if is_projected(volume) and os.path.lexists(engine.paths.memory_volumes / volume.name / DATA):
+                self._write(volume)
+        self._told = engine.pod
 
     def begin(self, container: Container, program: Program) -> list[int]:
         """Make what an instance needs of them right before it is made.

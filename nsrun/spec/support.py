@@ -69,9 +69,11 @@ def _cpu_and_memory(value: Any, _pod: Pod, _around: list[Any]) -> bool:
 _NO_CLUSTER = "nothing schedules pods here"
 _NO_API = "there is no Kubernetes API server to talk to"
 _ASSIGNED = "assigned by nsrun"
-_LATER = ("configMap", "secret", "downwardAPI", "projected", "persistentVolumeClaim", "ephemeral", "image")
+_LATER = ("configMap", "secret", "persistentVolumeClaim", "ephemeral", "image")
 _NEVER = tuple(
-    name for name in Volume.__struct_fields__ if name not in ("name", "emptyDir", "hostPath") and name not in _LATER
+    name
+    for name in Volume.__struct_fields__
+    if name not in ("name", "emptyDir", "hostPath", "downwardAPI", "projected") and name not in _LATER
 )
 """Kinds of volumes that need a cluster, a cloud or a driver."""
 
@@ -108,6 +110,13 @@ TABLE: tuple[Row, ...] = (
         "the sizeLimit of an emptyDir on disk is not enforced yet (with medium Memory it is)",
         fine=lambda _value, _pod, around: around[-1].medium == "Memory"),
     Row("spec.volumes[].hostPath", IMPLEMENTED),
+    Row("spec.volumes[].downwardAPI", IMPLEMENTED),
+    Row("spec.volumes[].projected.defaultMode", IMPLEMENTED),
+    Row("spec.volumes[].projected.sources[].downwardAPI", IMPLEMENTED),
+    *(
+        Row(f"spec.volumes[].projected.sources[].{kind}", NOT_IMPLEMENTED, f"{kind} in projected volumes is not implemented yet")
+        for kind in ("configMap", "secret", "serviceAccountToken", "clusterTrustBundle", "podCertificate")
+    ),
     *(Row(f"spec.volumes[].{kind}", NOT_IMPLEMENTED, f"{kind} volumes are not implemented yet") for kind in _LATER),
     *(Row(f"spec.volumes[].{kind}", NOT_IMPLEMENTED, f"{kind} volumes are not supported") for kind in _NEVER),
     # Pod: network and names

@@ -5,6 +5,7 @@ Each kind has a module. All of it can be begun again after a SIGKILL at any poin
 
 from __future__ import annotations
 
+from nsrun.volumes.atomic import write_files
 from nsrun.volumes.errors import VolumeError
 from nsrun.volumes.hostpath import check_host_path, make_missing
 from nsrun.volumes.mounted import check_propagation, remove_volumes
@@ -21,4 +22,5 @@ __all__ = [
     "mount_memory",
     "open_tree",
     "remove_volumes",
+    "write_files",
 ]
