@@ -42,7 +42,7 @@ STRINGS = {
     "ENV": (0, 40),
     "EXEC": (2, 40),
 }
-SLOTS = {"SETNS": (0,), "SECCOMP": (0,), "BIND": (0,), "BIND_BELOW": (0,), "STDIO": (0, 1, 2)}
+SLOTS = {"SETNS": (0,), "SECCOMP": (0,), "BIND": (0,), "BIND_BELOW": (0,), "STDIO": (0, 1, 2), "JOIN_CGROUP": (0,)}
 MAY_BE_ABSENT = {"BIND", "BIND_BELOW", "STDIO"}
 NAMES = sorted(set(CODES) - {"INVALID"})
 
