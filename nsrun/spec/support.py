@@ -203,7 +203,7 @@ TABLE: tuple[Row, ...] = (
     Row("container.terminationMessagePolicy", IMPLEMENTED),
     Row("container.resources", NOT_IMPLEMENTED, "of resource requests and limits only cpu and memory are implemented",
         fine=_cpu_and_memory),
-    Row("container.resizePolicy", NOT_IMPLEMENTED, "resizing is not implemented yet"),
+    Row("container.resizePolicy", IMPLEMENTED),
     Row("container.restartPolicy", IMPLEMENTED),
     Row("container.restartPolicyRules", IMPLEMENTED),
     Row("container.volumeMounts", IMPLEMENTED),

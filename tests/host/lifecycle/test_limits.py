@@ -32,7 +32,8 @@ def groups(server: Server, name: str, container: str = "") -> dict[str, Path]:
     assert server.host.cgroup_base is not None
     path = server.host.cgroup_base / f"pod-{uid_of(server, name)}"
     if container:
-        path /= next(one["id"] for one in server.runtime(name)["instances"] if one["name"] == container)
+        # The newest: the one before it may still be listed.
+        path /= [one["id"] for one in server.runtime(name)["instances"] if one["name"] == container][-1]
     return {twin.parts[4]: twin for twin in legacy_twins(path)}
 
 
@@ -184,6 +185,27 @@ def test_S_CGROUP_resize_in_place(server: Server) -> None:
         assert server.container("p", "a")["resources"] == resources
         assert server.container("p", "a")["allocatedResources"] == resources["requests"]
     assert [one["id"] for one in server.runtime("p")["instances"]] == before
+
+
+def test_S_CGROUP_S_UPDATE_resize_with_a_restart_where_the_policy_says_so(server: Server) -> None:
+    policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
+    manifest = pod("p", box("a", "pause", resources=SOME, resizePolicy=policy), box("b", "pause", resources=SOME))
+    server.up(manifest)
+    first = {one["name"]: one["id"] for one in server.runtime("p")["instances"]}
+    for resources, restarts in (
+        ({"limits": {"cpu": "1", "memory": "64Mi"}, "requests": SOME["requests"]}, 0),
+        ({"limits": {"cpu": "1", "memory": "128Mi"}, "requests": SOME["requests"]}, 1),
+    ):
+        manifest["spec"]["containers"][0]["resources"] = resources
+        assert server.up(manifest)["pods"][0]["verdict"] == "configured"
+        until(lambda: server.container("p", "a")["restartCount"] == restarts)  # noqa: B023
+        until(lambda: number(groups(server, "p", "a")["cpu"] / "cpu.cfs_quota_us") == 100_000)
+    until(lambda: server.container("p", "a")["ready"])
+    assert number(groups(server, "p", "a")["memory"] / "memory.limit_in_bytes") == 128 * MIB
+    assert server.container("p", "a")["resources"]["limits"]["memory"] == "128Mi"
+    assert server.container("p", "a")["restartCount"] == 1, "a policy of memory alone"
+    assert {one["name"]: one["id"] for one in server.runtime("p")["instances"]}["b"] == first["b"]
+    assert server.container("p", "b")["restartCount"] == 0
 
 
 def test_S_CGROUP_memory_is_not_taken_from_who_uses_it(server: Server) -> None:
