@@ -1,8 +1,8 @@
 """Whether this machine takes a pod on, asked once before anything of it is begun (S-ADMIT).
 
 Source: kubelet pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl/allowlist.go, safe_sysctls.go, pkg/kubelet/kubelet.go
-rejectPod; scheduler framework/plugins/nodeports. The kubelet's order: sysctls, operating system, ports. Its predicates about
-nodes, their labels and their resources have no meaning here.
+rejectPod; scheduler framework/plugins/noderesources, nodeports. The kubelet's order: sysctls, operating system, resources, ports.
+Its predicates about nodes and their labels have no meaning here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from nsrun.reconcile.model import PodFailure
 from nsrun.spec import sysctls
 from nsrun.spec.model import Pod
+from nsrun.spec.quantity import parse
+from nsrun.spec.resources import aggregate_requests
 
 OS = "linux"
 _OS_LABEL = "kubernetes.io/os"
@@ -39,6 +41,17 @@ HostPort = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Amounts:
+    """Processors in thousandths, memory in bytes."""
+
+    cpu: int = 0
+    memory: int = 0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(self.cpu + other.cpu, self.memory + other.memory)
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the answer depends on besides the pod.
 
@@ -46,11 +59,15 @@ class Facts:
         kernel: version and patch level.
         allowed_sysctls: names, or patterns that end in `*`, that the machine's owner allows pods to set.
         ports: of this machine, that other pods have already.
+        capacity: what the machine has.
+        used: what other pods have requested of it.
     """
 
     kernel: tuple[int, int]
     allowed_sysctls: tuple[str, ...] = ()
     ports: frozenset[HostPort] = frozenset()
+    capacity: Amounts = Amounts()
+    used: Amounts = Amounts()
 
 
 def admit(pod: Pod, facts: Facts, now: float) -> PodFailure | None:
@@ -82,6 +99,14 @@ def _objections(pod: Pod, facts: Facts) -> Iterator[tuple[str, str]]:
         yield "PodOSSelectorNodeLabelDoesNotMatch", message
     if pod.spec.os is not None and pod.spec.os.name != OS:
         yield "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    wanted = requests_of(pod)
+    for name, requested, used, capacity in (
+        ("cpu", wanted.cpu, facts.used.cpu, facts.capacity.cpu),
+        ("memory", wanted.memory, facts.used.memory, facts.capacity.memory),
+    ):
+        if requested and requested > capacity - used:
+            numbers = f"requested: {requested}, used: {used}, capacity: {capacity}"
+            yield f"OutOf{name}", f"Node didn't have enough resource: {name}, {numbers}"
     if any(_taken(port, facts.ports) for port in host_ports(pod)):
         text = "node(s) didn't have free ports for the requested pod ports"
         yield "NodePorts", f"Predicate NodePorts failed: {text}"
@@ -100,6 +125,15 @@ def _sysctl(pod: Pod, name: str, facts: Facts) -> str:
 
 def _matches(pattern: str, name: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+
+def requests_of(pod: Pod) -> Amounts:
+    """What a pod requests: what it says for itself, else what its containers need together at most."""
+    amounts = aggregate_requests(pod.spec)
+    own = pod.spec.resources.requests if pod.spec.resources is not None else {}
+    amounts |= {name: parse(own[name]) for name in ("cpu", "memory") if name in own}
+    cpu, memory = amounts.get("cpu"), amounts.get("memory")
+    return Amounts(cpu.milli() if cpu is not None else 0, memory.whole() if memory is not None else 0)
 
 
 def host_ports(pod: Pod) -> list[HostPort]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
-from nsrun.reconcile.admission import HostPort, host_ports
+from nsrun.reconcile.admission import Amounts, HostPort, host_ports, requests_of
 from nsrun.server.engine import PodEngine
 from nsrun.server.sandbox import end_unreachable
 from nsrun.server.watch import Changed
@@ -58,10 +58,16 @@ class Registry:
 
     def ports_besides(self, uid: str) -> frozenset[HostPort]:
         """The machine's ports that the pods besides this one have: those that were admitted and have not ended."""
-        others = (
+        return frozenset(port for one in self._admitted_besides(uid) for port in host_ports(one.pod))
+
+    def requests_besides(self, uid: str) -> Amounts:
+        """What the pods besides this one have requested: those that were admitted and have not ended."""
+        return sum((requests_of(one.pod) for one in self._admitted_besides(uid)), Amounts())
+
+    def _admitted_besides(self, uid: str) -> list[PodEngine]:
+        return [
             one for one in self if one.uid != uid and one.admitted and one.ledger.failure is None and not one.finished
-        )
-        return frozenset(port for one in others for port in host_ports(one.pod))
+        ]
 
     def get(self, namespace: str, name: str) -> PodEngine | None:
         """The pod, or None."""

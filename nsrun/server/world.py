@@ -21,7 +21,7 @@ from nsrun.images.settings import ImageSettings
 from nsrun.network import Network, NetworkConfig
 from nsrun.plan import NodeFacts, SandboxInputs, Slot
 from nsrun.probes import Wires
-from nsrun.reconcile.admission import Facts, HostPort, host_ports
+from nsrun.reconcile.admission import Amounts, Facts, HostPort, host_ports, requests_of
 from nsrun.security import host_devices, machine, seccomp_filter
 from nsrun.server import logdir
 from nsrun.server.clock import Clock
@@ -87,6 +87,8 @@ class World:
         """Gives the ids of images that containers are made of, with the pods' names; the registry sets it."""
         self.ports_besides: Callable[[str], frozenset[HostPort]] = lambda _uid: frozenset()
         """Gives the machine's ports that the pods besides one have; the registry sets it."""
+        self.requests_besides: Callable[[str], Amounts] = lambda _uid: Amounts()
+        """Gives what the pods besides one have requested together; the registry sets it."""
         self._kernel = _version(os.uname().release)
         self._sysctls = allowed_sysctls(settings)
         self._filters: dict[Slot, int] = {}
@@ -102,7 +104,14 @@ class World:
     def facts_for(self, pod: Pod, uid: str) -> Facts:
         """What admitting a pod depends on besides it (S-ADMIT)."""
         ports = self.ports_besides(uid) if host_ports(pod) else frozenset()
-        return Facts(kernel=self._kernel, allowed_sysctls=self._sysctls, ports=ports)
+        used = self.requests_besides(uid) if requests_of(pod) != Amounts() else Amounts()
+        return Facts(
+            kernel=self._kernel,
+            allowed_sysctls=self._sysctls,
+            ports=ports,
+            capacity=Amounts(self.node.cpus * 1000, self.node.memory),
+            used=used,
+        )
 
     def host_files(self) -> tuple[str, str]:
         """This machine's hosts and resolv.conf, which pods' are made from.

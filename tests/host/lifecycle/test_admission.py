@@ -114,6 +114,28 @@ def test_S_ADMIT_two_pods_cannot_have_one_port_of_the_machine(server: Server) ->
     server.up(web("two", 8123))
 
 
+def test_S_ADMIT_pods_that_request_more_than_there_is_left(server: Server) -> None:
+    have = (os.cpu_count() or 1) * 1000
+
+    def asking(name: str, milli: int) -> dict[str, Any]:
+        return pod(name, box("a", "pause", resources={"requests": {"cpu": f"{milli}m"}}))
+
+    text = "Node didn't have enough resource: cpu, requested: {}, used: {}, capacity: {}"
+    rejected(server, asking("all", have + 1), "OutOfcpu", text.format(have + 1, 0, have))
+    server.up(asking("one", have - 100))
+    server.up(asking("two", 100))
+    server.down("two")
+    server.kill()
+    with pytest.raises(PodFailedError, match="OutOfcpu"):
+        server.up(asking("three", 101))
+    assert text.format(101, have - 100, have) in server.get("three")["status"]["message"]
+    server.down("one")
+    with pytest.raises(PodFailedError):
+        server.up(asking("three", 101))
+    server.down("three")
+    server.up(asking("three", 101))
+
+
 def test_S_ADMIT_a_deadline_ends_the_pod(server: Server, journal: Journal) -> None:
     manifest = pod("web", journal.life("a"), journal.life("b"), activeDeadlineSeconds=2)
     began = time.time()

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from nsrun.reconcile import decide, settle
-from nsrun.reconcile.admission import SAFE_SYSCTLS, Facts, HostPort, admit, host_ports, rejection
+from nsrun.reconcile.admission import (
+    SAFE_SYSCTLS,
+    Amounts,
+    Facts,
+    HostPort,
+    admit,
+    host_ports,
+    rejection,
+    requests_of,
+)
 from nsrun.reconcile.model import Observed, PodFailure, SandboxState
 from nsrun.spec.model import Pod, PodSecurityContext, Sysctl
 from nsrun.status import pod_status
@@ -78,6 +87,46 @@ def test_S_ADMIT_sysctls_of_namespaces_that_are_the_machines(
 ) -> None:
     expected = f'SysctlForbidden: forbidden sysctl: "{name}" not allowed with host {space} enabled' if space else None
     assert verdict(setting(name, **spec), allowed_sysctls=("net.core.*", "kernel.domainname")) == expected
+
+
+def asking(cpu: str = "", memory: str = "", **spec: Any) -> Pod:
+    requests = {name: amount for name, amount in (("cpu", cpu), ("memory", memory)) if amount}
+    pod = make_pod(**spec)
+    pod.spec.containers[0].resources.requests = requests
+    return pod
+
+
+HAVE = Amounts(2000, 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "used", "expected"),
+    [
+        ("2", "1Gi", Amounts(), None),
+        ("", "", Amounts(5000, 5 << 30), None),
+        ("500m", "", Amounts(1500, 5 << 30), None),
+        ("501m", "", Amounts(1500, 0), ("cpu", 501, 1500, 2000)),
+        ("2001m", "", Amounts(), ("cpu", 2001, 0, 2000)),
+        ("", "513Mi", Amounts(9000, 1 << 29), ("memory", 513 << 20, 1 << 29, 1 << 30)),
+        ("3", "2Gi", Amounts(), ("cpu", 3000, 0, 2000)),
+    ],
+)
+def test_S_ADMIT_out_of_resources(
+    cpu: str, memory: str, used: Amounts, expected: tuple[str, int, int, int] | None
+) -> None:
+    found = verdict(asking(cpu, memory), capacity=HAVE, used=used)
+    if expected is None:
+        assert found is None
+    else:
+        name, *numbers = expected
+        requested, in_use, capacity = numbers
+        text = f"requested: {requested}, used: {in_use}, capacity: {capacity}"
+        assert found == f"OutOf{name}: Node didn't have enough resource: {name}, {text}"
+
+
+def test_S_ADMIT_requests_of_a_pod_as_a_whole_count_instead_of_its_containers() -> None:
+    pod = asking("2", "1Gi", resources={"requests": {"cpu": "100m"}})
+    assert requests_of(pod) == Amounts(100, 1 << 30)
 
 
 def test_S_ADMIT_another_operating_system() -> None:
