@@ -19,7 +19,7 @@ from tests.host.lifecycle.journal import Journal
 from tests.host.server.harness import Server
 
 SEED = int(os.environ.get("NSRUN_SEED", str(random.SystemRandom().randrange(1 << 32))))
-ROUNDS = range(20 if os.environ.get("NSRUN_SOAK") else 3)
+ROUNDS = range(20 if os.environ.get("NSRUN_SOAK") else 2)
 
 
 class Assassin:
