@@ -216,6 +216,8 @@ class Service:
                     resolution=f"Remove the file to take the pod down: rm {shlex.quote(engine.static)}",
                 )
         if missing and not request.flag("missing_ok"):
+            if len(keys) == 1:
+                raise missing[0]
             labels = [error.brief.split('"')[1] for error in missing]
             raise NotFoundError(
                 missing[0].brief if len(missing) == 1 else f"{len(missing)} pods not found: {', '.join(labels)}",
