@@ -32,7 +32,7 @@ from nsrun.plan.inputs import (
 from nsrun.plan.projections import VolumeFile, is_projected, volume_files
 from nsrun.plan.resources import Limits, container_limits, pod_limits
 from nsrun.plan.sandbox import sandbox_program
-from nsrun.plan.volumes import memory_size, volume_sources
+from nsrun.plan.volumes import memory_size, volume_source, volume_sources
 
 __all__ = [
     "HOST_IMAGE",
@@ -70,5 +70,6 @@ __all__ = [
     "sandbox_program",
     "user_spec",
     "volume_files",
+    "volume_source",
     "volume_sources",
 ]

@@ -21,13 +21,14 @@ def volume_sources(pod: Pod, disk: str, memory: str) -> dict[str, VolumeSource]:
     """
     result: dict[str, VolumeSource] = {}
     for volume in pod.spec.volumes:
-        source = _source(volume, disk, memory)
+        source = volume_source(volume, disk, memory)
         if source is not None:
             result[volume.name] = source
     return result
 
 
-def _source(volume: Volume, disk: str, memory: str) -> VolumeSource | None:
+def volume_source(volume: Volume, disk: str, memory: str) -> VolumeSource | None:
+    """Where one volume lies; None for a kind of which the manifest does not say it."""
     if volume.emptyDir is not None:
         place = memory if in_memory(volume.emptyDir) else disk
         return VolumeSource(f"{place}/{volume.name}", "emptyDir")
