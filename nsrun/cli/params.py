@@ -63,6 +63,17 @@ def container_option(command: F) -> F:
     )(command)
 
 
+def selector_options(command: F) -> F:
+    """-l, --selector and --field-selector."""
+    fields = click.option(
+        "--field-selector", "fields", metavar="QUERY", help="Pods with these fields: status.phase=Running."
+    )
+    labels = click.option(
+        "-l", "--selector", "labels", metavar="QUERY", help="Pods with these labels: app=web,tier!=db."
+    )
+    return labels(fields(command))
+
+
 class OutputFormat(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
     """One of some words, or a template: `jsonpath={.status.podIP}`."""
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from nsrun.cli.groups import HelpfulCommand
-from nsrun.cli.params import DURATION, SIGNED_DURATION, complete_pods, namespace_option, pod_argument
+from nsrun.cli.params import DURATION, SIGNED_DURATION, complete_pods, namespace_option, pod_argument, selector_options
 from nsrun.cli.settings import Settings, say
 from nsrun.cli.show import bare
 from nsrun.client import library
@@ -24,6 +24,7 @@ WEEK_S = 168 * 3600.0
     nsrun pod wait web --for=condition=Ready
     nsrun pod wait web db --for=condition=Ready=false
     nsrun pod wait --all --for=condition=Ready --timeout=2m
+    nsrun pod wait -l app=web --for=condition=Ready
     nsrun pod wait job --for=phase=Succeeded --timeout=10m
     nsrun pod wait web --for=jsonpath='{.status.podIP}'
     nsrun pod wait web --for=jsonpath='{.status.containerStatuses[0].ready}'=true
@@ -41,6 +42,7 @@ WEEK_S = 168 * 3600.0
     help="condition=NAME[=VALUE], phase=PHASE, jsonpath=PATH[=VALUE], create, or delete.",
 )
 @click.option("--all", "every", is_flag=True, help="All pods of the namespace.")
+@selector_options
 @click.option(
     "--timeout",
     type=SIGNED_DURATION,
@@ -50,11 +52,19 @@ WEEK_S = 168 * 3600.0
 )
 @click.pass_obj
 def wait(
-    settings: Settings, /, names: tuple[str, ...], namespace: str | None, condition: str, every: bool, timeout: float
+    settings: Settings,
+    /,
+    names: tuple[str, ...],
+    namespace: str | None,
+    condition: str,
+    every: bool,
+    labels: str | None,
+    fields: str | None,
+    timeout: float,
 ) -> int:
     """`nsrun pod wait`."""
-    if every == bool(names):
-        raise UsageError("name pods to wait for, or say --all", resolution="nsrun pod wait --help")
+    if (every or bool(labels or fields)) == bool(names):
+        raise UsageError("name pods to wait for, or say --all or -l", resolution="nsrun pod wait --help")
     kind, _, rest = condition.partition("=")
     if kind.lower() not in (("condition", "phase", "jsonpath") if rest else ("create", "delete")):
         raise UsageError(
@@ -69,6 +79,8 @@ def wait(
         condition,
         WEEK_S if timeout < 0 else timeout,
         every=every,
+        labels=labels,
+        fields=fields,
         on_met=say_met,
     )
     return 0

@@ -10,14 +10,17 @@ from typing import Any
 import click
 
 from nsrun.cli.groups import HelpfulCommand
-from nsrun.cli.params import DURATION, container_option, namespace_option, pod_argument
+from nsrun.cli.params import DURATION, complete_pods, container_option, namespace_option, selector_options
 from nsrun.cli.settings import CODES, Settings, coloured, note
+from nsrun.cli.show import bare
 from nsrun.client import logs as reading
 from nsrun.client.crilog import LogLine
 from nsrun.client.logs import Query
 from nsrun.errors import UsageError
 
 PREFIX_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+SELECTED_TAIL = "10"
+"""Lines of each container when pods are selected, as kubectl has it."""
 
 
 @click.command(
@@ -30,16 +33,18 @@ PREFIX_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
     nsrun pod logs web --all-containers --prefix
     nsrun pod logs web -p                    # of the instance before the current one
     nsrun pod logs web --since=10m --timestamps
+    nsrun pod logs -f -l app=web --prefix    # of all pods with the label
+    nsrun pod logs pod/web pod/db --prefix   # of several pods
     """,
 )
-@pod_argument
-@click.argument("container_word", metavar="[CONTAINER]", required=False)
+@click.argument("words", metavar="POD [CONTAINER] | pod/POD...", nargs=-1, shell_complete=complete_pods)
 @namespace_option
 @container_option
+@selector_options
 @click.option("--all-containers", is_flag=True, help="Of all containers, merged by time.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes until the container has ended for good.")
 @click.option(
-    "--tail", metavar="LINES", default="-1", help="Only the last lines; -1 or all: everything. [default: all]"
+    "--tail", metavar="LINES", help="Only the last lines; -1 or all: everything. [default: all; 10 with a selector]"
 )
 @click.option("--since", type=DURATION, metavar="DURATION", help="Only what is not older than this.")
 @click.option("--since-time", metavar="TIME", help="Only from this RFC 3339 time on.")
@@ -51,13 +56,14 @@ PREFIX_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 def logs(
     settings: Settings,
     /,
-    pod: str,
-    container_word: str | None,
+    words: tuple[str, ...],
     namespace: str | None,
     container: str | None,
+    labels: str | None,
+    fields: str | None,
     all_containers: bool,
     follow: bool,
-    tail: str,
+    tail: str | None,
     since: float | None,
     since_time: str | None,
     limit_bytes: int | None,
@@ -66,25 +72,56 @@ def logs(
     prefix: bool,
 ) -> int:
     """`nsrun pod logs`."""
-    container = container or container_word
+    selected = bool(labels or fields)
+    names, container = named(words, container, selected)
     if all_containers and container:
         raise UsageError("-c and --all-containers exclude one another")
     if since is not None and since_time is not None:
         raise UsageError("--since and --since-time exclude one another")
     if previous and follow:
         raise UsageError("-p and -f exclude one another: a previous instance writes nothing any more")
-    lines = number_of_lines(tail)
+    lines = number_of_lines(tail or (SELECTED_TAIL if selected else "all"))
     moment = reading.moment(since) if since is not None else utc(since_time) if since_time else ""
     session = settings.session()
-    if container is not None:
-        queries = [Query(pod, namespace, container, previous, lines, moment)]
+    if selected:
+        which = {"namespace": namespace or "default", "labels": labels, "fields": fields}
+        pods = session.request("pod.list", which).result["pods"]
+        if not pods:
+            note(f"No pods that match in namespace {which['namespace']!r}.")
+            return 0
+    elif container is None:
+        pods = [session.request("pod.get", {"name": name, "namespace": namespace}).result["pod"] for name in names]
     else:
-        found = session.request("pod.get", {"name": pod, "namespace": namespace}).result["pod"]
-        queries = [one._replace(previous=previous, tail=lines, since=moment) for one in queries_of_pod(found)]
-        if not all_containers:
-            queries = [default_query(found, queries)]
+        pods = []
+    queries = [Query(name, namespace, container) for name in names] if not pods else []
+    for found in pods:
+        of_pod = queries_of_pod(found)
+        if container is not None:
+            of_pod = [one for one in of_pod if one.container == container] or [of_pod[0]._replace(container=container)]
+        queries += of_pod if all_containers else [default_query(found, of_pod)]
+    queries = [one._replace(previous=previous, tail=lines, since=moment) for one in queries]
     write(settings, queries, follow=follow, timestamps=timestamps, prefix=prefix, limit=limit_bytes)
     return 0
+
+
+def named(words: Sequence[str], container: str | None, selected: bool) -> tuple[list[str], str | None]:
+    """The pods and the container that the words mean: `web`, `web app`, or any number of `pod/web`."""
+    if selected:
+        if words:
+            raise UsageError("names and selectors exclude one another", resolution="nsrun pod logs -l app=web")
+        return [], container
+    if not words:
+        raise UsageError("no pod was named", resolution="nsrun pod ls lists them; -l app=web means those with a label.")
+    if len(words) == 2 and bare(words[1]) == words[1]:
+        if container is not None:
+            raise UsageError(f"the container is named twice: {words[1]} and -c {container}")
+        return [bare(words[0])], words[1]
+    if len(words) > 1 and any(bare(word) == word for word in words):
+        raise UsageError(
+            "of several pods each is written as pod/NAME",
+            resolution=f"nsrun pod logs {' '.join(f'pod/{bare(word)}' for word in words)}",
+        )
+    return list(dict.fromkeys(bare(word) for word in words)), container
 
 
 def number_of_lines(tail: str) -> int | None:
@@ -151,35 +188,39 @@ def write(
         for batch in batches:
             put(rendered(batch, heads, timestamps))
         return
-    left = {str(query.container): limit for query in queries}
+    left = {(query.pod, str(query.container)): limit for query in queries}
     for batch in batches:
         for line in batch:
-            name = line.container if line.container in left else next(iter(left))
-            text = rendered([line], {}, timestamps)[: left[name]]
+            key = (line.pod, line.container)
+            text = rendered([line], {}, timestamps)[: left.get(key, 0)]
             if text:
-                put(heads.get(name, b"") + text)
-                left[name] -= len(text)
+                put(heads.get(key, b"") + text)
+                left[key] -= len(text)
         if not any(left.values()):
             return
 
 
-def prefixes(queries: Sequence[Query]) -> dict[str, bytes]:
+Heads = dict[tuple[str, str], bytes]
+"""What the lines of a pod's container begin with."""
+
+
+def prefixes(queries: Sequence[Query]) -> Heads:
     """`[pod/web/app] ` for each container, in a colour of its own on a terminal."""
-    heads = {}
+    heads: Heads = {}
     for number, query in enumerate(queries):
         text = f"[pod/{query.pod}/{query.container}]"
         if coloured(sys.stdout):
             text = f"\x1b[{CODES[PREFIX_COLOURS[number % len(PREFIX_COLOURS)]]}m{text}\x1b[0m"
-        heads[str(query.container)] = f"{text} ".encode()
+        heads[query.pod, str(query.container)] = f"{text} ".encode()
     return heads
 
 
-def rendered(lines: Sequence[LogLine], heads: dict[str, bytes], timestamps: bool) -> bytes:
+def rendered(lines: Sequence[LogLine], heads: Heads, timestamps: bool) -> bytes:
     """Lines as they are printed. The last piece of a line that never ended gets no line break, as it had none."""
     parts: list[bytes] = []
     for line in lines:
         if heads:
-            parts.append(heads.get(line.container, b""))
+            parts.append(heads.get((line.pod, line.container), b""))
         if timestamps:
             parts.append(line.timestamp.encode() + b" ")
         parts.append(line.text)

@@ -11,7 +11,7 @@ import click
 from nsrun.cli import show
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.output import as_list, clean, data, interval, table
-from nsrun.cli.params import complete_pods, namespace_option, output_option
+from nsrun.cli.params import complete_pods, namespace_option, output_option, selector_options
 from nsrun.cli.settings import Settings, note, paint, say
 from nsrun.cli.show import bare
 
@@ -27,6 +27,7 @@ EVENT_WIDTHS = (18, 8, 18, 20)
     examples="""
     nsrun pod ls
     nsrun pod ls -o wide
+    nsrun pod ls -l app=web,tier!=db --show-labels
     nsrun pod ls -w                          # and every change, until Ctrl-C
     nsrun pod ls -o jsonpath='{.items[*].status.podIP}'
     nsrun pod ls -o json | jq '.items[].status.podIP'
@@ -36,6 +37,8 @@ EVENT_WIDTHS = (18, 8, 18, 20)
 @click.argument("names", metavar="[POD]...", nargs=-1, shell_complete=complete_pods)
 @click.option("-n", "--namespace", metavar="NAME", help="Only pods of this namespace.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Show the namespaces.")
+@selector_options
+@click.option("--show-labels", is_flag=True, help="A last column with the pods' labels.")
 @click.option("-w", "--watch", is_flag=True, help="Go on with every change.")
 @click.option("--output-watch-events", is_flag=True, help="With -w, say what became of each: ADDED, MODIFIED, DELETED.")
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
@@ -48,6 +51,9 @@ def ls(
     names: tuple[str, ...],
     namespace: str | None,
     all_namespaces: bool,
+    labels: str | None,
+    fields: str | None,
+    show_labels: bool,
     watch: bool,
     output_watch_events: bool,
     quiet: bool,
@@ -60,6 +66,9 @@ def ls(
         names,
         namespace=namespace,
         all_namespaces=all_namespaces,
+        labels=labels,
+        fields=fields,
+        show_labels=show_labels,
         watch=watch,
         quiet=quiet,
         no_headers=no_headers,

@@ -10,7 +10,7 @@ import click
 from nsrun.cli.bring_up import UP_TIMEOUT_S, Progress, bring_up
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.output import data
-from nsrun.cli.params import DURATION, complete_pods, namespace_option, output_option
+from nsrun.cli.params import DURATION, complete_pods, namespace_option, output_option, selector_options
 from nsrun.cli.settings import Settings, note, say
 from nsrun.cli.show import bare
 from nsrun.client import manifests, requests
@@ -109,6 +109,7 @@ def up(
     nsrun pod down web
     nsrun pod down pod.yaml
     nsrun pod down --all
+    nsrun pod down -l app=web
     nsrun pod down web --grace-period=2s
     nsrun pod down web --force               # SIGKILL at once
     """,
@@ -118,6 +119,7 @@ def up(
 @click.option("-R", "--recursive", is_flag=True, help="Read directories of directories, too.")
 @click.option("--all", "everything", is_flag=True, help="All pods; of one namespace with -n.")
 @namespace_option
+@selector_options
 @click.option(
     "--grace-period",
     type=DURATION,
@@ -138,6 +140,8 @@ def down(
     recursive: bool,
     everything: bool,
     namespace: str | None,
+    labels: str | None,
+    fields: str | None,
     grace_period: float | None,
     force: bool,
     ignore_not_found: bool,
@@ -148,13 +152,14 @@ def down(
     """`nsrun pod down`."""
     files = [word for word in pods if manifests.looks_like_file(bare(word))] + list(filename)
     names = [bare(word) for word in pods if not manifests.looks_like_file(bare(word))]
-    if everything and (files or names):
-        raise UsageError("--all and names exclude one another")
-    if not (everything or files or names):
+    selected = everything or bool(labels or fields)
+    if selected and (files or names):
+        raise UsageError("--all, or a selector, and names exclude one another")
+    if not (selected or files or names):
         raise UsageError("no pod was named", resolution="nsrun pod ls lists them; --all means all of them.")
     which: list[dict[str, Any]] = []
-    if everything:
-        which.append({"all": True, "namespace": namespace})
+    if selected:
+        which.append({"all": everything, "namespace": namespace, "labels": labels, "fields": fields})
     if names:
         which.append({"names": names, "namespace": namespace})
     if files:
@@ -168,7 +173,7 @@ def down(
                 one,
                 grace_period=grace_period,
                 force=force,
-                missing_ok=ignore_not_found or everything,
+                missing_ok=ignore_not_found or selected,
                 wait=not no_wait,
                 timeout=timeout,
                 on_progress=progress if output == "text" else None,

@@ -13,8 +13,23 @@ from nsrun.cli.settings import Settings
 Options = dict[str, str | bool | list[str]]
 
 GLOBAL = {"--root": "root"}
-LS_FLAGS = {"-A": "all_namespaces", "--all-namespaces": "all_namespaces", "-q": "quiet", "--quiet": "quiet"}
-LS_VALUES = {"-n": "namespace", "--namespace": "namespace", "-o": "output", "--output": "output", **GLOBAL}
+LS_FLAGS = {
+    "-A": "all_namespaces",
+    "--all-namespaces": "all_namespaces",
+    "-q": "quiet",
+    "--quiet": "quiet",
+    "--show-labels": "show_labels",
+}
+LS_VALUES = {
+    "-n": "namespace",
+    "--namespace": "namespace",
+    "-l": "labels",
+    "--selector": "labels",
+    "--field-selector": "fields",
+    "-o": "output",
+    "--output": "output",
+    **GLOBAL,
+}
 UP_FLAGS = {
     "-R": "recursive",
     "--recursive": "recursive",

@@ -29,23 +29,33 @@ def list_pods(
     watch: bool = False,
     quiet: bool = False,
     no_headers: bool = False,
+    show_labels: bool = False,
+    labels: str | None = None,
+    fields: str | None = None,
     output_watch_events: bool = False,
     output: str = "table",
 ) -> int:
     """`nsrun pod ls`."""
     wanted = {bare(name) for name in names}
+    if wanted and (labels or fields):
+        from nsrun.errors import UsageError
+
+        raise UsageError("names and selectors exclude one another", resolution="nsrun pod ls -l app=web")
     if watch:
         return watch_pods(
             settings,
             namespace,
             wanted,
             output,
+            labels=labels,
+            fields=fields,
+            show_labels=show_labels,
             all_namespaces=all_namespaces,
             no_headers=no_headers,
             quiet=quiet,
             kinds=output_watch_events,
         )
-    result = settings.session().request("pod.list", {"namespace": namespace}).result
+    result = settings.session().request("pod.list", {"namespace": namespace, "labels": labels, "fields": fields}).result
     both = list(zip(result["pods"], result.get("columns") or [{}] * len(result["pods"]), strict=False))
     if wanted:
         missing = wanted - {pod["metadata"]["name"] for pod, _ in both}
@@ -61,11 +71,12 @@ def list_pods(
         for pod in pods:
             say(("" if quiet else "pod/") + pod["metadata"]["name"])
     elif not pods:
-        note("No pods." if namespace is None else f"No pods in namespace {namespace!r}.")
+        such = " that match" if labels or fields else ""
+        note(f"No pods{such}." if namespace is None else f"No pods{such} in namespace {namespace!r}.")
     else:
         several = all_namespaces or len({pod["metadata"].get("namespace") for pod in pods}) > 1
-        heads = heads_of(several, output)
-        rows = [row(pod, columns, several, output) for pod, columns in both]
+        heads = heads_of(several, output, show_labels)
+        rows = [row(pod, columns, several, output, show_labels) for pod, columns in both]
         colours = [colour_of(str(columns.get("status", ""))) for _, columns in both]
         if no_headers:
             widths = [max(len(line[i]) for line in rows) for i in range(len(heads))]
@@ -76,15 +87,17 @@ def list_pods(
     return 0
 
 
-def heads_of(namespaces: bool, output: str) -> list[str]:
+def heads_of(namespaces: bool, output: str, labels: bool = False) -> list[str]:
     """The columns' names."""
     heads = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
     if namespaces:
         heads.insert(0, "NAMESPACE")
-    return [*heads, "IP", "NODE", "NOMINATED NODE", "READINESS GATES"] if output == "wide" else heads
+    if output == "wide":
+        heads += ["IP", "NODE", "NOMINATED NODE", "READINESS GATES"]
+    return [*heads, "LABELS"] if labels else heads
 
 
-def row(pod: Row, columns: Row, namespaces: bool, output: str) -> list[str]:
+def row(pod: Row, columns: Row, namespaces: bool, output: str, labels: bool = False) -> list[str]:
     """A pod's cells."""
     metadata = pod["metadata"]
     cells = [
@@ -104,6 +117,9 @@ def row(pod: Row, columns: Row, namespaces: bool, output: str) -> list[str]:
             clean(status.get("nominatedNodeName") or "<none>"),
             gates(pod["spec"].get("readinessGates") or [], status.get("conditions") or []),
         ]
+    if labels:
+        pairs = sorted((metadata.get("labels") or {}).items())
+        cells.append(clean(",".join(f"{key}={value}" for key, value in pairs)) or "<none>")
     return cells
 
 
@@ -126,6 +142,9 @@ def watch_pods(
     wanted: set[str],
     output: str,
     *,
+    labels: str | None,
+    fields: str | None,
+    show_labels: bool,
     all_namespaces: bool,
     no_headers: bool,
     quiet: bool,
@@ -138,9 +157,9 @@ def watch_pods(
 
     several = all_namespaces or namespace is None
     shown: dict[str, list[str]] = {}
-    widths = [0] * (len(heads_of(several, output)) + kinds)
+    widths = [0] * (len(heads_of(several, output, show_labels)) + kinds)
     first = True
-    for event in Client(settings.root).watch(namespace):
+    for event in Client(settings.root).watch(namespace, labels=labels, fields=fields):
         metadata = event.object["metadata"]
         if wanted and metadata["name"] not in wanted:
             continue
@@ -155,7 +174,7 @@ def watch_pods(
         elif quiet or output == "name":
             say(("" if quiet else "pod/") + metadata["name"])
         else:
-            cells = row(event.object, event.columns, several, output)
+            cells = row(event.object, event.columns, several, output, show_labels)
             status = cells[2 + several]
             same = [*cells[: 4 + several], *cells[5 + several :]]
             if event.type == "MODIFIED" and shown.get(metadata["uid"]) == same:
@@ -165,7 +184,7 @@ def watch_pods(
                 del shown[metadata["uid"]]
             cells = [event.type, *cells] if kinds else cells
             if first and not no_headers:
-                heads = [*(["EVENT"] if kinds else []), *heads_of(several, output)]
+                heads = [*(["EVENT"] if kinds else []), *heads_of(several, output, show_labels)]
                 widths = [max(len(head), len(cell)) for head, cell in zip(heads, cells, strict=True)]
                 widths[0] = max(widths[0], len("MODIFIED") if kinds else 0)
                 say(in_columns(heads, widths))

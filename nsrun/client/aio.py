@@ -219,17 +219,26 @@ class AsyncClient:
         """As Client.down_all."""
         await in_thread(lambda: self.sync.down_all(grace_period=grace_period, force=force))
 
-    async def pods(self, namespace: str | None = None) -> list[Object]:
+    async def pods(
+        self, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
+    ) -> list[Object]:
         """As Client.pods."""
-        return await in_thread(lambda: self.sync.pods(namespace))
+        return await in_thread(lambda: self.sync.pods(namespace, labels=labels, fields=fields))
 
     async def pod(self, name: str, namespace: str | None = None) -> AsyncPod:
         """As Client.pod."""
         return AsyncPod(await in_thread(lambda: self.sync.pod(name, namespace)))
 
-    def watch(self, namespace: str | None = None, name: str | None = None) -> AsyncIterator[WatchEvent]:
+    def watch(
+        self,
+        namespace: str | None = None,
+        name: str | None = None,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+    ) -> AsyncIterator[WatchEvent]:
         """As Client.watch."""
-        return in_stream(lambda call: self.sync.watch(namespace, name, call=call))
+        return in_stream(lambda call: self.sync.watch(namespace, name, labels=labels, fields=fields, call=call))
 
     async def events(self, name: str | None = None, namespace: str | None = None) -> list[Object]:
         """As Client.events."""

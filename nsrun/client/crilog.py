@@ -34,6 +34,7 @@ class LogLine(NamedTuple):
         text: the line without its line break.
         complete: False for the piece of a line whose rest comes later, or never came.
         container: name of the container.
+        pod: name of its pod.
     """
 
     timestamp: str
@@ -41,6 +42,7 @@ class LogLine(NamedTuple):
     text: bytes
     complete: bool
     container: str = ""
+    pod: str = ""
 
 
 def parse(line: bytes) -> Record:
@@ -62,10 +64,12 @@ class Joiner:
 
     Args:
         container: goes into the lines.
+        pod: as well.
     """
 
-    def __init__(self, container: str = "") -> None:
+    def __init__(self, container: str = "", pod: str = "") -> None:
         self.container = container
+        self.pod = pod
         self._open: dict[bytes, tuple[bytes, list[bytes], int]] = {}
 
     def feed(self, record: Record) -> LogLine | None:
@@ -94,7 +98,7 @@ class Joiner:
         return sorted(left, key=order)
 
     def _line(self, timestamp: bytes, stream: bytes, text: bytes, *, complete: bool) -> LogLine:
-        return LogLine(timestamp.decode("ascii", "replace"), stream.decode(), text, complete, self.container)
+        return LogLine(timestamp.decode("ascii", "replace"), stream.decode(), text, complete, self.container, self.pod)
 
 
 def order(line: LogLine) -> str:

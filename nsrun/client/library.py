@@ -212,9 +212,20 @@ class Client:
         """Take all pods of all namespaces down; arguments as for `down`."""
         down(self.session, {"all": True}, grace_period=grace_period, force=force, missing_ok=True, timeout=timeout)
 
-    def pods(self, namespace: str | None = None) -> list[Object]:
-        """The Pod objects with status, of one namespace or of all."""
-        result = self.session.request("pod.list", {"namespace": namespace}).result
+    def pods(
+        self, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
+    ) -> list[Object]:
+        """The Pod objects with status.
+
+        Args:
+            namespace: theirs; None is all.
+            labels: a label selector: `app=web,tier in (a,b)`.
+            fields: a field selector: `status.phase=Running`.
+
+        Raises:
+            UsageError: a selector cannot be read.
+        """
+        result = self.session.request("pod.list", {"namespace": namespace, "labels": labels, "fields": fields}).result
         pods: list[Object] = result["pods"]
         return pods
 
@@ -229,18 +240,26 @@ class Client:
         return Pod(self, metadata["name"], metadata.get("namespace", "default"), metadata.get("uid", ""))
 
     def watch(
-        self, namespace: str | None = None, name: str | None = None, *, call: Call | None = None
+        self,
+        namespace: str | None = None,
+        name: str | None = None,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+        call: Call | None = None,
     ) -> Iterator[WatchEvent]:
         """The pods there are as ADDED, then every change, for ever, also over deaths of the server.
 
-        After a server's death the pods come as they are then: what changed as MODIFIED, what is gone as DELETED.
+        After a server's death the pods come as they are then: what changed as MODIFIED, what is gone as DELETED. With
+        selectors, a pod that they mean no more comes as DELETED. Arguments as for `pods`.
         """
+        params = {"namespace": namespace, "name": name, "labels": labels, "fields": fields}
         seen: dict[str, WatchEvent] = {}
         while True:
             fresh: set[str] = set()
             catching_up = True
             try:
-                for event, _fds in self.session.stream("pod.watch", {"namespace": namespace, "name": name}, call):
+                for event, _fds in self.session.stream("pod.watch", params, call):
                     if event["type"] == "BOOKMARK":
                         if catching_up:
                             for uid in [uid for uid in seen if uid not in fresh]:
@@ -623,6 +642,8 @@ def wait(
     timeout: float | None,
     *,
     every: bool = False,
+    labels: str | None = None,
+    fields: str | None = None,
     on_met: Callable[[str], None] | None = None,
     call: Call | None = None,
 ) -> None:
@@ -635,6 +656,7 @@ def wait(
         condition: in the words of `kubectl wait --for`.
         timeout: seconds for all of them together; 0 looks once.
         every: all pods of the namespace.
+        labels, fields: selectors of pods in the namespace, instead of names.
         on_met: called once with the name of each pod that has come to it.
         call: lets another thread cancel.
     """
@@ -654,6 +676,7 @@ def wait(
         return {**params, "names": still}
 
     params = {"names": left, "all": every, "namespace": namespace, "for": condition, "timeout_s": timeout}
+    params |= {"labels": labels, "fields": fields}
     with contextlib.suppress(_AllMet):
         session.request("pod.wait", params, on_event=reached, changed_for_repeat=again, call=call)
 

@@ -238,7 +238,7 @@ class ContainerLog:
         self.files: list[LogFile] = []
         self.done = False
         self.first: int | None = None
-        self._joiner = Joiner(self.container)
+        self._joiner = Joiner(self.container, query.pod)
         self._finished: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
 
     def close(self) -> None:

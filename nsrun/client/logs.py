@@ -12,6 +12,7 @@ import os
 import select
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from nsrun.client.crilog import LogLine, order
 from nsrun.client.logfiles import ContainerLog, LogFile
@@ -65,7 +66,7 @@ def batches(log: ContainerLog) -> Iterator[list[LogLine]]:
 def merged(logs: Sequence[ContainerLog]) -> Iterator[list[LogLine]]:
     """All that can be read of several logs, by time."""
     batch: list[LogLine] = []
-    for line in heapq.merge(*([line for lines in batches(log) for line in lines] for log in logs), key=order):
+    for line in heapq.merge(*(chain.from_iterable(batches(log)) for log in logs), key=order):
         batch.append(line)
         if len(batch) >= 1000:
             yield batch

@@ -28,6 +28,7 @@ from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout
 from nsrun.status.awaited import Deleted, awaited
 from nsrun.status.foreign import check_condition
+from nsrun.status.selectors import Selector
 
 if TYPE_CHECKING:
     from nsrun.reconcile.model import Instance
@@ -189,9 +190,14 @@ class Service:
     def _chosen(self, request: Request) -> list[PodEngine]:
         """The pods that a request names: by name, in manifests, or all."""
         namespace = request.text("namespace", DEFAULT_NAMESPACE)
-        if request.flag("all"):
-            everywhere = request.params.get("namespace") is None
-            chosen = [one for one in self._pods if everywhere or one.namespace == namespace]
+        selector = _selector(request)
+        if request.flag("all") or selector:
+            everywhere = request.flag("all") and request.params.get("namespace") is None
+            chosen = [
+                one
+                for one in self._pods
+                if (everywhere or one.namespace == namespace) and selector.matches(one.published.object())
+            ]
             for one in chosen:
                 if one.static is not None:
                     text = f"it runs from {one.static}, and stays: remove that file to end it"
@@ -246,11 +252,10 @@ class Service:
 
     async def _list(self, request: Request) -> object:
         namespace = request.text_or_none("namespace")
-        chosen = [one for one in self._pods if namespace is None or one.namespace == namespace]
-        return {
-            "pods": [one.published.object() for one in chosen],
-            "columns": [one.published.columns() for one in chosen],
-        }
+        selector = _selector(request)
+        here = [one for one in self._pods if namespace is None or one.namespace == namespace]
+        chosen = [(pod, one) for one in here if selector.matches(pod := one.published.object())]
+        return {"pods": [pod for pod, _ in chosen], "columns": [one.published.columns() for _, one in chosen]}
 
     async def _get(self, request: Request) -> object:
         engine = self._find(request)
@@ -287,6 +292,9 @@ class Service:
     async def _watch(self, request: Request) -> object:
         namespace, name = request.text_or_none("namespace"), request.text_or_none("name")
 
+        selector = _selector(request)
+        told: set[str] = set()
+
         def wanted(pod: dict[str, Any]) -> bool:
             metadata = pod["metadata"]
             return (namespace is None or metadata["namespace"] == namespace) and (
@@ -294,8 +302,15 @@ class Service:
             )
 
         def changed(kind: str, pod: dict[str, Any], columns: dict[str, Any]) -> None:
-            if wanted(pod):
-                request.event({"type": kind, "object": pod, "columns": columns})
+            if not wanted(pod):
+                return
+            # A pod that is changed so that the selector means it no more is gone for the watcher, and the other way round.
+            known, meant = pod["metadata"]["uid"] in told, kind != "DELETED" and selector.matches(pod)
+            if not (known or meant):
+                return
+            (told.add if meant else told.discard)(pod["metadata"]["uid"])
+            kind = ("MODIFIED" if known else "ADDED") if meant else "DELETED"
+            request.event({"type": kind, "object": pod, "columns": columns})
 
         request.cancellable = True
         for engine in self._pods:
@@ -335,8 +350,13 @@ class Service:
         namespace = request.text("namespace", DEFAULT_NAMESPACE)
         what = awaited(request.text("for"))
         keys = [(namespace, name) for name in dict.fromkeys(request.texts("names"))]
-        if request.flag("all"):
-            keys = [(one.namespace, one.name) for one in self._pods if one.namespace == namespace]
+        selector = _selector(request)
+        if request.flag("all") or (selector and not keys):
+            keys = [
+                (one.namespace, one.name)
+                for one in self._pods
+                if one.namespace == namespace and selector.matches(one.published.object())
+            ]
             if not keys and not isinstance(what, Deleted):
                 raise NotFoundError("no matching resources found", resolution="nsrun pod ls lists the pods there are.")
         elif not keys:
@@ -419,6 +439,11 @@ class Service:
 
     async def _debug(self, request: Request) -> object:
         return debug.add(self._find(request), request)
+
+
+def _selector(request: Request) -> Selector:
+    """The pods that a request means by their labels and fields; all when it says nothing of them."""
+    return Selector(request.text_or_none("labels"), request.text_or_none("fields"))
 
 
 def known_instances(engine: PodEngine) -> list[Instance]:

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from nsrun.client.library import Client
 from tests.host.cli.conftest import SLEEPER, bring_up, container, manifest
 from tests.host.testhost import Host
 
@@ -185,3 +186,45 @@ def test_a_sleeper_says_nothing(box: Host) -> None:
     bring_up(box, manifest("silent", container("app", SLEEPER)))
     assert logs(box, "silent") == ""
     box.nsrun("pod", "down", "silent")
+
+
+def test_selectors_mean_the_same_pods_everywhere(box: Host) -> None:
+    for name, labels in (("red-1", {"app": "red", "tier": "a"}), ("red-2", {"app": "red"}), ("blue", {"app": "blue"})):
+        wish = manifest(name, container("app", f"echo {name}; {SLEEPER}"), restartPolicy="Never")
+        wish["metadata"]["labels"] = labels
+        bring_up(box, wish)
+    try:
+        names = ("pod", "ls", "-q", "-l")
+        assert box.nsrun(*names, "app=red").stdout.split() == ["red-1", "red-2"]
+        assert box.nsrun(*names, "app in (red,blue),!tier").stdout.split() == ["blue", "red-2"]
+        assert box.nsrun(*names, "app", "--field-selector", "metadata.name!=blue").stdout.split() == ["red-1", "red-2"]
+        assert "app=red,tier=a" in box.nsrun("pod", "ls", "-l", "tier", "--show-labels").stdout
+        none = box.nsrun("pod", "ls", "-l", "app=green")
+        assert (none.stdout, none.stderr) == ("", "No pods that match.\n")
+
+        met = box.nsrun("pod", "wait", "-l", "app=red", "--for=condition=Ready").stdout.split("\n")
+        assert sorted(met) == ["", "pod/red-1 condition met", "pod/red-2 condition met"]
+        for words in (("-l", "app=red"), ("pod/red-1", "pod/red-2")):
+            assert sorted(logs(box, *words).splitlines()) == ["red-1", "red-2"]
+            lines = logs(box, *words, "--prefix").splitlines()
+            assert sorted(lines) == ["[pod/red-1/app] red-1", "[pod/red-2/app] red-2"]
+        # The bound holds for each log by itself.
+        assert sorted(logs(box, "-l", "app=red", "--limit-bytes=4")) == sorted("red-red-")
+
+        wrong = box.nsrun("pod", "ls", "-l", "app in red", check=False)
+        assert wrong.returncode == 2
+        assert "found 'red' expected: '('" in wrong.stderr
+
+        # A pod that the selector means no more is gone for those who watch with it, though it is there still.
+        changes = Client(box.root).watch(fields="metadata.name=blue,status.phase=Running")
+        first = next(changes)
+        assert (first.type, first.object["metadata"]["name"]) == ("ADDED", "blue")
+        box.nsrun("pod", "exec", "blue", "--", "sh", "-c", "kill -TERM 1")
+        last = next(change for change in changes if change.type != "MODIFIED")
+        assert (last.type, last.object["status"]["phase"]) == ("DELETED", "Succeeded")
+
+        gone = box.nsrun("pod", "down", "-l", "app=red").stdout.split()
+        assert gone == ["pod/red-1", "down", "pod/red-2", "down"]
+        assert box.nsrun("pod", "ls", "-q", "-l", "app").stdout.split() == ["blue"]
+    finally:
+        box.nsrun("pod", "down", "-l", "app", "--force")

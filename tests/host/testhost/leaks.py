@@ -67,7 +67,9 @@ def take(machine: Machine) -> Snapshot:
         processes=frozenset(processes),
         mounts=frozenset(_mount(line) for line in mounts),
         links=frozenset(entry["ifname"] for entry in _json("ip", "-json", "link")),
-        routes=frozenset(_lines("ip", "route")) | frozenset(_lines("ip", "-oneline", "-4", "addr")),
+        # A link that has just been made is "linkdown" for a moment, which changes by itself.
+        routes=frozenset(line.replace(" linkdown", "") for line in _lines("ip", "route"))
+        | frozenset(_lines("ip", "-oneline", "-4", "addr")),
         rules=frozenset(_lines("nft", "list", "tables")),
         namespaces=frozenset(namespaces | {_mount(line) for line in mounts if " nsfs " in line}),
         cgroups=frozenset(_directories(machine.cgroup_base)),

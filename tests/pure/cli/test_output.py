@@ -103,7 +103,7 @@ def test_log_lines_as_they_are_printed() -> None:
     whole = LogLine("2026-01-02T03:04:05.000000001Z", "stdout", b"\xff one", True, "app")
     part = LogLine("2026-01-02T03:04:06.000000001Z", "stdout", b"two", False, "app")
     assert pod_logs.rendered([whole, part], {}, False) == b"\xff one\ntwo"
-    assert pod_logs.rendered([whole], {"app": b"[p] "}, True) == b"[p] 2026-01-02T03:04:05.000000001Z \xff one\n"
+    assert pod_logs.rendered([whole], {("", "app"): b"[p] "}, True) == b"[p] 2026-01-02T03:04:05.000000001Z \xff one\n"
 
 
 @pytest.mark.parametrize(
