@@ -219,7 +219,7 @@ def test_selectors_mean_the_same_pods_everywhere(box: Host) -> None:
         changes = Client(box.root).watch(fields="metadata.name=blue,status.phase=Running")
         first = next(changes)
         assert (first.type, first.object["metadata"]["name"]) == ("ADDED", "blue")
-        box.nsrun("pod", "exec", "blue", "--", "sh", "-c", "kill -TERM 1")
+        box.nsrun("pod", "kill", "blue", "-s", "TERM")
         last = next(change for change in changes if change.type != "MODIFIED")
         assert (last.type, last.object["status"]["phase"]) == ("DELETED", "Succeeded")
 
