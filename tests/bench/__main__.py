@@ -13,7 +13,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tests.bench.measure import Figure, in_turn, run, timed
 from tests.bench.nsrun_side import NSRUN, POD, Nsrun
 from tests.bench.peers import Bundle, Podman, bubblewrap
 from tests.bench.probes import probes
+from tests.host.testhost import Machine
 from tests.rootfs import build
 
 BARE = Path(__file__).parent / "bare" / "bare.c"
@@ -279,7 +279,12 @@ def main() -> None:
     parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
     options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="nsrun-bench-"))
+    machine = Machine.from_environment()
+    if machine is None:
+        sys.exit("not in a test host; run: make bench")
+    # It goes with the test host, also when this process is killed.
+    work = Path(machine.directory, "bench")
+    work.mkdir()
     figures: list[Figure] = []
     pure_cgroup2()
     try:

@@ -8,7 +8,9 @@ parts out; that costs each container start about 3 ms and is said in the table.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from tests.bench.measure import run, timed
@@ -27,6 +29,9 @@ for word do
 done
 exec crun --cgroup-manager=disabled "$@"
 """
+
+PARENT = Path("/sys/fs/cgroup/libpod_parent")
+"""The cgroup that podman makes for pods, and leaves. `pure_cgroup2` has made the tree a plain one."""
 
 CONTAINERS_CONF = """[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -59,6 +64,7 @@ class Podman:
             "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--runtime", str(work / "crun"),
         ]  # fmt: skip
         self.tables = _nft_tables()
+        self.had_parent = PARENT.is_dir()
         archive = work / "rootfs.tar"
         run(["tar", "-C", str(rootfs), "-cf", str(archive), "."])
         self._podman("import", str(archive), "localhost/bench")
@@ -88,6 +94,9 @@ class Podman:
         """Removes everything."""
         self._podman("pod", "rm", "--all", "--force")
         run(["umount", str(self.work / "root" / "overlay")], check=False)
+        if not self.had_parent:
+            with suppress(OSError):
+                os.rmdir(PARENT)
         # Its network plugins leave their tables; only the test host has them.
         for table in _nft_tables() - self.tables:
             run(["nft", "delete", *table.split()])

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.host.testhost import REPOSITORY, Host, in_test_host, leaks
+from tests.host.testhost.__main__ import PREFIX
+from tests.rootfs import build
 
 
 def inside(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -110,3 +112,33 @@ def test_killed_wrapper_is_cleaned_up_after(host: Host) -> None:
     assert inside("true").returncode == 0
     assert not Path("/tmp", f"nsrun-test-{identity}").exists()
     assert not base.exists()
+
+
+@pytest.mark.requires("cgroup2")
+def test_a_pod_that_was_played_with_goes_with_its_test_host(host: Host) -> None:
+    tree = Path(host.machine.cgroup_base or "").parent
+
+    def of_no_test_host() -> set[str]:
+        return {path.name for path in tree.glob("nsrun-*") if not path.name.startswith(PREFIX)}
+
+    before = of_no_test_host()
+    build(host.scratch / "rootfs")
+    (host.scratch / "a.yaml").write_text(
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: box,"
+        " imagePullPolicy: Never, command: [/bin/testbox, sleep, '1000']}]}}"
+    )
+    nsrun = f"{REPOSITORY}/.venv/bin/nsrun --root {host.root}"
+    script = (
+        f"{nsrun} image import box {host.scratch}/rootfs >&2 && {nsrun} pod up {host.scratch}/a.yaml >&2 &&"
+        " find $NSRUN_CGROUP_BASE -name 'pod-*' && sleep 60"
+    )
+    wrapper = subprocess.Popen(in_test_host(["sh", "-c", script]), stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    assert wrapper.stdout is not None
+    pod = Path(wrapper.stdout.readline().strip())
+    wrapper.stdout.close()
+    assert pod.is_dir()
+    # What timeout(1) does.
+    wrapper.terminate()
+    assert wrapper.wait() == 128 + signal.SIGTERM
+    assert not pod.parents[1].exists()
+    assert of_no_test_host() <= before

@@ -13,19 +13,22 @@ import errno
 import fcntl
 import os
 import secrets
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
+from typing import BinaryIO
 
 from tests.host import testhost
 from tests.host.testhost import Machine, leaks
 
 PREFIX = "nsrun-test-"
+HAND_MADE = "nsrun"
 LINES_SHOWN = 40
 EXIT_LEAK = 97
 EXIT_CANNOT = 98
@@ -44,18 +47,54 @@ def remove_cgroup(base: Path) -> None:
     """Kill what lives below `base` and remove it, deepest directory first."""
     if not base.is_dir():
         return
-    (base / "cgroup.kill").write_text("1", encoding="ascii")
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            (base / "cgroup.kill").write_text("1", encoding="ascii")
+            for top in [*testhost.legacy_twins(base), base]:
+                for path, _, _ in os.walk(top, topdown=False):
+                    os.rmdir(path)
+            return
+        except FileNotFoundError:
+            if not base.is_dir():
+                return
+        except OSError as error:
+            # The killed are not gone at once; a server that dies last may have made more.
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.ENODEV) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove `directory`, where killed processes may still be writing for a moment."""
     deadline = time.monotonic() + 5
-    tops = [*testhost.legacy_twins(base), base]
-    for path in [path for top in tops for path, _, _ in os.walk(top, topdown=False)]:
-        while True:
-            try:
-                os.rmdir(path)
-                break
-            except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+    while True:
+        try:
+            shutil.rmtree(directory)
+            return
+        except FileNotFoundError:
+            # Somebody else's removal met ours.
+            if not directory.exists():
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def make_directory() -> tuple[str, Path, BinaryIO]:
+    """(identity, directory, its lock, held) of a new test host."""
+    while True:
+        identity = secrets.token_hex(3)
+        directory = Path("/tmp", PREFIX + identity)
+        directory.mkdir(mode=0o755)
+        # Until it is locked another wrapper takes it for abandoned, and removes it.
+        with suppress(FileNotFoundError):
+            lock = open(directory / "lock", "ab")  # noqa: SIM115 - held for the life of this process
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock.fileno()).st_nlink:
+                return identity, directory, lock
+            lock.close()
 
 
 def remove_abandoned() -> None:
@@ -70,17 +109,13 @@ def remove_abandoned() -> None:
             tree = unified_tree()
             if tree is not None:
                 remove_cgroup(tree / directory.name)
-            shutil.rmtree(directory)
+            remove_directory(directory)
 
 
 def outer(command: list[str]) -> int:
     """Make what is outside of the namespaces, run the inner process in them, remove it all."""
     remove_abandoned()
-    identity = secrets.token_hex(3)
-    directory = Path("/tmp", PREFIX + identity)
-    directory.mkdir(mode=0o755)
-    lock = open(directory / "lock", "ab")  # noqa: SIM115 - held for the life of this process
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    identity, directory, lock = make_directory()
     tree = unified_tree()
     base = tree / (PREFIX + identity) if tree is not None else None
     if base is not None:
@@ -122,12 +157,27 @@ def outer(command: list[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if child is not None and child.poll() is None:
-            child.kill()
-            child.wait()
+            end(child)
         if base is not None:
             remove_cgroup(base)
-        shutil.rmtree(directory)
+        remove_directory(directory)
         lock.close()
+
+
+def end(unshare: subprocess.Popen[bytes]) -> None:
+    """Kill the test host; returns when all of its processes are gone, at latest after ten seconds."""
+    children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children")
+    with ExitStack() as stack:
+        first = []
+        with suppress(OSError):
+            for pid in children.read_text(encoding="ascii").split():
+                first.append(os.pidfd_open(int(pid)))
+                stack.callback(os.close, first[-1])
+        unshare.kill()
+        unshare.wait()
+        # PID 1 of a namespace ends after the others.
+        for pidfd in first:
+            select.select([pidfd], [], [], 10)
 
 
 def _status(returncode: int) -> int:
@@ -159,6 +209,10 @@ def inner(identity: str, base: str, command: list[str]) -> int:
     )
     own_links(outside.pid)
     os.environ[testhost.ENVIRONMENT] = machine.to_environment()
+    if base:
+        # For commands that no test gave a cgroup of its own: without it they would make one that nobody removes after a kill. Not the
+        # base itself, as a server removes its base with the last pod.
+        os.environ["NSRUN_CGROUP_BASE"] = f"{base}/{HAND_MADE}"
     before = leaks.take(machine)
     status = run_and_reap(command)
     lines = leaks.leaked(machine, before)
@@ -222,6 +276,13 @@ def own_links(outside_pid: int) -> None:
     tool(*enter, "address", "add", f"{testhost.GATEWAY}/{prefix}", "dev", "in0")
     tool(*enter, "address", "add", f"{testhost.BEYOND}/32", "dev", "lo")
     tool(*enter, "link", "set", "in0", "up")
+    carrier = Path("/sys/class/net", testhost.LINK, "carrier")
+    deadline = time.monotonic() + 5
+    # Until then the routes say linkdown.
+    while carrier.read_text(encoding="ascii") != "1\n":
+        if time.monotonic() > deadline:
+            sys.exit(f"testhost: {testhost.LINK} has no carrier")
+        time.sleep(0.001)
     tool("ip", "route", "add", "default", "via", testhost.GATEWAY)
 
 
