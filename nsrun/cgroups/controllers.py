@@ -15,6 +15,8 @@ from nsrun.plan.resources import CPU, MEMORY, Limits, shares
 
 KNOWN = (CPU, MEMORY)
 """Those that limits are written to."""
+COUNTED = (MEMORY, "pids", "io")
+"""Those of version 2 that tell what is used."""
 
 
 class MissingControllerError(NsrunError):
@@ -55,6 +57,8 @@ class Controllers:
         self._mount = layout.mount
         # In a hybrid layout a controller is either here or there.
         self.legacy = dict(legacy) if layout.mount is not None else {}
+        top = _words(self._mount / "cgroup.controllers") if self._mount is not None else []
+        self._counted = tuple(name for name in COUNTED if name in top and name not in self.legacy)
 
     def of_legacy(self, limits: Limits) -> tuple[str, ...]:
         """Those of the controllers that `limits` need which are version 1's here."""
@@ -80,6 +84,22 @@ class Controllers:
         for name in limits.controllers:
             if name not in self.legacy:
                 self._switch_on(name, directory)
+
+    def count_all(self, base: Path) -> None:
+        """Have memory, processes and block devices of every pod counted, where version 2 can do that; what cannot be had is done without.
+
+        A kubelet, too, makes cgroups of all controllers for every pod, whatever it asks for.
+        """
+        for name in self._counted:
+            with contextlib.suppress(MissingControllerError):
+                self._switch_on(name, base)
+
+    def count(self, pod: Path) -> None:
+        """The same for each container of a pod."""
+        if self._counted:
+            there = [name for name in _words(pod / "cgroup.controllers") if name in self._counted]
+            with contextlib.suppress(OSError):
+                _write(pod / "cgroup.subtree_control", " ".join(f"+{name}" for name in there))
 
     def weigh_base(self, base: Path, limits: Limits, cpus: int) -> None:
         """All pods together weigh as much as the machine has processors, as under a kubelet: in version 1 each process outside has 1024."""

@@ -15,8 +15,9 @@ from pathlib import Path
 from nsrun.cgroups.controllers import Controllers, MissingControllerError, legacy_mounts
 from nsrun.cgroups.layout import Layout, detect, own_cgroup
 from nsrun.cgroups.memory import oom_kills
+from nsrun.cgroups.usage import Places, Usage, read
 from nsrun.errors import NsrunError, StepError
-from nsrun.plan.resources import MEMORY, Limits
+from nsrun.plan.resources import CPU, MEMORY, Limits
 
 BASE_VARIABLE = "NSRUN_CGROUP_BASE"
 POD_PREFIX = "pod-"
@@ -179,8 +180,10 @@ class Cgroups:
         path = self._pod(pod_uid)
         self._make(path.parent)
         self.controllers.prepare(path.parent, limits)
+        self.controllers.count_all(path.parent)
         self.controllers.weigh_base(path.parent, limits, os.cpu_count() or 1)
         self._make(path)
+        self.controllers.count(path)
         if limits.controllers:
             self.controllers.apply(path, limits)
         else:
@@ -273,6 +276,14 @@ class Cgroups:
         if kills == 0 and MEMORY in self.controllers.legacy:
             kills = oom_kills(self.controllers.twin(MEMORY, path))
         return kills
+
+    def usage(self, pod_uid: str, container_id: str | None = None) -> Usage | None:
+        """What a pod, or one of its containers, has used; None when it has no cgroup. May be called in any thread."""
+        path = self._path(pod_uid, container_id)
+        if path is None:
+            return None
+        twins = {name: str(twin) for name, twin in self.controllers.twins(path).items()}
+        return read(Places(str(path), twins.get(CPU), twins.get(MEMORY)))
 
     def kill_pod(self, pod_uid: str) -> None:
         """SIGKILL to every process of the pod. Returns before they are gone; a pod without cgroup is fine.

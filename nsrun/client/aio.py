@@ -25,6 +25,7 @@ from nsrun.client.library import Client, ExecResult, Object, Pod, WatchEvent
 from nsrun.client.manifests import Manifest
 from nsrun.client.requests import Progress, Wait
 from nsrun.client.session import Call, Cancelled
+from nsrun.client.stats import between
 
 T = TypeVar("T")
 AHEAD = 256
@@ -243,6 +244,31 @@ class AsyncClient:
     async def events(self, name: str | None = None, namespace: str | None = None) -> list[Object]:
         """As Client.events."""
         return await in_thread(lambda: self.sync.events(name, namespace))
+
+    async def stats(
+        self, *names: str, namespace: str | None = None, containers: bool = False, interval: float = 1.0
+    ) -> list[Object]:
+        """As Client.stats."""
+
+        def look() -> list[Object]:
+            return self.sync.stats(*names, namespace=namespace, containers=containers, interval=0)
+
+        # The time in between is the event loop's, so that cancelling need not wait for it.
+        first = await in_thread(look)
+        if interval <= 0:
+            return first
+        await asyncio.sleep(interval)
+        return between(first, await in_thread(look))
+
+    def watch_stats(
+        self, *names: str, namespace: str | None = None, containers: bool = False, interval: float = 1.0
+    ) -> AsyncIterator[list[Object]]:
+        """As Client.watch_stats."""
+        return in_stream(
+            lambda call: self.sync.watch_stats(
+                *names, namespace=namespace, containers=containers, interval=interval, call=call
+            )
+        )
 
     async def images(self) -> list[Object]:
         """As Client.images."""

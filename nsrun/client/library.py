@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from nsrun.client import manifests, roots
+from nsrun.client import manifests, roots, stats
 from nsrun.client.crilog import LogLine
 from nsrun.client.manifests import Manifest
 from nsrun.client.requests import Progress, Wait, down, up
@@ -288,6 +289,40 @@ class Client:
         result = self.session.request("pod.events", {"name": name, "namespace": namespace}).result
         events: list[Object] = result["events"]
         return events
+
+    def stats(
+        self, *names: str, namespace: str | None = None, containers: bool = False, interval: float = 1.0
+    ) -> list[Object]:
+        """What pods use: those named, or all of one namespace or of all.
+
+        Each is as the kubelet's summary API has it (podRef, cpu, memory, network, process_stats, containers), with additions (limits,
+        throttling, diskIO). What nobody counts here is left out, and `missing` says why.
+
+        Args:
+            containers: also for each container that runs.
+            interval: seconds over which cpu.usageNanoCores is measured; 0 looks once and leaves that out.
+
+        Raises:
+            NotFoundError: one of the named is not there.
+        """
+        first: list[Object] = stats.take(self.session, names, namespace, containers=containers)["pods"]
+        if interval <= 0:
+            return first
+        time.sleep(interval)
+        return stats.between(first, stats.take(self.session, names, namespace, containers=containers)["pods"])
+
+    def watch_stats(
+        self,
+        *names: str,
+        namespace: str | None = None,
+        containers: bool = False,
+        interval: float = 1.0,
+        call: Call | None = None,
+    ) -> Iterator[list[Object]]:
+        """What `stats` gives, every `interval` seconds, for ever."""
+        found = stats.looks(self.session, names, namespace, containers=containers, interval=interval, call=call)
+        for look in found:
+            yield look["pods"]
 
     # Images and the server
 

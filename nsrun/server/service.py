@@ -23,6 +23,7 @@ from nsrun.server.pods import Registry
 from nsrun.server.prepared import log_path
 from nsrun.server.rotation import Rotation
 from nsrun.server.static import StaticPods
+from nsrun.server.stats import Stats, answer
 from nsrun.server.world import World
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout
@@ -65,6 +66,7 @@ class Service:
         self._waiters = Waiters(self._world, self._pods)
         self._rotation = Rotation(self._world, lambda: self._pods)
         self._static = StaticPods(self._world, self._pods)
+        self._stats = Stats(self._world)
         self._pods.on_gone = self._static.wake
 
     async def open(self) -> None:
@@ -121,6 +123,7 @@ class Service:
             "pod.get": self._get,
             "pod.watch": self._watch,
             "pod.events": self._events,
+            "pod.stats": self._stats_of,
             "pod.wait": self._wait,
             "pod.restart": self._restart,
             "pod.kill": self._kill,
@@ -344,6 +347,9 @@ class Service:
                 request.event({"event": event})
             await asyncio.Event().wait()
         return {}
+
+    async def _stats_of(self, request: Request) -> object:
+        return await answer(self._world, self._pods, self._stats, request)
 
     async def _wait(self, request: Request) -> object:
         request.cancellable = True

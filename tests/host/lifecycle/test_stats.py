@@ -1,0 +1,106 @@
+"""What pods use, as the server tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+
+import pytest
+
+import nsrun
+from nsrun.client.stats import between
+from tests.host.server.harness import Server, box, pod, until
+
+pytestmark = [pytest.mark.requires("root", "overlay", "bridge"), pytest.mark.timeout(120)]
+
+MIB = 1 << 20
+
+
+def test_stats_pods_of_all_kinds(server: Server) -> None:
+    limits = {"limits": {"cpu": "100m", "memory": "64Mi"}}
+    server.up(
+        pod(
+            "busy", box("spin", "spin", "1000", resources=limits), box("holds", "alloc", "20", "1000", resources=limits)
+        ),
+        pod("idle", box("a", "pause")),
+        pod("machine", box("a", "alloc", "30", "1000"), hostNetwork=True),
+        pod("over", box("a", "true"), restartPolicy="Never"),
+    )
+    until(lambda: server.lines("busy", "holds") == ["ready"] == server.lines("machine", "a"))
+    until(lambda: server.get("over")["status"]["phase"] == "Succeeded")
+    with nsrun.connect(server.root) as client:
+        found = {one["podRef"]["name"]: one for one in client.stats(containers=True, interval=0.6)}
+        assert found.keys() == {"busy", "idle", "machine"}
+        busy = found["busy"]
+        assert busy["podRef"] == {"name": "busy", "namespace": "default", "uid": client.pod("busy").uid}
+        # Of both containers together the quota is 200m, and one of them does nothing.
+        assert 50e6 < busy["cpu"]["usageNanoCores"] < 200e6
+        assert busy["cpu"]["limitNanoCores"] == 200_000_000
+        assert busy["memory"]["limitBytes"] == 128 * MIB
+        spin, holds = sorted(busy["containers"], key=lambda one: str(one["name"]), reverse=True)
+        assert (spin["name"], holds["name"]) == ("spin", "holds")
+        assert spin["cpu"]["throttling"]["share"] > 0.3
+        assert spin["cpu"]["usageNanoCores"] > 50e6 > holds["cpu"]["usageNanoCores"]
+        assert 20 * MIB <= holds["memory"]["workingSetBytes"] < 24 * MIB
+        assert holds["memory"]["availableBytes"] == 64 * MIB - holds["memory"]["workingSetBytes"]
+        assert holds["memory"]["rssBytes"] >= 20 * MIB > spin["memory"]["workingSetBytes"]
+        assert busy["memory"]["workingSetBytes"] >= holds["memory"]["workingSetBytes"]
+        assert busy["process_stats"] == {"process_count": 2, "thread_count": 2}
+        assert holds["memory"]["oomKills"] == 0
+        assert busy["network"]["name"] == "eth0"
+        assert "network" not in found["machine"]
+        assert "network" in found["machine"]["missing"]
+        memory = found["machine"]["memory"]
+        # Without a limit version 1's controller is not asked; version 2's counts for everybody.
+        assert memory["workingSetBytes"] >= 30 * MIB
+        assert memory.get("estimated", False) == ("memory" in found["machine"].get("missing", {}))
+        assert "limitBytes" not in memory
+
+        # What a pod receives is what the machine's end of its link sends: the numbers are the pod's.
+        before = client.stats("idle", interval=0)
+        ip = client.pod("idle").ip
+        assert ip is not None
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((ip, 1), timeout=5)
+        grown = client.stats("idle", interval=0)
+        assert grown[0]["network"]["rxBytes"] > before[0]["network"]["rxBytes"]
+        assert grown[0]["network"]["txBytes"] > before[0]["network"]["txBytes"]
+
+        over = client.stats("over", interval=0)
+        assert over[0]["missing"]["pod"].endswith("Succeeded")
+        with pytest.raises(nsrun.NotFoundError):
+            client.stats("nobody", interval=0)
+        assert client.stats(namespace="elsewhere", interval=0) == []
+        looks = client.watch_stats("busy", interval=0.1)
+        assert [next(looks)[0]["cpu"]["usageNanoCores"] > 0 for _ in range(2)] == [True, True]
+        looks.close()  # type: ignore[attr-defined]
+
+        # A server that has just taken over counts on: nothing is remembered in a process.
+        first = client.stats("busy", interval=0)
+        assert server.kill()
+        second = client.stats("busy", interval=0)
+        assert between(first, second)[0]["cpu"]["usageNanoCores"] > 0
+
+        async def asynchronously() -> list[dict[str, object]]:
+            async with await nsrun.aconnect(server.root) as other:
+                once = await other.stats("busy", containers=True, interval=0.2)
+                async for again in other.watch_stats("busy", interval=0.1):
+                    return [*once, *again]
+            return []
+
+        once, again = asyncio.run(asynchronously())
+        assert once["cpu"]["usageNanoCores"] > 0 < again["cpu"]["usageNanoCores"]  # type: ignore[index]
+
+    # The command.
+    printed = server.host.nsrun("pod", "stats", "--no-stream", "--sort-by", "cpu", "--interval", "200ms")
+    lines = printed.stdout.splitlines()
+    assert lines[0].split()[:2] == ["NAME", "CPU(cores)"]
+    assert lines[1].split()[0] == "busy"
+    assert len(lines) == 4
+    parts = server.host.nsrun("pod", "stats", "busy", "--containers", "--no-headers", "--interval", "10ms").stdout
+    assert [line.split()[:2] for line in parts.splitlines()] == [["busy", "holds"], ["busy", "spin"]]
+    data = json.loads(server.host.nsrun("pod", "stats", "-o", "json", "--interval", "10ms").stdout)
+    assert data["cpus"] >= 1
+    assert {one["podRef"]["name"] for one in data["pods"]} == {"busy", "idle", "machine"}
+    assert server.host.nsrun("pod", "stats", "nobody", check=False).returncode == 4
