@@ -48,7 +48,7 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
         ops.Unshare("CLONE_NEWCGROUP", why="/proc/self/cgroup is / inside"),
         _oom_score_adj(who, inputs),
         *filesystem.root(inputs, who),
-        *filesystem.kernel(inputs, who, volumes),
+        *filesystem.kernel(pod, inputs, who, volumes),
         *filesystem.dev(pod, inputs, who, volumes),
         *filesystem.files(container, inputs, volumes),
     ]
@@ -66,7 +66,7 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
     return Program(
         ops=tuple(program),
         # With a target it is born into that one's PID namespace: whoever starts it enters that before.
-        clone_flags="CLONE_NEWNS" if inputs.target else "CLONE_NEWNS|CLONE_NEWPID",
+        clone_flags="CLONE_NEWNS" if inputs.target or pod.spec.hostPID else "CLONE_NEWNS|CLONE_NEWPID",
         slots=(*slots, *volumes.slots),
         sub_paths=volumes.sub_paths,
     )

@@ -93,10 +93,16 @@ def root(inputs: ContainerInputs, who: Identity) -> list[ops.Op]:
     return result
 
 
-def kernel(inputs: ContainerInputs, who: Identity, volumes: VolumeMounts) -> list[ops.Op]:
+def kernel(pod: Pod, inputs: ContainerInputs, who: Identity, volumes: VolumeMounts) -> list[ops.Op]:
     """/proc of its PID namespace, /sys of the pod's network namespace; where a volume has the place, that."""
     system = SAFE if who.privileged else READ_ONLY
-    whose = f"the processes of {inputs.target} and its own" if inputs.target else "the container's own processes only"
+    whose = "the container's own processes only"
+    if pod.spec.hostPID:
+        whose = "hostPID: every process of the machine"
+    elif pod.spec.shareProcessNamespace:
+        whose = "the processes of all containers of the pod"
+    elif inputs.target:
+        whose = f"the processes of {inputs.target} and its own"
     result: list[ops.Op] = volumes.at("/proc") or [
         ops.Mkdir("/proc"),
         ops.Mount("proc", "/proc", (), SAFE, why=whose),

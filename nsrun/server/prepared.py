@@ -18,6 +18,7 @@ from nsrun.plan import (
     NO_VALUES,
     ContainerInputs,
     ObjectValues,
+    PlanError,
     Program,
     container_limits,
     container_program,
@@ -120,6 +121,8 @@ def prepare(
         cgroup_fd = world.cgroups.create_container(engine.uid, instance_id, limits)
         if cgroup_fd is not None:
             stack.callback(os.close, cgroup_fd)
+        elif engine.pod.spec.hostPID or engine.pod.spec.shareProcessNamespace:
+            raise _no_end(engine, container)
         prepared = Prepared(
             id=instance_id,
             pod=engine.pod,
@@ -138,6 +141,17 @@ def prepare(
         )
         stack.pop_all()
     return prepared
+
+
+def _no_end(engine: PodEngine, container: Container) -> PlanError:
+    """Without a PID namespace of its own, only its cgroup ends all of a container. (One that was added to debug ends with its target's.)"""
+    what = "hostPID" if engine.pod.spec.hostPID else "shareProcessNamespace"
+    return PlanError(
+        "CreateContainerError",
+        f'container "{container.name}": {what} needs a cgroup of version 2 for the container, and there is none',
+        details="In a PID namespace that is not its own, its cgroup alone holds its processes together: what it leaves could not be ended.",
+        resolution="nsrun doctor says what is wrong with cgroups here.",
+    )
 
 
 def descriptors(engine: PodEngine, program: Program, instance_id: str) -> list[int]:

@@ -131,8 +131,8 @@ TABLE: tuple[Row, ...] = (
     Row("spec.setHostnameAsFQDN", IMPLEMENTED),
     Row("spec.hostnameOverride", IMPLEMENTED),
     # Pod: namespaces
-    Row("spec.hostPID", NOT_IMPLEMENTED, "the host's PID namespace is not implemented yet"),
-    Row("spec.hostIPC", NOT_IMPLEMENTED, "the host's IPC namespace is not implemented yet"),
+    Row("spec.hostPID", IMPLEMENTED),
+    Row("spec.hostIPC", IMPLEMENTED),
     Row("spec.hostUsers", NOT_IMPLEMENTED, "user namespaces are not implemented yet", fine=_is(True)),
     Row("spec.shareProcessNamespace", NOT_IMPLEMENTED, "a shared PID namespace is not implemented yet",
         fine=_is(False)),

@@ -170,7 +170,7 @@ def test_what_is_done_is_not_reported() -> None:
             found(volumes=[{"name": "v", "emptyDir": {"medium": "HugePages"}}]),
             {"spec.volumes[0].emptyDir.medium": LATER},
         ),
-        (found(hostPID=True, hostIPC=True, shareProcessNamespace=False), {"spec.hostPID": LATER, "spec.hostIPC": LATER}),
+        (found(hostPID=True, hostIPC=True, hostNetwork=True, shareProcessNamespace=False), {}),
         (found(hostUsers=False, dnsPolicy="ClusterFirstWithHostNet"), {"spec.hostUsers": LATER, "spec.dnsPolicy": LATER}),
         (found(runtimeClassName="x", overhead={"cpu": "1"}), {"spec.runtimeClassName": LATER, "spec.overhead": LATER}),
         (found(securityContext={"fsGroup": 1, "seccompProfile": {"type": "Localhost", "localhostProfile": "x"}}),
