@@ -11,10 +11,12 @@ from nsrun.cli.output import age, clean, data, seconds_since, size, table
 from nsrun.cli.params import complete_images, output_option
 from nsrun.cli.settings import Settings, note, say
 
+_PODS = 3
+
 
 @click.command(
     cls=HelpfulCommand,
-    help="List images.",
+    help="List images, and the pods that use them.",
     examples="""
     nsrun image ls
     nsrun image ls -o json
@@ -34,7 +36,7 @@ def ls(settings: Settings, /, quiet: bool, output: str) -> int:
     elif not images:
         note("No images.")
     else:
-        heads = ["NAME", "IMAGE ID", "CREATED", "SIZE"] + (["COMMAND", "USED BY"] if output == "wide" else [])
+        heads = ["NAME", "IMAGE ID", "CREATED", "SIZE", *(["COMMAND"] if output == "wide" else []), "USED BY"]
         rows = []
         for image in images:
             config = image.get("config") or {}
@@ -47,10 +49,17 @@ def ls(settings: Settings, /, quiet: bool, output: str) -> int:
             ]
             if output == "wide":
                 row.append(clean(shlex.join([*(config.get("entrypoint") or []), *(config.get("cmd") or [])])) or "-")
-                row.append(", ".join(image.get("used_by") or []) or "-")
+            row.append(_pods(image.get("used_by") or [], every=output == "wide"))
             rows.append(row)
         table(heads, rows)
     return 0
+
+
+def _pods(names: list[str], *, every: bool) -> str:
+    """Which pods use an image, in a column: the first few of many."""
+    if every or len(names) <= _PODS:
+        return ", ".join(names) or "-"
+    return f"{', '.join(names[:_PODS])} and {len(names) - _PODS} more"
 
 
 @click.command(

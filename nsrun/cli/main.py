@@ -42,7 +42,7 @@ IMAGE = {
     "pull": Entry("nsrun.cli.image_pull", "pull", "Bring images from registries.", "Bring"),
     "load": Entry("nsrun.cli.image_files", "load", "Bring images out of a file.", "Bring"),
     "import": Entry("nsrun.cli.image_files", "import_", "Make an image of a directory or a tar file.", "Bring"),
-    "ls": Entry("nsrun.cli.image", "ls", "List images.", "Look"),
+    "ls": Entry("nsrun.cli.image", "ls", "List images, and the pods that use them.", "Look"),
     "inspect": Entry("nsrun.cli.image_look", "inspect", "Print images as data.", "Look"),
     "history": Entry("nsrun.cli.image_look", "history", "Tell how an image was made.", "Look"),
     "df": Entry("nsrun.cli.image_look", "df", "Tell what images take on the disk.", "Look"),

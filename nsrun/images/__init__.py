@@ -10,7 +10,7 @@ from __future__ import annotations
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
 from nsrun.images.reference import Reference, parse
-from nsrun.images.store import ImageStore, Puller, parse_name
+from nsrun.images.store import ImageStore, Puller, never_pull, parse_name
 from nsrun.images.trees import remove_tree
 from nsrun.plan.inputs import ImageConfig, RootBind, RootFs
 
@@ -23,6 +23,7 @@ __all__ = [
     "Reference",
     "RootBind",
     "RootFs",
+    "never_pull",
     "parse",
     "parse_name",
     "remove_tree",

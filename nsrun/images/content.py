@@ -40,7 +40,9 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
 
-_LAYERS, _ORIGIN, _SOURCE, _ADDED = (f"org.nsrun.{name}" for name in ("layers", "origin", "source", "added"))
+_LAYERS, _ORIGIN, _SOURCE, _ADDED, _ACCESS = (
+    f"org.nsrun.{name}" for name in ("layers", "origin", "source", "added", "access")
+)
 
 
 class DamagedError(NsrunError):
@@ -60,6 +62,7 @@ class Record:
         origin: `pull`, `load` or `import`.
         source: `domain/path@digest` that it was pulled by, or "".
         added: seconds since the epoch.
+        access: who may use it: see nsrun.images.keyring.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Record:
     origin: str
     source: str
     added: float
+    access: tuple[str, ...] = ()
 
     def as_descriptor(self) -> dict[str, Any]:
         """As it stands in index.json."""
@@ -77,6 +81,8 @@ class Record:
         annotations |= {_LAYERS: ",".join(self.layers), _ORIGIN: self.origin, _ADDED: f"{self.added:.3f}"}
         if self.source:
             annotations[_SOURCE] = self.source
+        if self.access:
+            annotations[_ACCESS] = ",".join(self.access)
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size, "annotations": annotations}
 
     @staticmethod
@@ -93,6 +99,7 @@ class Record:
                 origin=notes[_ORIGIN],
                 source=notes.get(_SOURCE, ""),
                 added=float(notes[_ADDED]),
+                access=tuple(one for one in notes.get(_ACCESS, "").split(",") if one),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None

@@ -32,6 +32,7 @@ class Image:
         origin: `pull`, `load`, `import` or `host`.
         source: `domain/path@digest` that it was pulled by, or "".
         added: seconds since the epoch: when it came.
+        access: which pods may use it: see nsrun.images.keyring.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Image:
     origin: str = "import"
     source: str = ""
     added: float = 0.0
+    access: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:

@@ -20,6 +20,7 @@ from nsrun.images.credentials import Credentials, find
 from nsrun.images.documents import Descriptor, Manifest, Platform, choose, parse, parse_config, platform_of
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
+from nsrun.images.keyring import EVERYBODY
 from nsrun.images.layers import Layer, Layers
 from nsrun.images.registry import Client, Download, Endpoint, RegistryError, endpoints
 from nsrun.images.settings import ImageSettings
@@ -58,6 +59,8 @@ class RegistryPuller:
         auth_files: where credentials are looked for, in this order.
         on_event: told of layers: {layer, state: waiting|pulling|here|done, done, total} (bytes).
         machine: what images are to be made for.
+        credentials: for the image's registry, instead of what files have; mirrors are not shown them.
+        access: who may use what is pulled: see nsrun.images.keyring.
     """
 
     def __init__(
@@ -67,11 +70,15 @@ class RegistryPuller:
         auth_files: Sequence[str] = (),
         on_event: Event | None = None,
         machine: Platform | None = None,
+        credentials: Credentials | None = None,
+        access: Sequence[str] = (),
     ) -> None:
         self._settings = settings or ImageSettings()
         self._auth_files = tuple(auth_files)
         self._event = on_event or (lambda _event: None)
         self._machine = machine or platform_of(platform.machine())
+        self._given = credentials
+        self.access = tuple(access)
 
     def pull(self, wanted: reference.Reference, store: ImageStore) -> Image:
         """Gets an image into the store; asks the registry even if it is there, and then gets what is missing.
@@ -101,6 +108,8 @@ class RegistryPuller:
         ]
 
     def _credentials(self, endpoint: Endpoint, domain: str, full: reference.Reference) -> Credentials | None:
+        if self._given is not None and domain == full.domain:
+            return self._given
         path = f"{endpoint.prefix}/{full.path}" if endpoint.prefix else full.path
         return find(domain, path, self._auth_files)
 
@@ -112,6 +121,44 @@ class RegistryPuller:
     def machine(self) -> Platform:
         """What images are to be made for."""
         return self._machine
+
+
+def pull_with(
+    given: Sequence[tuple[Credentials, str]],
+    wanted: reference.Reference,
+    store: ImageStore,
+    settings: ImageSettings,
+    auth_files: Sequence[str],
+    event: Event,
+) -> Image:
+    """Pulls with the credentials that a pod has, one after another, and then with the machine's own, or with none where a pod has none.
+
+    Args:
+        given: with what is remembered of an image that one of them brought.
+
+    Raises:
+        ImageError: ErrImagePull, with what the registry answered to each.
+    """
+    full = settings.full(wanted)
+    attempts: list[tuple[Credentials | None, str]] = [*given]
+    if not given or find(full.domain, full.path, auth_files) is not None:
+        attempts.append((None, EVERYBODY))
+    errors: dict[str, ImageError] = {}
+    for credentials, access in attempts:
+        puller = RegistryPuller(
+            settings, auth_files=auth_files, on_event=event, credentials=credentials, access=[access]
+        )
+        try:
+            return puller.pull(wanted, store)
+        except ImageError as error:
+            if error.code != RegistryError.code:
+                raise
+            errors.setdefault(error.brief, error)
+    last = next(reversed(errors.values()))
+    if len(errors) == 1:
+        raise last
+    brief = f"[{', '.join(errors)}]"
+    raise ImageError("ErrImagePull", brief, details=last.details, resolution=last.resolution, code=last.code)
 
 
 class _Pull:
@@ -155,7 +202,14 @@ class _Pull:
 
     def _add(self, name: str, wanted: _Wanted, lowers: Sequence[str], source: str) -> Image:
         return self._store.add(
-            [name], wanted.own, len(wanted.document), wanted.media_type, lowers, origin="pull", source=source
+            [name],
+            wanted.own,
+            len(wanted.document),
+            wanted.media_type,
+            lowers,
+            origin="pull",
+            source=source,
+            access=self._puller.access,
         )
 
     def _known(self, wanted: _Wanted) -> Record | None:

@@ -17,6 +17,7 @@ from nsrun.images import host, reference
 from nsrun.images.content import PARTIAL_KEPT_S, Content, DamagedError, Record
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
+from nsrun.images.keyring import joined
 from nsrun.plan.inputs import HOST_IMAGE, HOST_IMAGE_CONFIG, ImageConfig, RootFs
 
 _HOST = "host"
@@ -83,12 +84,7 @@ class ImageStore:
         if found is not None and (policy != "Always" or found.origin != "pull"):
             return found
         if policy == "Never":
-            raise ImageError(
-                "ErrImageNeverPull",
-                f'Container image "{name}" is not present with pull policy of Never',
-                resolution=f"Bring it: nsrun image load FILE, "
-                f"or nsrun image import {name} PATH (a root directory or a tar archive of one)",
-            )
+            raise never_pull(name)
         return None
 
     def resolve(self, name: str, policy: str = "") -> Image:
@@ -212,6 +208,7 @@ class ImageStore:
             origin=record.origin,
             source=record.source,
             added=record.added,
+            access=record.access,
         )
 
     # --- making ----------------------------------------------------------------------------------------------------------
@@ -269,15 +266,19 @@ class ImageStore:
         *,
         origin: str,
         source: str = "",
+        access: Sequence[str] = (),
     ) -> Image:
         """Makes an image of blobs and layers that are here, as the last step of bringing it.
 
         Args:
             names: normalised; they go over from images that have them. None: it stays without one.
+            access: who may use it; beside those who might already, of the same repository.
         """
-        record = Record("", digest, size, media_type, tuple(layers), origin, source, round(time.time(), 3))
+        record = Record(
+            "", digest, size, media_type, tuple(layers), origin, source, round(time.time(), 3), tuple(access)
+        )
         fresh = [replace(record, name=name) for name in names] or [record]
-        self.content.change(lambda before: _with(before, fresh))
+        self.content.change(lambda before: _granted(_with(before, fresh), before, fresh))
         return self._read(fresh[0])
 
     def tag(self, name: str, new: str) -> Image:
@@ -561,6 +562,16 @@ def parse_name(name: str) -> reference.Reference:
         ) from None
 
 
+def never_pull(name: str) -> ImageError:
+    """There is no such image that may be used, and it must not be pulled."""
+    return ImageError(
+        "ErrImageNeverPull",
+        f'Container image "{name}" is not present with pull policy of Never',
+        resolution=f"Bring it: nsrun image load FILE, "
+        f"or nsrun image import {name} PATH (a root directory or a tar archive of one)",
+    )
+
+
 def not_here(name: str) -> ImageError:
     """There is no such image, and no registry to ask for it."""
     return ImageError(
@@ -582,6 +593,22 @@ def _parsed(name: str) -> reference.Reference | None:
 def _repository(name: str) -> str:
     wanted = reference.parse(name)
     return f"{wanted.domain}/{wanted.path}"
+
+
+def _granted(after: Sequence[Record], before: Sequence[Record], fresh: Sequence[Record]) -> list[Record]:
+    """The index in which whoever might use an image before, by a name of the same repository, still may."""
+    result = []
+    for one in after:
+        same = [other for other in (*before, *fresh) if other.digest == one.digest and _place(other) == _place(one)]
+        access = one.access
+        for other in same:
+            access = joined(access, other.access)
+        result.append(replace(one, access=access))
+    return result
+
+
+def _place(record: Record) -> str:
+    return _repository(record.name) if record.name else record.source.partition("@")[0]
 
 
 def _with(before: Sequence[Record], fresh: Sequence[Record]) -> list[Record]:

@@ -49,13 +49,12 @@ def _save(store: ImageStore, request: dict[str, Any], _event: Event) -> list[str
 
 
 def _pull(store: ImageStore, request: dict[str, Any], event: Event) -> list[str]:
-    from nsrun.images.credentials import files
-    from nsrun.images.pulling import RegistryPuller
+    from nsrun.images.credentials import Credentials, files
+    from nsrun.images.pulling import pull_with
 
-    puller = RegistryPuller(
-        ImageSettings.from_data(request["settings"]), auth_files=files(request["auth"]), on_event=event
-    )
-    return [puller.pull(parse_name(request["name"]), store).digest]
+    given = [(Credentials(one["user"], one["password"]), one["grant"]) for one in request["credentials"]]
+    settings, auth_files = ImageSettings.from_data(request["settings"]), files(request["auth"])
+    return [pull_with(given, parse_name(request["name"]), store, settings, auth_files, event).digest]
 
 
 def _login(_store: ImageStore, request: dict[str, Any], _event: Event) -> list[str]:

@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nsrun.errors import NsrunError, brief_of
-from nsrun.images import Image, ImageError, parse_name
+from nsrun.images import Image, ImageError, never_pull, parse_name
+from nsrun.images.keyring import PullCredential, may_use
 from nsrun.reconcile import waiting_after
 from nsrun.reconcile.backoff import retry_due
 from nsrun.reconcile.model import ContainerLedger, Waiting
 from nsrun.server.images import work
+from nsrun.server.pull_secrets import credentials_for
 from nsrun.spec.model import Container
 from nsrun.status.events import BACK_OFF, ERR_IMAGE_NEVER_PULL, FAILED, INSPECT_FAILED, NORMAL, PULLED, PULLING, WARNING
 from nsrun.status.times import go_duration
@@ -38,6 +40,7 @@ ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF = "ErrImagePull", "ImagePullBackOff"
 _LOG = logging.getLogger("nsrun.pulls")
 
 Listener = Callable[[dict[str, Any]], None]
+_Key = tuple[str, tuple[PullCredential, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +64,26 @@ class Pulls:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[_Key, _Job] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
 
-    async def pull(self, name: str, listener: Listener | None = None) -> Pulled:
-        """Pulls an image, or waits for who pulls it already. Cancelled when nobody waits any more.
+    async def pull(
+        self, name: str, listener: Listener | None = None, credentials: Sequence[PullCredential] = ()
+    ) -> Pulled:
+        """Pulls an image, or waits for who pulls it already with the same credentials. Cancelled when nobody waits any more.
 
         Args:
             name: as somebody wrote it.
             listener: told of the layers.
+            credentials: to be tried one after another, before the machine's own.
 
         Raises:
             ImageError: InvalidImageName, or ErrImagePull with the registry's answer.
         """
-        key = str(parse_name(name))
+        key = (str(parse_name(name)), tuple(credentials))
         job = self._jobs.get(key)
         if job is None:
-            task = asyncio.get_running_loop().create_task(self._work(key), name=f"pull {key}")
+            task = asyncio.get_running_loop().create_task(self._work(key), name=f"pull {key[0]}")
             job = self._jobs[key] = _Job(task)
             task.add_done_callback(lambda _task: self._jobs.pop(key, None))
         job.waiters += 1
@@ -96,11 +102,15 @@ class Pulls:
                 with contextlib.suppress(asyncio.CancelledError, NsrunError):
                     await job.task
 
-    async def _work(self, key: str) -> Pulled:
+    async def _work(self, key: _Key) -> Pulled:
+        name, credentials = key
         async with self._turn:
             began = self._world.clock.now()
             request = {
-                "name": key,
+                "name": name,
+                "credentials": [
+                    {"user": one.user, "password": one.password, "grant": one.grant} for one in credentials
+                ],
                 "settings": self._world.image_settings.as_data(),
                 "auth": str(self._world.layout.etc / "auth.json"),
             }
@@ -109,13 +119,13 @@ class Pulls:
             store = self._world.images
 
             def find() -> tuple[Image, int]:
-                image = store.get(key)
+                image = store.get(name)
                 return image, store.transfer_size(image)
 
             image, transferred = await asyncio.to_thread(find)
             return Pulled(image, seconds, transferred)
 
-    def _tell(self, key: str, event: dict[str, Any]) -> None:
+    def _tell(self, key: _Key, event: dict[str, Any]) -> None:
         job = self._jobs.get(key)
         for listener in () if job is None else tuple(job.listeners):
             listener(event)
@@ -165,20 +175,44 @@ class PodPulls:
         before = self._fresh.pop(name, None)
         if before is not None and before[0] == wanted:
             return before[1]
-        image = self._engine.world.images.look(wanted.image, wanted.policy)
+        image, credentials = self._look(wanted)
         if image is not None:
-            self._engine.note(NORMAL, PULLED, f'Container image "{wanted.image}" already present on machine', name)
+            text = f'Container image "{wanted.image}" already present on machine and can be accessed by the pod'
+            self._engine.note(NORMAL, PULLED, text, name)
             return image
         self._engine.note(NORMAL, PULLING, f'Pulling image "{wanted.image}"', name)
-        task = asyncio.get_running_loop().create_task(self._pull(name, wanted), name=f"pull for {self._engine.label}")
+        task = asyncio.get_running_loop().create_task(
+            self._pull(name, wanted, credentials), name=f"pull for {self._engine.label}"
+        )
         self._running[name] = (wanted, task)
         return None
 
-    async def _pull(self, name: str, wanted: _Wanted) -> None:
+    def _look(self, wanted: _Wanted) -> tuple[Image | None, tuple[PullCredential, ...]]:
+        """The image, if it is here and this pod may use it; and what it has to pull it with."""
+        image = self._engine.world.images.look(wanted.image, wanted.policy)
+        credentials = credentials_for(self._engine, wanted.image)
+        if image is not None and not may_use(image.access, credentials):
+            if wanted.policy == "Never":
+                raise never_pull(wanted.image)
+            image = None
+        return image, credentials
+
+    async def image_of_volume(self, image: str, policy: str) -> Image:
+        """The image of an image volume, pulled if need be, under the same rules as a container's.
+
+        Raises:
+            ImageError: InvalidImageName, ErrImageNeverPull or ErrImagePull, in the kubelet's words.
+        """
+        found, credentials = self._look(_Wanted(image, policy))
+        if found is not None:
+            return found
+        return (await self._engine.world.pulls.pull(image, credentials=credentials)).image
+
+    async def _pull(self, name: str, wanted: _Wanted, credentials: Sequence[PullCredential]) -> None:
         engine, clock = self._engine, self._engine.world.clock
         asked = clock.now()
         try:
-            pulled = await engine.world.pulls.pull(wanted.image)
+            pulled = await engine.world.pulls.pull(wanted.image, credentials=credentials)
         except ImageError as error:
             self._ended(name)
             failed(engine, name, wanted.image, error)

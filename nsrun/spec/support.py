@@ -164,7 +164,7 @@ TABLE: tuple[Row, ...] = (
     Row("spec.automountServiceAccountToken", NOT_APPLICABLE, _NO_API, fine=_is(False)),
     Row("spec.serviceAccountName", NOT_APPLICABLE, _NO_API),
     Row("spec.serviceAccount", NOT_APPLICABLE, _NO_API),
-    Row("spec.imagePullSecrets", NOT_APPLICABLE, "images are not pulled with a cluster's secrets"),
+    Row("spec.imagePullSecrets", IMPLEMENTED),
     Row("spec.nodeName", NOT_APPLICABLE, _NO_CLUSTER),
     Row("spec.nodeSelector", NOT_APPLICABLE, _NO_CLUSTER),
     Row("spec.affinity", NOT_APPLICABLE, _NO_CLUSTER),

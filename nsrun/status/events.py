@@ -47,6 +47,8 @@ PULLING = "Pulling"
 PULLED = "Pulled"
 INSPECT_FAILED = "InspectFailed"
 ERR_IMAGE_NEVER_PULL = "ErrImageNeverPull"
+FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET = "FailedToRetrieveImagePullSecret"
+"""pkg/kubelet/kubelet_pods.go."""
 
 # of volumes
 FAILED_ATTACH_VOLUME = "FailedAttachVolume"

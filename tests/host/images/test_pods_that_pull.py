@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ def box(leak_check: None, host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("HOME", str(host.scratch / "home"))
     yield host
     host.nsrun("pod", "down", "--all", "--force")
+    host.nsrun("object", "rm", "secrets", "--all")
     host.nsrun("server", "stop")
 
 
@@ -109,7 +111,11 @@ def test_S_START_an_image_is_pulled_and_told_of(box: Host, registry: Registry, l
     registry.push(layout.path, "two", "app:1")
     up(box, "q", {"name": "c", "image": image})
     assert finished(box, "q") == "one\n"
-    assert ("Normal", "Pulled", f'Container image "{image}" already present on machine') in events(box, "q")
+    assert (
+        "Normal",
+        "Pulled",
+        f'Container image "{image}" already present on machine and can be accessed by the pod',
+    ) in events(box, "q")
     up(box, "r", {"name": "c", "image": image, "imagePullPolicy": "Always"})
     assert finished(box, "r") == "two\n"
     registry.close()
@@ -281,3 +287,54 @@ def test_the_configuration_of_registries(box: Host, registry: Registry) -> None:
     assert done.returncode != 0
     assert "mirrors, insecure, ca" in done.stderr
     (box.root / "etc/config.toml").unlink()
+
+
+def docker_secret(box: Host, name: str, registry: str, password: str) -> None:
+    """Keeps a Secret with a user's password for a registry."""
+    config = {"auths": {registry: {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}}}
+    path = box.scratch / f"{name}.json"
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": "kubernetes.io/dockerconfigjson",
+    }
+    path.write_text(json.dumps({**secret, "stringData": {".dockerconfigjson": json.dumps(config)}}))
+    box.nsrun("object", "apply", path)
+
+
+def test_imagePullSecrets(box: Host, layout: Layout) -> None:
+    with running(box.scratch / "private", auth=True) as registry:
+        registry.push(layout.path, "one", "team/app:1")
+        name = f"{registry.host}/team/app:1"
+        docker_secret(box, "wrong", f"{registry.host}/team/app", "no")
+        docker_secret(box, "right", registry.host, PASSWORD)
+        # The most exact is tried first, then the others; one that is not there is told of and done without.
+        secrets = [{"name": "right"}, {"name": "lost"}, {"name": "wrong"}, {"name": "gone"}]
+        up(box, "p", {"name": "c", "image": name}, imagePullSecrets=secrets)
+        assert finished(box, "p") == "one\n"
+        missing = (
+            "Unable to retrieve some image pull secrets (lost, gone); attempting to pull the image may not succeed."
+        )
+        assert ("Warning", "FailedToRetrieveImagePullSecret", missing) in events(box, "p")
+        # It is here, and nobody may use it by that alone; whoever has the credentials may, also of another server's life.
+        up(box, "without", {"name": "c", "image": name})
+        up(box, "never", {"name": "c", "image": name, "imagePullPolicy": "Never"})
+        up(box, "wrong", {"name": "c", "image": name}, imagePullSecrets=[{"name": "wrong"}])
+        for pod_name, reason in (
+            ("without", "ErrImagePull"),
+            ("never", "ErrImageNeverPull"),
+            ("wrong", "ErrImagePull"),
+        ):
+            until(lambda pod_name=pod_name, reason=reason: reason in json.dumps(status(box, pod_name)))
+        told = status(box, "without")["state"]["waiting"]["message"]
+        assert "401 Unauthorized" in told
+        box.nsrun("server", "stop")
+        docker_secret(box, "same", registry.host, PASSWORD)
+        registry.close()
+        up(box, "q", {"name": "c", "image": name}, imagePullSecrets=[{"name": "same"}])
+        assert finished(box, "q") == "one\n"
+        present = f'Container image "{name}" already present on machine and can be accessed by the pod'
+        assert ("Normal", "Pulled", present) in events(box, "q")
+        up(box, "r", {"name": "c", "image": name, "imagePullPolicy": "Never"}, imagePullSecrets=[{"name": "right"}])
+        assert finished(box, "r") == "one\n"

@@ -153,7 +153,7 @@ def test_what_is_done_is_not_reported() -> None:
         (found(nodeSelector={"a": "b"}, tolerations=[{"operator": "Exists"}], priority=1, schedulerName="mine"),
          {"spec.nodeSelector": NO, "spec.tolerations": NO, "spec.priority": NO, "spec.schedulerName": NO}),
         (found(serviceAccountName="x", imagePullSecrets=[{"name": "x"}], automountServiceAccountToken=True),
-         {"spec.serviceAccountName": NO, "spec.imagePullSecrets": NO, "spec.automountServiceAccountToken": NO}),
+         {"spec.serviceAccountName": NO, "spec.automountServiceAccountToken": NO}),
         (found(subdomain="s", hostname="h", setHostnameAsFQDN=True), {}),
         (found(hostnameOverride="over.ride"), {}),
         (
