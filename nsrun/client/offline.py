@@ -175,7 +175,11 @@ def object_values(pod: Pod, container: Any, beside: Sequence[ConfigMap | Secret]
             if any(ref is not None and ref.name == name for ref in many):
                 asked[f"<keys of {kind.lower()} {name}>"] = "<values>"
             values[kind][name] = asked
-    return plan.ObjectValues(values["ConfigMap"], values["Secret"])
+    files: dict[str, str] = {}
+    for one in plan.file_references(container):
+        name = plan.file_name(one)
+        files[name] = files.get(name, "") + f"{one.key}='<{one.key} of {one.path} in volume {one.volumeName}>'\n"
+    return plan.ObjectValues(values["ConfigMap"], values["Secret"], files)
 
 
 def key_of(source: EnvVarSource, kind: str) -> ConfigMapKeySelector | SecretKeySelector | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nsrun.plan.container import container_program, exec_program
 from nsrun.plan.describe import describe
-from nsrun.plan.environment import Reference, references
+from nsrun.plan.environment import Reference, file_name, file_references, references
 from nsrun.plan.files import pod_files, pod_hostname
 from nsrun.plan.identity import assumed_user, oom_score_adj, user_spec
 from nsrun.plan.inputs import (
@@ -29,7 +29,7 @@ from nsrun.plan.inputs import (
     SubPath,
     VolumeSource,
 )
-from nsrun.plan.projections import VolumeFile, is_projected, volume_files
+from nsrun.plan.projections import ObjectData, VolumeFile, is_projected, volume_files, volume_references
 from nsrun.plan.resources import Limits, container_limits, pod_limits
 from nsrun.plan.sandbox import sandbox_program
 from nsrun.plan.volumes import memory_size, volume_source, volume_sources
@@ -44,6 +44,7 @@ __all__ = [
     "ImageUser",
     "Limits",
     "NodeFacts",
+    "ObjectData",
     "ObjectValues",
     "PlanError",
     "Program",
@@ -60,6 +61,8 @@ __all__ = [
     "container_program",
     "describe",
     "exec_program",
+    "file_name",
+    "file_references",
     "is_projected",
     "memory_size",
     "oom_score_adj",
@@ -70,6 +73,7 @@ __all__ = [
     "sandbox_program",
     "user_spec",
     "volume_files",
+    "volume_references",
     "volume_source",
     "volume_sources",
 ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from nsrun.plan.env_files import EnvFileError, env_file_value
 from nsrun.plan.expansion import expand
 from nsrun.plan.inputs import ContainerInputs, ImageConfig, NodeFacts, PlanError
 from nsrun.spec.containers import CONFIG_ERROR
@@ -15,6 +16,7 @@ from nsrun.spec.model import (
     EnvFromSource,
     EnvVarSource,
     EphemeralContainer,
+    FileKeySelector,
     Pod,
     ResourceFieldSelector,
     SecretKeySelector,
@@ -116,6 +118,17 @@ def references(container: Container | EphemeralContainer) -> list[Reference]:
     return list(found)
 
 
+def file_references(container: Container | EphemeralContainer) -> list[FileKeySelector]:
+    """The keys of files that a container's variables come from."""
+    found = (one.valueFrom.fileKeyRef for one in container.env if one.valueFrom is not None)
+    return [one for one in found if one is not None]
+
+
+def file_name(selector: FileKeySelector) -> str:
+    """What a file of a volume is called in `ObjectValues.files`; the name of a volume has no slash."""
+    return f"{selector.volumeName}/{selector.path}"
+
+
 def _values(reference: Reference, inputs: ContainerInputs) -> Mapping[str, str] | None:
     objects = inputs.objects
     return (objects.config_maps if reference.kind == "ConfigMap" else objects.secrets).get(reference.name)
@@ -171,6 +184,30 @@ def _one_of(
     )
 
 
+def _of_file(selector: FileKeySelector, inputs: ContainerInputs) -> str | None:
+    """The value of a key of a file; None when it is optional and not there. (Kubelet: makeEnvironmentVariables.)
+
+    Raises:
+        PlanError: there is no such key in the file; or the file is not there, or cannot be read, optional or not.
+    """
+    text = inputs.objects.files.get(file_name(selector))
+    if text is None:
+        raise PlanError(
+            CONFIG_ERROR,
+            "couldn't parse env file",
+            details=f'There is no file {selector.path} in the volume "{selector.volumeName}" that could be read.',
+        )
+    try:
+        value = env_file_value(text, selector.key)
+    except EnvFileError as error:
+        raise PlanError(CONFIG_ERROR, "couldn't parse env file", details=f"{selector.path}: {error}") from error
+    if value:
+        return value
+    if selector.optional:
+        return None
+    raise PlanError(CONFIG_ERROR, f'environment variable key "{selector.key}" not found in file "{selector.path}"')
+
+
 def _from(pod: Pod, container: Container, source: EnvVarSource, inputs: ContainerInputs) -> str | None:
     """The value of a `valueFrom`; None: there is to be no such variable, as what is optional is not there.
 
@@ -180,6 +217,8 @@ def _from(pod: Pod, container: Container, source: EnvVarSource, inputs: Containe
         return field_value(pod, source.fieldRef.fieldPath, inputs.node, inputs.pod_ips, inputs.host_ips)
     if source.resourceFieldRef is not None:
         return resource_value(pod, container, source.resourceFieldRef, inputs.node)
+    if source.fileKeyRef is not None:
+        return _of_file(source.fileKeyRef, inputs)
     key: ConfigMapKeySelector | SecretKeySelector
     if source.configMapKeyRef is not None:
         kind, key = "ConfigMap", source.configMapKeyRef

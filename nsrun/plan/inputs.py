@@ -126,6 +126,8 @@ class ObjectValues:
 
     config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What the files hold that its variables are read from (`env_files`), by volume and path: `volume/path`."""
 
 
 NO_VALUES = ObjectValues()

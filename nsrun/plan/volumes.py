@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nsrun.plan.inputs import VolumeSource
-from nsrun.plan.projections import is_projected
+from nsrun.plan.projections import in_memory_alone, is_projected
 from nsrun.plan.resources import pod_limits
 from nsrun.spec.model import EmptyDirVolumeSource, Pod, Volume
 from nsrun.spec.quantity import parse
@@ -35,8 +35,10 @@ def volume_source(volume: Volume, disk: str, memory: str) -> VolumeSource | None
     if volume.hostPath is not None:
         return VolumeSource(volume.hostPath.path, "hostPath")
     if is_projected(volume):
-        kind = "downwardAPI" if volume.downwardAPI is not None else "projected"
-        return VolumeSource(f"{memory}/{volume.name}", kind, read_only=True)
+        kind = next(
+            one for one in ("configMap", "secret", "downwardAPI", "projected") if getattr(volume, one) is not None
+        )
+        return VolumeSource(f"{memory if in_memory_alone(volume) else disk}/{volume.name}", kind, read_only=True)
     return None
 
 

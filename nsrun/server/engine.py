@@ -311,21 +311,21 @@ class PodEngine:
         if not self.admitted:
             self._admit(now)
         restarting = self.ledger.restart_all
-        pulls_at = self.pulls.sync(now, wanted=not self.deleting and not self.finished)
+        again = [self.pulls.sync(now, wanted=not self.deleting and not self.finished), await self.volumes.refresh()]
+        again_at = min((at for at in again if at is not None), default=None)
         observed = observe(self, now)
         self.hooks.resume()
-        self.volumes.refresh()
         self.resizer.sync()
         if not self.published.spec_is_known or observed.restart_all != restarting:
             # That all are started anew is told of before it is over.
             self.published.publish(observed, now)
         actions = decide(self.pod, observed, now)
-        self._wake_at = pulls_at
+        self._wake_at = again_at
         starts: list[StartContainer] = []
         acted = False
         for action in actions:
             if isinstance(action, WakeAt):
-                self._wake_at = action.at if pulls_at is None else min(action.at, pulls_at)
+                self._wake_at = action.at if again_at is None else min(action.at, again_at)
                 continue
             if isinstance(action, StartContainer) and self.pulls.running(action.name):
                 continue

@@ -9,12 +9,22 @@ import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nsrun.errors import NotFoundError, SpecError, UnsupportedError, UsageError
-from nsrun.plan import NO_VALUES, ObjectValues, Reference, references
+from nsrun.plan import (
+    NO_VALUES,
+    ObjectData,
+    ObjectValues,
+    Reference,
+    file_name,
+    file_references,
+    references,
+    volume_source,
+)
 from nsrun.server.manifest import namespace_of, verdicts_of
 from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict
 from nsrun.spec.containers import CONFIG_ERROR
@@ -23,6 +33,7 @@ from nsrun.spec.support import unsupported_metadata
 from nsrun.spec.update_objects import inherit_type, judge_object, same_object
 from nsrun.state.objects import KINDS, Stored
 from nsrun.status.times import rfc3339
+from nsrun.volumes import read_file
 
 if TYPE_CHECKING:
     from nsrun.server.control import Method, Request
@@ -33,6 +44,8 @@ if TYPE_CHECKING:
 RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
 """What the API server calls several of a kind."""
 DEFAULT_NAMESPACE = "default"
+MAX_ENV_FILE = 1024 * 1024
+"""Bytes of a file that variables are read from: a container wrote it."""
 
 _LOG = logging.getLogger("nsrun.objects")
 
@@ -157,13 +170,13 @@ def put(world: World, wanted: Iterable[Wanted]) -> None:
 
 
 def values_for(world: World, pod: Pod, container: Container) -> ObjectValues:
-    """What the objects hold now that the container's variables refer to.
+    """What the objects, and files in volumes, hold now that the container's variables refer to.
 
     Raises:
         InternalError, OSError: one of them cannot be read.
     """
-    wanted = references(container)
-    if not wanted:
+    wanted, files = references(container), _files(world, pod, container)
+    if not wanted and files is None:
         return NO_VALUES
     namespace = pod.metadata.namespace or DEFAULT_NAMESPACE
     config_maps: dict[str, dict[str, str]] = {}
@@ -174,7 +187,31 @@ def values_for(world: World, pod: Pod, container: Container) -> ObjectValues:
             config_maps[name] = found.data
         elif isinstance(found, Secret):
             secrets[name] = {key: value.decode("utf-8", "surrogateescape") for key, value in found.data.items()}
-    return ObjectValues(config_maps, secrets)
+    return ObjectValues(config_maps, secrets, files or {})
+
+
+def _files(world: World, pod: Pod, container: Container) -> dict[str, str] | None:
+    """What the files hold that variables are read from, without those that cannot be read; None if there are to be none."""
+    wanted = file_references(container)
+    if not wanted:
+        return None
+    paths = world.layout.pod(pod.metadata.uid or "")
+    volumes = {volume.name: volume for volume in pod.spec.volumes}
+    found: dict[str, str] = {}
+    for one in wanted:
+        volume = volumes.get(one.volumeName)
+        source = None if volume is None else volume_source(volume, str(paths.disk_volumes), str(paths.memory_volumes))
+        if source is None:
+            continue
+        try:
+            data = read_file(Path(source.path), one.path, MAX_ENV_FILE)
+        except OSError as error:
+            _LOG.warning(
+                "%s in the volume %s of pod %s cannot be read: %s", one.path, one.volumeName, pod.metadata.uid, error
+            )
+            continue
+        found[file_name(one)] = data.decode("utf-8", "surrogateescape")
+    return found
 
 
 def values_of(world: World, pod: Pod, container: Container, uid: str, instance_id: str) -> ObjectValues:
@@ -183,14 +220,31 @@ def values_of(world: World, pod: Pod, container: Container, uid: str, instance_i
     Raises:
         InternalError, OSError: that cannot be read.
     """
-    if not references(container):
+    if not references(container) and not file_references(container):
         return NO_VALUES
     kept = world.objects.kept_values(uid, instance_id)
     return values_for(world, pod, container) if kept is None else kept
 
 
+def data_of(world: World, namespace: str, wanted: Iterable[Reference]) -> ObjectData:
+    """What objects hold now, as files of volumes have it; those that do not exist are left out.
+
+    Raises:
+        InternalError, OSError: one of them cannot be read.
+    """
+    result: dict[Reference, dict[str, bytes]] = {}
+    for reference in wanted:
+        found = world.objects.get(reference.kind, namespace, reference.name)
+        if isinstance(found, ConfigMap):
+            texts = {key: value.encode("utf-8", "surrogatepass") for key, value in found.data.items()}
+            result[reference] = found.binaryData | texts
+        elif isinstance(found, Secret):
+            result[reference] = found.data
+    return result
+
+
 class Waiters:
-    """Containers that wait for objects: tried again at once when one that they refer to is put.
+    """What waits for objects or is made of them: containers and volumes, brought up to date at once when one is another.
 
     Args:
         world: what all pods share.
@@ -203,15 +257,21 @@ class Waiters:
         world.objects.subscribe(self._changed)
 
     def _changed(self, kind: str, namespace: str, name: str) -> None:
-        if self._world.objects.get(kind, namespace, name) is None:
-            return
+        reference = Reference(kind, name)
+        there = self._world.objects.get(kind, namespace, name) is not None
         for engine in self._pods:
             if engine.namespace == namespace:
-                _retry(engine, Reference(kind, name))
+                engine.volumes.object_changed(reference)
+                if there:
+                    _retry(engine, reference)
 
     def begin(self) -> None:
-        """Have everybody tried again: an earlier server may have died between an object's coming and saying so."""
+        """Have everybody tried again: an earlier server may have died between an object's coming and saying so.
+
+        (What volumes hold is compared with the objects by every server once.)
+        """
         for engine in self._pods:
+            engine.volumes.retry_now()
             _retry(engine, None)
 
 

@@ -69,11 +69,12 @@ def _cpu_and_memory(value: Any, _pod: Pod, _around: list[Any]) -> bool:
 _NO_CLUSTER = "nothing schedules pods here"
 _NO_API = "there is no Kubernetes API server to talk to"
 _ASSIGNED = "assigned by nsrun"
-_LATER = ("configMap", "secret", "persistentVolumeClaim", "ephemeral", "image")
+_LATER = ("persistentVolumeClaim", "ephemeral", "image")
 _NEVER = tuple(
     name
     for name in Volume.__struct_fields__
-    if name not in ("name", "emptyDir", "hostPath", "downwardAPI", "projected") and name not in _LATER
+    if name not in ("name", "emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
+    and name not in _LATER
 )
 """Kinds of volumes that need a cluster, a cloud or a driver."""
 
@@ -110,12 +111,19 @@ TABLE: tuple[Row, ...] = (
         "the sizeLimit of an emptyDir on disk is not enforced yet (with medium Memory it is)",
         fine=lambda _value, _pod, around: around[-1].medium == "Memory"),
     Row("spec.volumes[].hostPath", IMPLEMENTED),
+    Row("spec.volumes[].configMap", IMPLEMENTED),
+    Row("spec.volumes[].secret", IMPLEMENTED),
     Row("spec.volumes[].downwardAPI", IMPLEMENTED),
     Row("spec.volumes[].projected.defaultMode", IMPLEMENTED),
-    Row("spec.volumes[].projected.sources[].downwardAPI", IMPLEMENTED),
     *(
-        Row(f"spec.volumes[].projected.sources[].{kind}", NOT_IMPLEMENTED, f"{kind} in projected volumes is not implemented yet")
-        for kind in ("configMap", "secret", "serviceAccountToken", "clusterTrustBundle", "podCertificate")
+        Row(f"spec.volumes[].projected.sources[].{kind}", IMPLEMENTED)
+        for kind in ("configMap", "secret", "downwardAPI")
+    ),
+    Row("spec.volumes[].projected.sources[].serviceAccountToken", NOT_IMPLEMENTED,
+        "a serviceAccountToken is issued by a Kubernetes API server, and there is none"),
+    *(
+        Row(f"spec.volumes[].projected.sources[].{kind}", NOT_IMPLEMENTED, f"a {kind} comes from a cluster's signers, and there are none")
+        for kind in ("clusterTrustBundle", "podCertificate")
     ),
     *(Row(f"spec.volumes[].{kind}", NOT_IMPLEMENTED, f"{kind} volumes are not implemented yet") for kind in _LATER),
     *(Row(f"spec.volumes[].{kind}", NOT_IMPLEMENTED, f"{kind} volumes are not supported") for kind in _NEVER),
@@ -149,8 +157,7 @@ TABLE: tuple[Row, ...] = (
     Row("spec.securityContext.seLinuxOptions", NOT_IMPLEMENTED, "SELinux labels are not implemented yet"),
     Row("spec.securityContext.seLinuxChangePolicy", NOT_APPLICABLE, "it matters only with SELinux labels"),
     Row("spec.securityContext.fsGroup", IMPLEMENTED),
-    Row("spec.securityContext.fsGroupChangePolicy", NOT_APPLICABLE,
-        "it matters only for volumes that outlive their pod, and there are none yet"),
+    Row("spec.securityContext.fsGroupChangePolicy", IMPLEMENTED),
     Row("spec.securityContext.sysctls", IMPLEMENTED),
     Row("spec.securityContext.windowsOptions", NOT_APPLICABLE, "this is not Windows"),
     Row("spec.os.name", IMPLEMENTED),
@@ -189,7 +196,7 @@ TABLE: tuple[Row, ...] = (
     Row("container.env[].valueFrom.resourceFieldRef", IMPLEMENTED),
     Row("container.env[].valueFrom.configMapKeyRef", IMPLEMENTED),
     Row("container.env[].valueFrom.secretKeyRef", IMPLEMENTED),
-    Row("container.env[].valueFrom.fileKeyRef", NOT_IMPLEMENTED, "environment from files in volumes is not implemented yet"),
+    Row("container.env[].valueFrom.fileKeyRef", IMPLEMENTED),
     Row("container.envFrom", IMPLEMENTED),
     Row("container.ports[].name", IMPLEMENTED),
     Row("container.ports[].containerPort", IMPLEMENTED),

@@ -43,6 +43,7 @@ class _Kept(msgspec.Struct, omit_defaults=True):
 
     config_maps: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
     secrets: dict[str, dict[str, bytes]] = msgspec.field(default_factory=dict)
+    files: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class ObjectStore:
@@ -155,6 +156,7 @@ class ObjectStore:
                 name: {key: value.encode("utf-8", "surrogateescape") for key, value in data.items()}
                 for name, data in values.secrets.items()
             },
+            files={name: text.encode("utf-8", "surrogateescape") for name, text in values.files.items()},
         )
         path = self._values(uid, instance_id)
         self._make_memory()
@@ -179,7 +181,8 @@ class ObjectStore:
             name: {key: value.decode("utf-8", "surrogateescape") for key, value in one.items()}
             for name, one in kept.secrets.items()
         }
-        return ObjectValues(kept.config_maps, secrets)
+        files = {name: data.decode("utf-8", "surrogateescape") for name, data in kept.files.items()}
+        return ObjectValues(kept.config_maps, secrets, files)
 
     def drop_values(self, uid: str, instance_id: str | None = None) -> None:
         """Forget what an instance, or all instances of a pod, were made of. Nothing there is fine."""

@@ -9,6 +9,8 @@ from nsrun.volumes.atomic import write_files
 from nsrun.volumes.errors import VolumeError
 from nsrun.volumes.hostpath import check_host_path, make_missing
 from nsrun.volumes.mounted import check_propagation, remove_volumes
+from nsrun.volumes.ownership import give_to_group
+from nsrun.volumes.reading import read_file
 from nsrun.volumes.scratch import make_directory, mount_memory
 from nsrun.volumes.subpath import make_sub_path, open_tree
 
@@ -16,11 +18,13 @@ __all__ = [
     "VolumeError",
     "check_host_path",
     "check_propagation",
+    "give_to_group",
     "make_directory",
     "make_missing",
     "make_sub_path",
     "mount_memory",
     "open_tree",
+    "read_file",
     "remove_volumes",
     "write_files",
 ]

@@ -1,15 +1,18 @@
-"""Volumes that are files of the server's making: they tell of the pod, and are written anew when that changes."""
+"""Volumes that are files of the server's making, and are made anew when the pod or an object that they are made of changes."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsrun.plan import volume_files
+from nsrun.plan import volume_files, volume_references
+from nsrun.plan.projections import in_memory_alone
+from nsrun.server.objects import data_of
 from nsrun.server.volumes.kind import VolumeKind, group_of
 from nsrun.spec.model import Volume
 from nsrun.state.files import remove_tree
-from nsrun.volumes import mount_memory, write_files
+from nsrun.volumes import make_directory, mount_memory, write_files
 from nsrun.volumes.atomic import DATA
 
 if TYPE_CHECKING:
@@ -17,23 +20,30 @@ if TYPE_CHECKING:
 
 
 class Files(VolumeKind):
-    """downwardAPI and projected volumes."""
+    """configMap, secret, downwardAPI and projected volumes."""
+
+    refreshes = True
 
     def set_up(self, engine: PodEngine, volume: Volume, /) -> None:
-        mount_memory(engine.paths.memory_volumes / volume.name, engine.world.node.memory, group_of(engine))
-        _write(engine, volume)
+        target = _target(engine, volume)
+        if in_memory_alone(volume):
+            mount_memory(target, engine.world.node.memory, group_of(engine))
+        else:
+            make_directory(target, group_of(engine))
+        _write(engine, volume, target)
 
     def refresh(self, engine: PodEngine, volume: Volume, /) -> None:
+        target = _target(engine, volume)
         # Before they were set up there is nothing to bring up to date.
-        if os.path.lexists(engine.paths.memory_volumes / volume.name / DATA):
-            _write(engine, volume)
+        if os.path.lexists(target / DATA):
+            _write(engine, volume, target)
 
 
-def _write(engine: PodEngine, volume: Volume) -> None:
-    write_files(
-        engine.paths.memory_volumes / volume.name,
-        volume_files(engine.pod, volume, engine.world.node),
-        engine.world.clock.now(),
-        remove_tree,
-        group_of(engine),
-    )
+def _target(engine: PodEngine, volume: Volume) -> Path:
+    return (engine.paths.memory_volumes if in_memory_alone(volume) else engine.paths.disk_volumes) / volume.name
+
+
+def _write(engine: PodEngine, volume: Volume, target: Path) -> None:
+    objects = data_of(engine.world, engine.namespace, volume_references(volume))
+    files = volume_files(engine.pod, volume, engine.world.node, objects)
+    write_files(target, files, engine.world.clock.now(), remove_tree, group_of(engine))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class VolumeKind:
     """A kind of volume. One object serves all pods and remembers nothing of them."""
 
+    refreshes = False
+    """Whether `refresh` does anything."""
+
     async def prepare(self, engine: PodEngine, volume: Volume, /) -> None:
         """What set-up has to wait for, or may touch only in the server's loop. Called there, right before `set_up`.
 
@@ -37,10 +40,11 @@ class VolumeKind:
         return volume_source(volume, str(engine.paths.disk_volumes), str(engine.paths.memory_volumes))
 
     def refresh(self, engine: PodEngine, volume: Volume, /) -> None:
-        """Bring a volume up to date that was set up, because the pod or an object may be another one.
+        """Bring a volume up to date that was set up, because the pod or an object may be another one. In a thread, as `set_up`.
 
         Raises:
-            NsrunError, OSError: it cannot be; it is as it was, and it is tried again.
+            PlanError: it cannot be, unless pod or objects change once more; it is as it was.
+            NsrunError, OSError: it cannot be now; it is as it was, and it is tried again.
         """
 
     def tear_down(self, engine: PodEngine, volume: Volume, /) -> None:

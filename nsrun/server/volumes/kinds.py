@@ -17,6 +17,8 @@ _FILES = Files()
 KINDS: Mapping[str, VolumeKind] = {
     "emptyDir": EmptyDir(),
     "hostPath": HostPath(),
+    "configMap": _FILES,
+    "secret": _FILES,
     "downwardAPI": _FILES,
     "projected": _FILES,
 }

@@ -206,16 +206,42 @@ def test_S_ENV_resources_of_another_container() -> None:
         resource_value(one, app, ResourceFieldSelector(containerName="gone", resource="limits.cpu"), NODE)
 
 
-def test_S_ENV_what_the_user_chose_to_ignore_sets_no_variable() -> None:
+def of_file(key: str, *, optional: bool | None = None, path: str = "p") -> EnvVarSource:
+    return EnvVarSource(fileKeyRef=FileKeySelector(volumeName="v", path=path, key=key, optional=optional))
+
+
+def test_S_ENV_variables_from_files() -> None:
     container = Container(
         name="app",
         env=[
-            EnvVar(name="NAME", valueFrom=EnvVarSource(fieldRef=ObjectFieldSelector(fieldPath="metadata.name"))),
-            EnvVar(name="FILE", valueFrom=EnvVarSource(fileKeyRef=FileKeySelector(volumeName="v", path="p", key="k"))),
-            EnvVar(name="BOTH", value="$(NAME)$(FILE)"),
+            EnvVar(name="FILE", valueFrom=of_file("K")),
+            EnvVar(name="GONE", valueFrom=of_file("GONE", optional=True)),
+            EnvVar(name="EMPTY", valueFrom=of_file("EMPTY", optional=True)),
+            EnvVar(name="BOTH", value="$(FILE)$(GONE)"),
         ],
     )
-    assert pod_environment(pod(container), container, inputs()) == {"NAME": "web", "BOTH": "web$(FILE)"}
+    objects = ObjectValues(files={"v/p": "K='$(A) v'\nEMPTY=''\n"})
+    found = pod_environment(pod(container), container, inputs(objects=objects))
+    assert found == {"FILE": "$(A) v", "BOTH": "$(A) v$(GONE)"}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (of_file("GONE"), 'environment variable key "GONE" not found in file "p"'),
+        (of_file("EMPTY", optional=False), 'environment variable key "EMPTY" not found in file "p"'),
+        (of_file("K", path="q"), "couldn't parse env file"),
+        (of_file("K", path="q", optional=True), "couldn't parse env file"),
+        (of_file("K", path="bad", optional=True), "couldn't parse env file"),
+    ],
+)
+def test_S_ENV_files_that_say_nothing_of_a_variable(source: EnvVarSource, message: str) -> None:
+    container = Container(name="app", env=[EnvVar(name="X", valueFrom=source)])
+    objects = ObjectValues(files={"v/p": "K='v'\nEMPTY=''\n", "v/bad": "S=hunter2\nK='v'"})
+    with pytest.raises(PlanError) as caught:
+        pod_environment(pod(container), container, inputs(objects=objects))
+    assert (caught.value.reason, caught.value.brief) == ("CreateContainerConfigError", message)
+    assert "hunter2" not in str(caught.value.as_data())
 
 
 def config_map(name: str, key: str, *, optional: bool | None = None) -> EnvVarSource:
