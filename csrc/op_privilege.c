@@ -133,18 +133,22 @@ int nsr_op_no_new_privs(struct nsr_run *run, struct nsr_args *args)
 
 int nsr_op_seccomp(struct nsr_run *run, struct nsr_args *args)
 {
-	struct sock_filter filter[BPF_MAXINSNS];
-	struct sock_fprog program = {.filter = filter};
+	union {
+		struct sock_filter filter[BPF_MAXINSNS];
+		char bytes[BPF_MAXINSNS * sizeof(struct sock_filter) + sizeof(uint32_t)];
+	} read;
+	struct sock_fprog program = {.filter = read.filter};
 	int fd = nsr_slot(run, args->head.arg[0]);
+	uint32_t flags = 0;
 	struct stat status;
-	size_t done = 0;
+	size_t size, done = 0;
 
 	if (fstat(fd, &status))
 		return nsr_at(run, "filter", -errno);
-	if (status.st_size <= 0 || (uint64_t)status.st_size > sizeof(filter) || (uint64_t)status.st_size % sizeof(*filter))
+	if (status.st_size < (off_t)sizeof(*program.filter) || (uint64_t)status.st_size > sizeof(read.bytes))
 		return nsr_at(run, "filter", -EINVAL);
 	while (done < (size_t)status.st_size) {
-		ssize_t n = pread(fd, (char *)filter + done, (size_t)status.st_size - done, (off_t)done);
+		ssize_t n = pread(fd, read.bytes + done, (size_t)status.st_size - done, (off_t)done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -152,6 +156,11 @@ int nsr_op_seccomp(struct nsr_run *run, struct nsr_args *args)
 			return nsr_at(run, "filter", n < 0 ? -errno : -EINVAL);
 		done += (size_t)n;
 	}
-	program.len = (unsigned short)(done / sizeof(*filter));
-	return nsr_at(run, "filter", sys_answer(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program)));
+	size = done - done % sizeof(*program.filter);
+	if (done - size == sizeof(flags))
+		memcpy(&flags, read.bytes + size, sizeof(flags));
+	else if (done != size)
+		return nsr_at(run, "filter", -EINVAL);
+	program.len = (unsigned short)(size / sizeof(*program.filter));
+	return nsr_at(run, "filter", sys_answer(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program)));
 }

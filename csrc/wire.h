@@ -85,7 +85,7 @@ enum nsr_op_code {
 	NSR_OP_BOUNDING = 39,		/* arg0 set to keep in the bounding set */
 	NSR_OP_CAPS = 40,		/* arg0 effective, arg1 permitted, arg2 inheritable, arg3 ambient */
 	NSR_OP_NO_NEW_PRIVS = 41,
-	NSR_OP_SECCOMP = 42,		/* arg0 slot of a descriptor that holds an array of struct sock_filter */
+	NSR_OP_SECCOMP = 42,		/* arg0 slot of a descriptor: an array of struct sock_filter, then perhaps 4 bytes: flags of seccomp(2) */
 	NSR_OP_PDEATHSIG = 43,		/* arg0 signal; then looks whether the parent is already gone */
 	NSR_OP_SIGNALS_DEFAULT = 44,	/* every disposition to SIG_DFL, empty mask */
 	NSR_OP_ENV = 45,		/* str*: KEY=VALUE, the whole environment */

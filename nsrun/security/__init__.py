@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from nsrun.plan.capabilities import DEFAULT_CAPABILITIES
 from nsrun.security.machine import host_devices, machine
-from nsrun.security.seccomp import seccomp_filter
+from nsrun.security.seccomp import LOCALHOST, seccomp_filter
 
-__all__ = ["default_capabilities", "host_devices", "machine", "seccomp_filter"]
+__all__ = ["LOCALHOST", "default_capabilities", "host_devices", "machine", "seccomp_filter"]
 
 
 def default_capabilities() -> frozenset[str]:

@@ -1,8 +1,7 @@
 """Seccomp profiles to filters, by libseccomp.
 
-A profile is JSON of the form that container engines share (OCI runtime-spec config-linux.md, with Docker's `archMap`, `includes`,
-`excludes`, `defaultErrnoRet`); `seccomp-default.json` beside this file is RuntimeDefault. Rules that depend on capabilities are
-chosen here; the rest is libseccomp's work.
+A profile is JSON (`seccomp_profile`); `seccomp-default.json` beside this file is RuntimeDefault. Which of its rules count is decided
+there; the rest is libseccomp's work.
 
 Compiling takes some tens of milliseconds, so a filter is compiled once for each profile, set of capabilities that the profile asks
 about, and version of libseccomp, and then read from the cache directory; with a warm cache libseccomp is not even loaded.
@@ -13,25 +12,25 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
-import json
 import os
 import platform
 import struct
 import tempfile
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from nsrun.errors import InternalError, SpecError, UnsupportedError, errno_text
+from nsrun.security.seccomp_profile import Argument, Profile, Rule, parse, version
 
 RUNTIME_DEFAULT = "RuntimeDefault"
 LOCALHOST = "Localhost/"
 
-_FORM = b"1"
+_FORM = b"2"
 """Changes when the same profile would give another filter."""
 
 _INSTRUCTION = struct.Struct("=HBBI")
+_FLAGS = struct.Struct("=I")
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 
 _GO_ARCHITECTURES = {
@@ -53,7 +52,7 @@ def seccomp_filter(
     cache: Path | None = None,
     profiles: Path | None = None,
 ) -> bytes:
-    """The filter as an array of `struct sock_filter`.
+    """The filter as an array of `struct sock_filter`, and 4 bytes behind it with flags for seccomp(2) where there are any.
 
     Args:
         profile: `RuntimeDefault`, or `Localhost/` and a path below `profiles`.
@@ -62,7 +61,7 @@ def seccomp_filter(
         profiles: directory of Localhost profiles.
 
     Raises:
-        UnsupportedError: libseccomp is not installed, or this machine's architecture is not in the profile.
+        UnsupportedError: libseccomp is not installed or does not know this machine, or the profile asks for SCMP_ACT_NOTIFY.
         SpecError: a Localhost profile that cannot be read or is none.
     """
     text = _text(profile, profiles)
@@ -83,7 +82,7 @@ def seccomp_filter(
     if found is None and cache is not None:
         found = _read(cache / f"{key}.bpf")
     if found is None:
-        found = _compile(_parse(text, profile), asked)
+        found = _compile(parse(text, _where(profile, profiles)), asked)
         if cache is not None:
             _write(cache, f"{key}.bpf", found)
     _memory[key] = found
@@ -100,14 +99,19 @@ def _text(profile: str, profiles: Path | None) -> bytes:
         return _default_text()
     if not profile.startswith(LOCALHOST) or profiles is None:
         raise UnsupportedError(f"seccomp profile {profile!r}: neither RuntimeDefault nor Localhost")
-    path = profiles / profile.removeprefix(LOCALHOST)
+    path = _where(profile, profiles)
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise SpecError(
-            f"cannot load seccomp profile {path}: {errno_text(error.errno or 0)}",
+            f'cannot load seccomp profile "{path}": {errno_text(error.errno or 0)}',
             resolution=f"localhostProfile is a path below {profiles}.",
         ) from error
+
+
+def _where(profile: str, profiles: Path | None) -> str:
+    """The file of a Localhost profile, as messages name it; the profile's name where it has none."""
+    return profile if profiles is None else str(profiles / profile.removeprefix(LOCALHOST))
 
 
 @lru_cache(maxsize=32)
@@ -146,7 +150,11 @@ def _read(path: Path) -> bytes | None:
     except OSError:
         return None
     program, digest = data[:-32], data[-32:]
-    if not program or len(program) % _INSTRUCTION.size or hashlib.sha256(program).digest() != digest:
+    if (
+        not program
+        or len(program) % _INSTRUCTION.size not in (0, _FLAGS.size)
+        or hashlib.sha256(program).digest() != digest
+    ):
         return None
     return program
 
@@ -168,16 +176,6 @@ def _write(directory: Path, name: str, program: bytes) -> None:
 # --- compiling ---------------------------------------------------------------------------------------------------------
 
 
-def _parse(text: bytes, profile: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text)
-    except ValueError as error:
-        raise SpecError(f"seccomp profile {profile}: not JSON: {error}") from None
-    if not isinstance(parsed, dict) or not isinstance(parsed.get("defaultAction"), str):
-        raise SpecError(f"seccomp profile {profile}: there is no defaultAction")
-    return parsed
-
-
 def _load_library() -> Any:
     try:
         import pyseccomp
@@ -190,30 +188,7 @@ def _load_library() -> Any:
     return pyseccomp
 
 
-def _chosen(rule: Mapping[str, Any], capabilities: frozenset[str], architecture: str) -> bool:
-    """Whether a rule counts for this container on this machine."""
-    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
-    if any(name not in capabilities for name in includes.get("caps") or ()):
-        return False
-    if includes.get("arches") and architecture not in includes["arches"]:
-        return False
-    if includes.get("minKernel") and not _kernel_at_least(includes["minKernel"]):
-        return False
-    if any(name in capabilities for name in excludes.get("caps") or ()):
-        return False
-    if excludes.get("minKernel") and _kernel_at_least(excludes["minKernel"]):
-        return False
-    return architecture not in (excludes.get("arches") or ())
-
-
-def _kernel_at_least(version: str) -> bool:
-    def numbers(text: str) -> list[int]:
-        return [int("".join(filter(str.isdigit, part)) or 0) for part in text.split("-")[0].split(".")[:2]]
-
-    return numbers(platform.release()) >= numbers(version)
-
-
-def _action(library: Any, name: str, errno_number: int) -> int:
+def _action(library: Any, name: str, number: int) -> int:
     actions = {
         "SCMP_ACT_ALLOW": library.ALLOW,
         "SCMP_ACT_LOG": library.LOG,
@@ -221,90 +196,69 @@ def _action(library: Any, name: str, errno_number: int) -> int:
         "SCMP_ACT_KILL": library.KILL_THREAD,
         "SCMP_ACT_KILL_THREAD": library.KILL_THREAD,
         "SCMP_ACT_KILL_PROCESS": library.KILL_PROCESS,
-        "SCMP_ACT_ERRNO": library.ERRNO(errno_number),
-        "SCMP_ACT_TRACE": library.TRACE(errno_number),
+        "SCMP_ACT_ERRNO": library.ERRNO(number),
+        "SCMP_ACT_TRACE": library.TRACE(number),
     }
-    if name not in actions:
-        raise SpecError(f"seccomp profile: unknown action {name!r}")
-    number: int = actions[name]
-    return number
+    result: int = actions[name]
+    return result
 
 
-def _comparison(library: Any, argument: Mapping[str, Any]) -> Any:
-    operators = {
-        "SCMP_CMP_NE": library.NE,
-        "SCMP_CMP_LT": library.LT,
-        "SCMP_CMP_LE": library.LE,
-        "SCMP_CMP_EQ": library.EQ,
-        "SCMP_CMP_GE": library.GE,
-        "SCMP_CMP_GT": library.GT,
-        "SCMP_CMP_MASKED_EQ": library.MASKED_EQ,
-    }
-    operator = argument.get("op", "SCMP_CMP_EQ")
-    if operator not in operators:
-        raise SpecError(f"seccomp profile: unknown operator {operator!r}")
-    return library.Arg(argument["index"], operators[operator], argument["value"], argument.get("valueTwo") or 0)
+def _comparison(library: Any, argument: Argument) -> Any:
+    operator = getattr(library, argument.op.removeprefix("SCMP_CMP_"))
+    return library.Arg(argument.index, operator, argument.value, argument.valueTwo)
 
 
-def _architectures(library: Any, profile: Mapping[str, Any]) -> tuple[str, list[int]]:
-    """The name that rules use for this machine, and libseccomp's numbers for the other ABIs that it runs."""
+def _machine() -> tuple[str, str]:
+    """The names that rules and architectures use for this machine."""
     machine = platform.machine()
     if machine not in _GO_ARCHITECTURES:
         raise UnsupportedError(f"no seccomp profile for {machine} processors")
-    name, token = _GO_ARCHITECTURES[machine]
-    wanted: list[str] = list(profile.get("architectures") or ())
-    for entry in profile.get("archMap") or ():
-        if entry["architecture"] == token:
-            wanted += entry.get("subArchitectures") or ()
-    numbers = [getattr(library.Arch, word.removeprefix("SCMP_ARCH_"), None) for word in wanted if word != token]
-    return name, [number for number in numbers if number is not None]
+    return _GO_ARCHITECTURES[machine]
 
 
-def _compile(profile: Mapping[str, Any], capabilities: frozenset[str]) -> bytes:
+def _compile(profile: Profile, capabilities: frozenset[str]) -> bytes:
     library = _load_library()
-    default_errno = profile.get("defaultErrnoRet") or errno.EPERM
-    default = _action(library, profile["defaultAction"], default_errno)
-    architecture, others = _architectures(library, profile)
+    architecture, token = _machine()
+    chosen = profile.chosen(capabilities, architecture, version(platform.release()))
+    default = _action(library, chosen.default, chosen.number)
+    highest = 0
     try:
         result = library.SyscallFilter(default)
-        for number in others:
-            result.add_arch(number)
+        for name in chosen.others(token):
+            number = getattr(library.Arch, name.removeprefix("SCMP_ARCH_"), None)
+            if number is not None and name != "SCMP_ARCH_NATIVE":
+                result.add_arch(number)
         result.set_attr(library.Attr.CTL_OPTIMIZE, 2)  # a binary tree: a hundred comparisons less for the average call
-        highest = 0
-        for rule in profile.get("syscalls") or ():
-            if not _chosen(rule, capabilities, architecture):
-                continue
-            action = _action(library, rule["action"], rule.get("errnoRet") or default_errno)
-            highest = max(highest, _add(library, result, action, rule, default))
+        for rule in chosen.rules:
+            highest = max(highest, _add(library, result, rule, default))
         with tempfile.TemporaryFile() as file:
             result.export_bpf(file)
             file.seek(0)
             program = file.read()
     except OSError as error:
         raise InternalError(f"libseccomp refused the profile: {errno_text(error.errno or 0)}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SpecError(f"seccomp profile: {error!r} where a rule was expected") from error
-    if default == library.ERRNO(errno.EPERM):
+    if highest and not chosen.permissive:
         program = _unknown_calls(library, highest) + program
     if len(program) > _MAX_INSTRUCTIONS * _INSTRUCTION.size:
         raise SpecError(
             f"seccomp profile: {len(program) // _INSTRUCTION.size} instructions, the kernel takes {_MAX_INSTRUCTIONS}"
         )
-    return program
+    return program + (_FLAGS.pack(chosen.flags) if chosen.flags else b"")
 
 
-def _add(library: Any, result: Any, action: int, rule: Mapping[str, Any], default: int) -> int:
+def _add(library: Any, result: Any, rule: Rule, default: int) -> int:
     """Adds a rule for each of its names and gives the highest number among them; names that this libseccomp does not know are left out."""
     highest = 0
-    names = rule.get("names") or [rule["name"]]
-    arguments = [_comparison(library, argument) for argument in rule.get("args") or ()]
-    for name in names:
+    action = _action(library, rule.action, rule.number)
+    alternatives = [[_comparison(library, one) for one in arguments] for arguments in rule.alternatives()]
+    for name in rule.calls:
         number = library.resolve_syscall(library.system_arch(), name)
         if number == -1:  # __NR_SCMP_ERROR
             continue
         highest = max(highest, number)
         if action != default:  # libseccomp takes a rule that changes nothing for a mistake
-            result.add_rule(action, number, *arguments)
+            for arguments in alternatives:
+                result.add_rule(action, number, *arguments)
     return highest
 
 

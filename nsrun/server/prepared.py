@@ -157,8 +157,9 @@ def _no_end(engine: PodEngine, container: Container) -> PlanError:
 def descriptors(engine: PodEngine, program: Program, instance_id: str) -> list[int]:
     """What the slots of a program for an instance hold; not the caller's to close. Without the trees of volumes, which come last."""
     tasks = engine.world.cgroups.tasks(engine.uid, instance_id)
+    directory = engine.paths.root(instance_id)
     return [
-        tasks[slot.profile] if slot.kind == "cgroup" else engine.world.descriptor(slot)
+        tasks[slot.profile] if slot.kind == "cgroup" else engine.world.descriptor(slot, directory)
         for slot in program.slots
         if slot.kind != "tree"
     ]

@@ -22,7 +22,7 @@ from nsrun.network import Network, NetworkConfig
 from nsrun.plan import NodeFacts, SandboxInputs, Slot
 from nsrun.probes import Wires
 from nsrun.reconcile.admission import Amounts, Facts, HostPort, host_ports, requests_of
-from nsrun.security import host_devices, machine, seccomp_filter
+from nsrun.security import LOCALHOST, host_devices, machine, seccomp_filter
 from nsrun.server import logdir
 from nsrun.server.clock import Clock
 from nsrun.server.config import allowed_sysctls, read_config
@@ -31,7 +31,7 @@ from nsrun.server.logpolicy import log_policy
 from nsrun.server.pulls import Pulls
 from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
-from nsrun.state.files import remove_tree
+from nsrun.state.files import remove_tree, write_atomic
 from nsrun.state.layout import Layout, PodPaths
 from nsrun.state.objects import ObjectStore
 from nsrun.volumes import remove_volumes
@@ -41,6 +41,8 @@ PATIENCE_S = 10.0
 COLLECT_AFTER_S = 2.0
 """After the last pod that went, leftovers are looked for once."""
 
+_FILTER = "seccomp"
+"""File in an instance's directory: its filter, where its profile was a file."""
 _SET_ASIDE = ".gone-"
 """Prefix of root file systems that are being removed."""
 _LOG = logging.getLogger("nsrun.world")
@@ -91,7 +93,7 @@ class World:
         """Gives what the pods besides one have requested together; the registry sets it."""
         self._kernel = _version(os.uname().release)
         self._sysctls = allowed_sysctls(settings)
-        self._filters: dict[Slot, int] = {}
+        self._filters: dict[Slot | bytes, int] = {}
         self._collect_lock = asyncio.Lock()
         self._collecting: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,21 +137,39 @@ class World:
         """The machine as a plan is to see it: with its devices, looked up anew, for a privileged container."""
         return replace(self.node, devices=host_devices()) if privileged else self.node
 
-    def descriptor(self, slot: Slot) -> int:
+    def descriptor(self, slot: Slot, directory: Path) -> int:
         """The descriptor that a program names by this slot; it stays this object's and is made once.
+
+        Args:
+            directory: of the instance. The filter of a profile from a file is kept there: what enters the container later is to
+                have the filter of its first process, whatever has become of the file.
 
         Raises:
             NsrunError: no such thing can be made here.
+            OSError: the directory cannot be written to.
         """
-        fd = self._filters.get(slot)
+        if slot.kind != "seccomp":
+            raise NsrunError(f"a program asks for a descriptor of the unknown kind {slot.kind!r}")
+        key: Slot | bytes = slot
+        if slot.profile.startswith(LOCALHOST):
+            key = self._kept_filter(slot, directory / _FILTER)
+        fd = self._filters.get(key)
         if fd is None:
-            if slot.kind != "seccomp":
-                raise NsrunError(f"a program asks for a descriptor of the unknown kind {slot.kind!r}")
-            fd = native.memfd(
-                seccomp_filter(slot.profile, slot.capabilities, cache=self.layout.lib / "seccomp"), "nsrun-seccomp"
-            )
-            self._filters[slot] = fd
+            fd = native.memfd(key if isinstance(key, bytes) else self._filter(slot), "nsrun-seccomp")
+            self._filters[key] = fd
         return fd
+
+    def _filter(self, slot: Slot) -> bytes:
+        cache, profiles = self.layout.lib / "seccomp", self.layout.seccomp
+        return seccomp_filter(slot.profile, slot.capabilities, cache=cache, profiles=profiles)
+
+    def _kept_filter(self, slot: Slot, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            found = self._filter(slot)
+            write_atomic(path, found)
+            return found
 
     # leftovers
 

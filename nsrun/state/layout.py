@@ -146,6 +146,11 @@ class Layout:
         return self.etc / "manifests"
 
     @property
+    def seccomp(self) -> Path:
+        """Seccomp profiles that pods name (`type: Localhost`); it need not exist."""
+        return self.etc / "seccomp"
+
+    @property
     def roots(self) -> Path:
         """One directory per pod, with what its containers write into their root file systems."""
         return self.lib / "roots"

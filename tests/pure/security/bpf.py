@@ -14,9 +14,9 @@ def ERRNO(number: int) -> int:
 
 
 def answer(program: bytes, number: int, args: tuple[int, ...] = (), arch: int = X86_64) -> int:
-    """The filter's answer to a system call."""
+    """The filter's answer to a system call; `program` may have flags behind it."""
     data = struct.pack("=iIQ6Q", number, arch, 0, *args, *[0] * (6 - len(args)))
-    instructions = list(struct.iter_unpack("=HBBI", program))
+    instructions = list(struct.iter_unpack("=HBBI", program[: len(program) // 8 * 8]))
     at = accumulator = 0
     jumps = {0x15: int.__eq__, 0x25: int.__gt__, 0x35: int.__ge__, 0x45: int.__and__}
     while True:

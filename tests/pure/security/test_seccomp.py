@@ -263,10 +263,45 @@ def test_a_profile_with_arguments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("profile", "text"),
     [
-        ("", "not JSON"),
-        ("[]", "there is no defaultAction"),
+        ("", "Input data was truncated"),
+        ("[]", "Expected `object`, got `array`"),
+        ("{}", "missing required field `defaultAction`"),
         ({"defaultAction": "SCMP_ACT_FLY"}, "unknown action 'SCMP_ACT_FLY'"),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"]}]}, "where a rule was expected"),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"]}]}, "missing required field `action`"),
+        (
+            {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_LOG"}]},
+            r"a rule \(SCMP_ACT_LOG\) names no system call",
+        ),
+        (
+            {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_LOG", "name": "a", "names": ["b"]}]},
+            "both name",
+        ),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["X86"]}, "unknown architecture 'X86'"),
+        (
+            {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "architectures": ["SCMP_ARCH_X86"],
+                "archMap": [{"architecture": "SCMP_ARCH_X86_64"}],
+            },
+            "both architectures and archMap",
+        ),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["FAST"]}, "unknown flag 'FAST'"),
+        ({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "EFOO"}, "no errno 'EFOO'"),
+        ({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 5000}, "defaultErrnoRet 5000 is no errno"),
+        (
+            {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"name": "dup", "action": "SCMP_ACT_LOG", "args": [{"index": 6, "value": 0}]}],
+            },
+            "<= 5",
+        ),
+        (
+            {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"name": "dup", "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 1 << 64}]}],
+            },
+            "decoding seccomp profile failed",
+        ),
         (
             {
                 "defaultAction": "SCMP_ACT_ALLOW",
@@ -279,12 +314,23 @@ def test_a_profile_with_arguments(tmp_path: Path) -> None:
     ],
 )
 def test_a_profile_that_is_none(tmp_path: Path, profile: object, text: str) -> None:
-    with pytest.raises(SpecError, match=text):
+    with pytest.raises(SpecError, match=text) as caught:
         _localhost(tmp_path, profile)
+    assert str(caught.value).startswith(f'decoding seccomp profile failed "{tmp_path}/p.json": ')
+
+
+@pytest.mark.parametrize(
+    "where", [{"defaultAction": "SCMP_ACT_NOTIFY"}, {"listenerPath": "/run/agent.sock"}, {"syscalls": 1}]
+)
+def test_notify_is_refused_by_name(tmp_path: Path, where: dict[str, Any]) -> None:
+    if "syscalls" in where:
+        where = {"syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}
+    with pytest.raises(UnsupportedError, match="SCMP_ACT_NOTIFY is not supported"):
+        _localhost(tmp_path, {"defaultAction": "SCMP_ACT_ALLOW", **where})
 
 
 def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"cannot load seccomp profile .*gone\.json: No such file or directory"):
+    with pytest.raises(SpecError, match=r'cannot load seccomp profile ".*gone\.json": No such file or directory'):
         seccomp_filter("Localhost/gone.json", frozenset(), profiles=tmp_path)
     with pytest.raises(UnsupportedError, match="neither RuntimeDefault nor Localhost"):
         seccomp_filter("Localhost/gone.json", frozenset())
