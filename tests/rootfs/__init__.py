@@ -1,7 +1,8 @@
 """The tests' own root file system: one static C program, testbox, under all the names of its sub-commands.
 
-`build(dest)` makes such a root directory, `build_tar(dest)` the same as an archive. The program is compiled once per source text, into
-the user's cache directory, so that a test run compiles at most once and parallel runs do not get in each other's way.
+`build(dest)` makes such a root directory, `build_tar(dest)` the same as an archive. `attacks()` is a second program, of known ways out of a
+container. A program is compiled once per source text, into the user's cache directory, so that a test run compiles at most once and
+parallel runs do not get in each other's way.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("testbox.c")
+ATTACKS = sorted(Path(__file__).parent.glob("attacks*.c"))
 
 USERS = """root:x:0:0:root:/root:/bin/testbox
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
@@ -34,16 +36,27 @@ def testbox() -> Path:
 
     Raises CalledProcessError when the compiler fails, FileNotFoundError when there is none (apt install gcc libc6-dev).
     """
+    return _compiled("testbox", SOURCE)
+
+
+def attacks() -> Path:
+    """The compiled program of attacks.c and its parts; raises as `testbox`."""
+    return _compiled("attacks", *ATTACKS)
+
+
+def _compiled(name: str, *sources: Path) -> Path:
     compiler = os.environ.get("CC", "gcc")
     command = [compiler, "-std=gnu11", "-static", "-Os", "-Wall", "-Wextra", "-Werror"]
-    key = hashlib.sha256(SOURCE.read_bytes() + " ".join(command).encode()).hexdigest()[:16]
+    headers = sorted(sources[0].parent.glob("*.h"))
+    text = b"".join(path.read_bytes() for path in (*sources, *headers))
+    key = hashlib.sha256(text + " ".join(command).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsrun-tests"
-    result = cache / key / "testbox"
+    result = cache / key / name
     if not result.exists():
         result.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as directory:
-            fresh = Path(directory) / "testbox"
-            subprocess.run([*command, "-s", "-o", str(fresh), str(SOURCE)], check=True)
+            fresh = Path(directory) / name
+            subprocess.run([*command, "-s", "-o", str(fresh), *map(str, sources)], check=True)
             fresh.rename(result)
     return result
 

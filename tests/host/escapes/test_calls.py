@@ -1,0 +1,119 @@
+"""System calls: each is refused to root, to a user, and to a user without anything; each gets further where a layer is lifted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.host.escapes.stage import ATTACKERS, FREE, PRISON, Stage
+
+FURTHER = ("ok", "EINVAL", "EFAULT", "ENOENT", "ENOSYS", "EAFNOSUPPORT", "EBUSY")
+"""Not refused: the kernel has looked at what is asked for, or does not have it."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call.
+
+    Attributes:
+        name: of the attack.
+        control: the container of FREE that gets further.
+        refused: the errno.
+        works: what the control comes to.
+        words: of the attack beside its name.
+        control_words: those of the control, where they are others.
+    """
+
+    name: str
+    control: str = "privileged"
+    refused: str = "EPERM"
+    works: tuple[str, ...] = ("ok",)
+    words: tuple[str, ...] = ()
+    control_words: tuple[str, ...] | None = None
+
+
+CALLS = (
+    # Mounts: seccomp, and no CAP_SYS_ADMIN.
+    Call("mount", "admin"),
+    Call("umount_mask", "admin"),
+    Call("remount_proc_sys", "admin"),
+    Call("bind_proc", "admin"),
+    Call("mount_proc", "admin"),
+    Call("fsopen", "admin"),
+    Call("open_tree", "admin"),
+    Call("mount_attr", "admin"),
+    Call("move_mount", "admin"),
+    Call("mount_cgroup2", "admin"),
+    Call("pivot_root", works=("ENOENT",)),
+    # Namespaces.
+    Call("unshare_mount", "admin"),
+    Call("unshare_user", "unconfined"),
+    Call("unshare_user_net", "unconfined"),
+    Call("unshare_cgroup", "admin"),
+    Call("clone_user", "unconfined"),
+    Call("clone3_user", "unconfined", refused="ENOSYS"),
+    Call("setns_mount", "admin"),
+    Call("setns_pidfd", "admin"),
+    Call("set_hostname", "admin"),
+    # The same by other doors.
+    Call("unshare_i386", "unconfined"),
+    Call("bpf_i386", "unconfined", works=("EINVAL",)),
+    Call("unshare_x32", "unconfined", works=("ok", "ENOSYS")),
+    # The kernel.
+    Call("keyring", "unconfined"),
+    Call("add_key", "unconfined"),
+    Call("bpf"),
+    Call("perf_event"),
+    Call("io_uring", "unconfined"),
+    Call("userfault"),
+    Call("init_module", works=FURTHER),
+    Call("finit_module", works=(*FURTHER, "EBADF")),
+    Call("delete_module", works=FURTHER),
+    Call("kexec", works=FURTHER),
+    Call("kexec_file", works=(*FURTHER, "EBADF")),
+    Call("reboot", works=("EINVAL",)),
+    Call("settime", works=("EINVAL",)),
+    Call("clock_set"),
+    Call("adjust_clock"),
+    Call("swap_on", works=("ENOENT",)),
+    Call("account", works=("ENOENT",)),
+    Call("kernel_log"),
+    Call("io_ports", works=FURTHER),
+    Call("no_randomization", "unconfined"),
+    Call("hang_up"),
+    Call("watch_machine"),
+    Call("real_time"),
+    Call("nicer", refused="EACCES"),
+    Call("oom_score", refused="EACCES", words=("-1000",), control_words=("1000",)),
+    Call("change_limit", words=("1",), control_words=("-1",)),
+    # Networks.
+    Call("vsock", "unconfined"),
+    Call("alg_socket", "unconfined", works=FURTHER),
+    Call("change_link"),
+)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+def test_refused(stage: Stage, call: Call) -> None:
+    for attacker in ATTACKERS:
+        assert stage.attack(f"{PRISON}/{attacker}", call.name, *call.words) == call.refused, attacker
+    words = call.words if call.control_words is None else call.control_words
+    assert stage.attack(f"{FREE}/{call.control}", call.name, *words) in call.works
+
+
+@pytest.mark.parametrize("name", ["raw_socket", "packet_socket"])
+def test_sockets_that_go_with_NET_RAW(stage: Stage, name: str) -> None:
+    """Root has it by default, as under containerd, in a network of the pod's own; users have it not."""
+    assert [stage.attack(f"{PRISON}/{attacker}", name) for attacker in ATTACKERS] == ["ok", "EPERM", "EPERM"]
+
+
+def test_release_agent(stage: Stage) -> None:
+    for attacker in ATTACKERS:
+        assert stage.run(f"{PRISON}/{attacker}", "release_agent") == ["EPERM"], attacker
+        assert stage.run(f"{PRISON}/{attacker}", "release_agent_userns") == ["EPERM"], attacker
+    # Whoever may mount sees a hierarchy from its own cgroup on, and the file is in the root of all. Version 2 has none.
+    nothing = (["mounted", "ENOENT"], ["EBUSY"], ["EINVAL"])
+    assert stage.run(f"{FREE}/privileged", "release_agent") in nothing
+    said = stage.run(f"{FREE}/unconfined", "release_agent_userns")
+    assert said[0] == "unshared" and said[1:] in nothing
