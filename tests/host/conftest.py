@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.host.server.harness import Workshop
 from tests.host.testhost import Host, Machine, leaks
 
 _numbers = itertools.count(1)
@@ -20,6 +22,17 @@ def machine() -> Machine:
     machine = Machine.from_environment()
     assert machine is not None, "not in a test host"
     return machine
+
+
+@pytest.fixture(scope="session")
+def workshop(machine: Machine) -> Iterator[Workshop]:
+    """What all tests' servers share. Name it before `leak_check`."""
+    directory = Path(machine.directory, "workshop")
+    with tempfile.TemporaryDirectory(dir=machine.directory) as scratch:
+        base = Path(machine.cgroup_base, "workshop") if machine.cgroup_base else None
+        workshop = Workshop(directory, Host(machine, Path(scratch, "root"), Path(scratch), base))
+    yield workshop
+    workshop.close()
 
 
 @pytest.fixture

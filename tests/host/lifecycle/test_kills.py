@@ -15,7 +15,7 @@ import pytest
 from tests.host.lifecycle.assassin import Assassin
 from tests.host.lifecycle.journal import Journal
 from tests.host.lifecycle.watching import container, state
-from tests.host.server.harness import Server, pod, until
+from tests.host.server.harness import Server, Workshop, pod, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -186,8 +186,10 @@ def test_S_ADMIT_a_deadline_passes_once_and_in_time(server: Server, journal: Jou
     assert 2 < journal.time("web term") - journal.time("web start") < 5
 
 
-def test_S_UPDATE_another_image_is_started_once(server: Server, journal: Journal, assassin: Assassin) -> None:
-    directory = str(server.host.scratch / "rootfs")
+def test_S_UPDATE_another_image_is_started_once(
+    workshop: Workshop, server: Server, journal: Journal, assassin: Assassin
+) -> None:
+    directory = str(workshop.rootfs)
     server.call("image.import", name="tests.local/other", path=directory, config={"env": ["PATH=/bin"]})
     stays, changes = journal.life("stays"), journal.life("changes", linger=0.2)
     server.up(pod("p", stays, changes))

@@ -11,7 +11,7 @@ import pytest
 
 from nsrun.errors import NsrunError
 from tests.host.lifecycle.journal import Journal
-from tests.host.server.harness import Server, box, pod, until
+from tests.host.server.harness import Server, Workshop, box, pod, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -393,15 +393,14 @@ def test_S_LOG_a_line_without_end_is_split_and_costs_no_memory(server: Server) -
     assert {line.split(b" ", 3)[2] for line in lines} == {b"P"}
 
 
-def test_S_LOG_bytes_that_are_no_text_are_kept(server: Server) -> None:
+def test_S_LOG_bytes_that_are_no_text_are_kept(workshop: Workshop, server: Server) -> None:
     server.up(once(box("a", "cat", "/bin/cat")), wait="none")
     until(lambda: over(server))
     data = b"".join(
         content + (b"" if tag == b"P" else b"\n")
         for _time, _stream, tag, content in (line.split(b" ", 3) for line in server.log("p", "a").split(b"\n")[:-1])
     )
-    (binary,) = {path.read_bytes() for path in server.host.scratch.rglob("rootfs/bin/cat")}
-    assert data == binary
+    assert data == (workshop.rootfs / "bin/cat").read_bytes()
 
 
 def _private_kb(pid: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nsrun.errors import ConflictError
-from tests.host.server.harness import IMAGE, Server, box, pod, until
+from tests.host.server.harness import IMAGE, Server, Workshop, box, pod, until
 
 pytestmark = [pytest.mark.requires("overlay", "bridge", "nftables"), pytest.mark.timeout(120)]
 
@@ -22,9 +22,9 @@ SHOW = ("then", "env", ";", "pause")
 
 
 @pytest.fixture(autouse=True)
-def second(server: Server) -> None:
+def second(workshop: Workshop, server: Server) -> None:
     """Another image with the same files, which says so in its environment."""
-    directory = server.host.scratch / "rootfs"
+    directory = workshop.rootfs
     config = {"env": ["PATH=/bin", "VERSION=2"], "cmd": ["/bin/pause"]}
     server.call("image.import", name=SECOND, path=str(directory), config=config)
 

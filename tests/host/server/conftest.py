@@ -6,17 +6,17 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.host.server.harness import Server, import_image
+from tests.host.server.harness import Server, Workshop
 from tests.host.testhost import Host
 
 
 @pytest.fixture
-def server(leak_check: None, host: Host) -> Iterator[Server]:
+def server(workshop: Workshop, leak_check: None, host: Host) -> Iterator[Server]:
     """A running server that knows the test image."""
-    server = Server(host)
+    workshop.furnish(host.root)
+    server = Server(host, workshop.wiper)
     try:
         server.start()
-        import_image(server)
         yield server
     finally:
         server.wipe()

@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -25,6 +26,7 @@ from typing import Any
 
 from nsrun.errors import NsrunError
 from nsrun.native import exec_status
+from tests.host.server.wiper import Wiper
 from tests.host.testhost import Host
 from tests.rootfs import build
 
@@ -109,11 +111,56 @@ def open_directory(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
-class Server:
-    """A root directory with a server on it, started when it is needed."""
+class Workshop:
+    """What the tests' servers have in common: a wiper, and what a root directory looks like after the test image was imported.
 
-    def __init__(self, host: Host) -> None:
+    Args:
+        directory: a scratch directory, made and removed.
+        host: for the one server that imports.
+    """
+
+    def __init__(self, directory: Path, host: Host) -> None:
+        self.wiper = Wiper()
+        self.directory = directory
+        directory.mkdir()
+        server = Server(host, self.wiper)
+        try:
+            server.start()
+            build(directory / "rootfs")
+            config = {"env": ["PATH=/bin"], "cmd": ["/bin/pause"]}
+            server.call("image.import", name=IMAGE, path=str(directory / "rootfs"), config=config)
+            server.stop()
+            subprocess.run(["cp", "-a", str(host.root), str(directory / "root")], check=True)
+            for name in ("run", "log", "etc"):
+                shutil.rmtree(directory / "root" / name, ignore_errors=True)
+        finally:
+            server.wipe()
+
+    @property
+    def rootfs(self) -> Path:
+        """The files of the test image."""
+        return self.directory / "rootfs"
+
+    def furnish(self, root: Path) -> None:
+        """Make a root directory that knows the test image."""
+        subprocess.run(["cp", "-a", str(self.directory / "root"), str(root)], check=True)
+
+    def close(self) -> None:
+        """End the wiper and remove the directory."""
+        self.wiper.close()
+        shutil.rmtree(self.directory)
+
+
+class Server:
+    """A root directory with a server on it, started when it is needed.
+
+    Args:
+        wiper: for the end; without, one is started then.
+    """
+
+    def __init__(self, host: Host, wiper: Wiper | None = None) -> None:
         self.host = host
+        self.wiper = wiper
         self.root = host.root
         self.socket = host.root / "run" / "nsrun.sock"
         self.process: subprocess.Popen[bytes] | None = None
@@ -208,30 +255,15 @@ class Server:
             process.wait()
         if not self.root.exists():
             return
-        read, write = os.pipe()
-        os.close(write)
-        try:
-            done = subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "nsrun.server",
-                    "--root",
-                    str(self.root),
-                    "--lifeline",
-                    str(read),
-                    "--temporary",
-                ],
-                pass_fds=[read],
-                env=self.environment,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-        finally:
-            os.close(read)
-        assert done.returncode == 0, done.stderr + self.said()
+        with open(self.host.scratch / "wiper.out", "a+b") as output:
+            wiper = self.wiper or Wiper()
+            try:
+                status = wiper.wipe(self.root, self.environment, output.fileno())
+            finally:
+                if self.wiper is None:
+                    wiper.close()
+            output.seek(0)
+            assert status == 0, output.read().decode("utf-8", "replace") + self.said()
         assert not self.root.exists(), sorted(self.root.rglob("*"))[:20]
 
     # requests
@@ -394,14 +426,6 @@ def box(name: str, *command: str, **fields: Any) -> dict[str, Any]:
         "command": [f"/bin/{command[0]}", *command[1:]],
         **fields,
     }
-
-
-def import_image(server: Server) -> None:
-    """Make the test image known."""
-    directory = server.host.scratch / "rootfs"
-    if not directory.exists():
-        build(directory)
-    server.call("image.import", name=IMAGE, path=str(directory), config={"env": ["PATH=/bin"], "cmd": ["/bin/pause"]})
 
 
 def until(condition: Callable[[], object], timeout_s: float = 20.0, what: str = "") -> None:
