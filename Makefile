@@ -54,14 +54,14 @@ test-ns: build ## tests on real namespaces (root, or a user namespace)
 	$(PYTEST) tests/ns -m ns $(TEST_OPTIONS)
 
 .PHONY: test-host
-test-host: build ## tests of the whole, in network and mount namespaces of their own (root)
+test-host: build ## tests of the whole, in namespaces of their own; NSRUN_LANES=2 at a time (root)
 	tools/packages.sh test
-	$(BIN)/python -m tests.host.testhost -- $(BIN)/python -m pytest tests/host -m host $(TEST_OPTIONS)
+	$(BIN)/python -m tests.host.lanes $(TEST_OPTIONS)
 
 .PHONY: test-soak
 test-soak: build ## the long ones: 1,000 sequential pods, more rounds of SIGKILL (root, half an hour)
 	tools/packages.sh test
-	NSRUN_SOAK=1 $(BIN)/python -m tests.host.testhost -- $(BIN)/python -m pytest tests/host -m host $(TEST_OPTIONS)
+	NSRUN_SOAK=1 $(BIN)/python -m tests.host.lanes $(TEST_OPTIONS)
 
 .PHONY: test-sanitized
 test-sanitized: build ## the ns ring again with the C built under ASan and UBSan (root)

@@ -36,6 +36,7 @@ def descriptors(server: Server) -> int:
     return len(os.listdir(f"/proc/{pid(server)}/fd"))
 
 
+@pytest.mark.quiet
 def test_S_PROBE_probes_that_hang_delay_nobody_and_give_everything_back(server: Server) -> None:
     server.up(
         pod("first", box("web", "httpd", "80", livenessProbe=get("/alive"), readinessProbe=get("/x"))), wait="ready"
@@ -64,6 +65,7 @@ def test_S_PROBE_probes_that_hang_delay_nobody_and_give_everything_back(server: 
     until(lambda: descriptors(server) <= busy - 6 * (3 + 2 * 3), what="what the probes held is given back")
 
 
+@pytest.mark.quiet
 def test_S_PROBE_commands_that_print_without_end_cost_the_server_little(server: Server) -> None:
     loud = command("lines", "1000000000", "200", timeoutSeconds=3, failureThreshold=100, periodSeconds=4)
     server.up(pod("loud", box("web", "pause", livenessProbe=loud)))

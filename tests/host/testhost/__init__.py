@@ -10,7 +10,7 @@ Host-ring tests make bridges, firewall rules, cgroups and processes that outlive
   so does every process and every mount;
 - a cgroup and a directory below /tmp of their own, removed by the process that stays outside of it all.
 
-`python -m tests.host.testhost -- pytest tests/host` runs a command in there (`make test-host` does) and looks afterwards
+`python -m tests.host.testhost -- pytest tests/host` runs a command in there (`make test-host` does, twice or more) and looks afterwards
 for what it left behind (`leaks.py`). A test has a root directory and a cgroup of its own (`Host`); a command that is run by hand finds
 NSRUN_CGROUP_BASE set to one cgroup for one root: servers of two roots at once would each clean up the other's pods there. Nothing
 here uses nsrun's own code: the measuring stick is made of unshare(1), ip(8) and the standard library.
