@@ -25,9 +25,10 @@ from nsrun.spec.model import (
     Secret,
     Toleration,
 )
-from nsrun.spec.quantity import Quantity, parse
+from nsrun.spec.quantity import parse
 from nsrun.spec.validate_containers import Context, all_containers, image_whitespace
 from nsrun.spec.validate_meta import label_map, object_meta
+from nsrun.spec.validate_persistent import persistent_volume
 from nsrun.spec.validate_resources import container_resources, pod_resources
 from nsrun.spec.validate_scheduling import affinity, scheduling_gates, tolerations, topology_spread
 from nsrun.spec.validate_security import (
@@ -38,7 +39,7 @@ from nsrun.spec.validate_security import (
     pod_security_context,
     security_annotations,
 )
-from nsrun.spec.validate_volumes import ACCESS_MODES, claim_spec, host_path, volumes
+from nsrun.spec.validate_volumes import claim_spec, volumes
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 _TOLERATIONS_ANNOTATION = "scheduler.alpha.kubernetes.io/tolerations"
@@ -71,7 +72,7 @@ def validate(obj: Object) -> list[FieldError]:
         claim_spec(obj.spec, errors, "spec")
     elif isinstance(obj, PersistentVolume):
         object_meta(obj.metadata, errors, namespaced=False)
-        _persistent_volume(obj, errors)
+        persistent_volume(obj.spec, errors)
     else:
         object_meta(obj.metadata, errors)
     return list(errors)
@@ -389,26 +390,3 @@ def _secret(obj: Secret, errors: Errors) -> None:
     annotation = "kubernetes.io/service-account.name"
     if kind == "kubernetes.io/service-account-token" and not obj.metadata.annotations.get(annotation):
         errors.required(f"metadata.annotations[{annotation}]")
-
-
-def _persistent_volume(obj: PersistentVolume, errors: Errors) -> None:
-    spec = obj.spec
-    if not spec.accessModes:
-        errors.required("spec.accessModes")
-    for mode in spec.accessModes:
-        if mode not in ACCESS_MODES:
-            errors.unsupported("spec.accessModes", mode, ACCESS_MODES)
-    if not spec.capacity:
-        errors.required("spec.capacity")
-    if set(spec.capacity) != {"storage"}:
-        errors.unsupported("spec.capacity", spec.capacity, ("storage",))
-    for name, text in sorted(spec.capacity.items()):
-        if parse(text) <= Quantity(0):
-            errors.invalid(f"spec.capacity[{name}]", text, "must be greater than zero")
-    policies = ("Delete", "Recycle", "Retain")
-    if spec.persistentVolumeReclaimPolicy and spec.persistentVolumeReclaimPolicy not in policies:
-        errors.unsupported("spec.persistentVolumeReclaimPolicy", spec.persistentVolumeReclaimPolicy, policies)
-    if spec.hostPath is not None:
-        host_path(spec.hostPath, errors, "spec.hostPath")
-    if spec.volumeMode is not None and spec.volumeMode not in ("Block", "Filesystem"):
-        errors.unsupported("spec.volumeMode", spec.volumeMode, ("Block", "Filesystem"))

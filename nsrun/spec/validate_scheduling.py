@@ -10,6 +10,7 @@ from nsrun.spec.field_errors import Errors
 from nsrun.spec.model import (
     Affinity,
     LabelSelector,
+    NodeSelector,
     NodeSelectorRequirement,
     NodeSelectorTerm,
     PodAffinityTerm,
@@ -34,12 +35,7 @@ def affinity(value: Affinity | None, errors: Errors, path: str) -> None:
     if node is not None:
         here = f"{path}.nodeAffinity"
         if node.requiredDuringSchedulingIgnoredDuringExecution is not None:
-            terms = node.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms
-            there = f"{here}.{_REQUIRED}.nodeSelectorTerms"
-            if not terms:
-                errors.required(there, "must have at least one node selector term")
-            for index, term in enumerate(terms):
-                _node_term(term, errors, f"{there}[{index}]", check_values=True)
+            node_selector(node.requiredDuringSchedulingIgnoredDuringExecution, errors, f"{here}.{_REQUIRED}")
         for index, preferred in enumerate(node.preferredDuringSchedulingIgnoredDuringExecution):
             there = f"{here}.{_PREFERRED}[{index}]"
             if not 0 < preferred.weight <= 100:
@@ -57,6 +53,15 @@ def affinity(value: Affinity | None, errors: Errors, path: str) -> None:
             if not 0 < weighted.weight <= 100:
                 errors.invalid(f"{there}.weight", weighted.weight, _WEIGHT)
             _pod_term(weighted.podAffinityTerm, errors, f"{there}.podAffinityTerm")
+
+
+def node_selector(selector: NodeSelector, errors: Errors, path: str) -> None:
+    """Terms of which a node has to meet one."""
+    there = f"{path}.nodeSelectorTerms"
+    if not selector.nodeSelectorTerms:
+        errors.required(there, "must have at least one node selector term")
+    for index, term in enumerate(selector.nodeSelectorTerms):
+        _node_term(term, errors, f"{there}[{index}]", check_values=True)
 
 
 def _node_term(term: NodeSelectorTerm, errors: Errors, path: str, *, check_values: bool) -> None:
