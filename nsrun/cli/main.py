@@ -53,9 +53,14 @@ IMAGE = {
 }
 
 OBJECT = {
-    "apply": Entry("nsrun.cli.object", "apply", "Keep the ConfigMaps and Secrets of manifests."),
+    "apply": Entry("nsrun.cli.object", "apply", "Keep the objects of manifests that pods refer to."),
     "get": Entry("nsrun.cli.object", "get", "List what is kept, or print it."),
     "rm": Entry("nsrun.cli.object", "rm", "Remove what is kept."),
+}
+
+VOLUME = {
+    "ls": Entry("nsrun.cli.volume", "ls", "List volumes that outlive pods."),
+    "rm": Entry("nsrun.cli.volume", "rm", "Remove volumes, with what is in them."),
 }
 
 SERVER = {
@@ -68,7 +73,8 @@ SERVER = {
 TOP = {
     "pod": Entry("nsrun.cli.main", "pod", "Run pods and look at them."),
     "image": Entry("nsrun.cli.main", "image", "Root file systems for containers."),
-    "object": Entry("nsrun.cli.main", "object_", "ConfigMaps and Secrets that pods refer to."),
+    "object": Entry("nsrun.cli.main", "object_", "ConfigMaps, Secrets and claims that pods refer to."),
+    "volume": Entry("nsrun.cli.main", "volume", "Volumes that outlive pods."),
     "server": Entry("nsrun.cli.main", "server", "The process that looks after pods."),
     "login": Entry("nsrun.cli.image_pull", "login", "Remember a user and a password for a registry."),
     "logout": Entry("nsrun.cli.image_pull", "logout", "Forget them."),
@@ -81,6 +87,7 @@ TOP = {
 def below() -> Mapping[str, str]:
     """Commands that stand below a group, for those who leave the group's word out."""
     return {
+        **dict.fromkeys(VOLUME, "volume"),
         **dict.fromkeys(OBJECT, "object"),
         **dict.fromkeys(SERVER, "server"),
         **dict.fromkeys(IMAGE, "image"),
@@ -142,10 +149,21 @@ image = LazyGroup(
     """,
 )
 
+volume = LazyGroup(
+    name="volume",
+    entries=VOLUME,
+    help="Volumes that outlive pods. Claims make them: nsrun object apply, or a claim in the file of a pod.",
+    synonyms={"list": "ls", "get": "ls", "df": "ls", "remove": "rm", "delete": "rm"},
+    examples="""
+    nsrun volume ls
+    nsrun volume rm data
+    """,
+)
+
 object_ = LazyGroup(
     name="object",
     entries=OBJECT,
-    help="ConfigMaps and Secrets that pods refer to, kept by name.",
+    help="ConfigMaps, Secrets, claims and volumes that pods refer to, kept by name.",
     synonyms={
         "create": "apply",
         "add": "apply",

@@ -55,9 +55,9 @@ def chosen(words: tuple[str, ...]) -> list[Chosen]:
 
 @click.command(
     cls=HelpfulCommand,
-    help="""Keep the ConfigMaps and Secrets of manifests, for pods to refer to by name.
+    help="""Keep the ConfigMaps, Secrets, PersistentVolumeClaims and PersistentVolumes of manifests, for pods to refer to by name.
 
-    ConfigMaps are kept on disk. Secrets are kept in memory alone: after a reboot they have to be applied again. A container
+    They are kept on disk. Secrets are kept in memory alone: after a reboot they have to be applied again. A container or pod
     that waits for one of them starts at once; running containers keep the variables that they began with.""",
     examples="""
     nsrun object apply settings.yaml
@@ -95,13 +95,14 @@ def apply(
 
 @click.command(
     cls=HelpfulCommand,
-    help="""List the ConfigMaps and Secrets that are kept, or print them.
+    help="""List the objects that are kept, or print them.
 
     As with kubectl, -o json and -o yaml print what is in Secrets, too.""",
     examples="""
     nsrun object get
     nsrun object get configmaps -A
     nsrun object get cm web -o yaml
+    nsrun object get pvc,pv
     nsrun object get secret/db -o jsonpath='{.data.password}' | base64 -d
     """,
 )
@@ -140,7 +141,7 @@ def tables(found: list[Object], *, namespaces: bool, prefixed: bool) -> None:
     for number, kind in enumerate(dict.fromkeys(one["kind"] for one in found)):
         if number:
             say("")
-        heads = ["NAME", *(["TYPE"] if kind == "Secret" else []), "DATA", "AGE"]
+        heads = list(_COLUMNS.get(kind, ("NAME", *(["TYPE"] if kind == "Secret" else []), "DATA", "AGE")))
         rows = []
         for one in found:
             if one["kind"] != kind:
@@ -148,19 +149,49 @@ def tables(found: list[Object], *, namespaces: bool, prefixed: bool) -> None:
             metadata = one["metadata"]
             row = [
                 (f"{kind.lower()}/" if prefixed else "") + metadata["name"],
-                *([clean(one.get("type") or "")] if kind == "Secret" else []),
-                str(len(one.get("data") or {}) + len(one.get("binaryData") or {})),
+                *_cells(one),
                 age(seconds_since(metadata.get("creationTimestamp"))),
             ]
-            rows.append([metadata["namespace"], *row] if namespaces else row)
-        table(["NAMESPACE", *heads] if namespaces else heads, rows)
+            spaced = namespaces and kind != "PersistentVolume"
+            rows.append([metadata["namespace"], *row] if spaced else row)
+        table(["NAMESPACE", *heads] if namespaces and kind != "PersistentVolume" else heads, rows)
+
+
+_COLUMNS = {
+    "PersistentVolumeClaim": ("NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "AGE"),
+    "PersistentVolume": (
+        "NAME", "CAPACITY", "ACCESS MODES", "RECLAIM POLICY", "STATUS", "CLAIM", "STORAGECLASS", "REASON", "AGE",
+    ),
+}  # fmt: skip
+_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+
+
+def _cells(one: Object) -> list[str]:
+    """What kubectl shows of an object between its name and its age."""
+    spec, status = one.get("spec") or {}, one.get("status") or {}
+    if one["kind"] == "PersistentVolumeClaim":
+        shown = [status.get("phase"), spec.get("volumeName"), (status.get("capacity") or {}).get("storage")]
+        return [clean(text or "") for text in (*shown, _modes(status), spec.get("storageClassName"))]
+    if one["kind"] == "PersistentVolume":
+        reference = spec.get("claimRef")
+        claim = f"{reference.get('namespace')}/{reference.get('name')}" if reference else ""
+        policy, storage = spec.get("persistentVolumeReclaimPolicy"), (spec.get("capacity") or {}).get("storage")
+        shown = [storage, _modes(spec), policy, status.get("phase"), claim, spec.get("storageClassName")]
+        return [clean(text or "") for text in (*shown, status.get("reason"))]
+    count = str(len(one.get("data") or {}) + len(one.get("binaryData") or {}))
+    return [clean(one.get("type") or ""), count] if one["kind"] == "Secret" else [count]
+
+
+def _modes(of: Object) -> str:
+    return ",".join(_MODES.get(mode, mode) for mode in of.get("accessModes") or ())
 
 
 @click.command(
     cls=HelpfulCommand,
-    help="""Remove ConfigMaps and Secrets, named or in manifests.
+    help="""Remove objects, named or in manifests.
 
-    Containers that run with them go on; those that are started later wait until they are there again.""",
+    Containers that run with a ConfigMap or Secret go on; those that are started later wait until it is there again. A claim that a
+    pod uses is not removed; what is in the volume of one that is removed is kept until `nsrun volume rm`.""",
     examples="""
     nsrun object rm configmap web
     nsrun object rm cm/web cm/db
@@ -219,6 +250,7 @@ def rm(
             say(
                 f"{kind}/{one['name']}"
                 if output == "name"
-                else f'{kind} "{one["name"]}" deleted from {one["namespace"]} namespace'
+                else f'{kind} "{one["name"]}" deleted'
+                + (f" from {one['namespace']} namespace" if one["namespace"] else "")
             )
     return 0

@@ -132,9 +132,7 @@ def requested(claim: PersistentVolumeClaim) -> int:
     return parse(claim.spec.resources.requests.get(STORAGE, "0")).whole()
 
 
-def bind(
-    claims: Iterable[PersistentVolumeClaim], volumes: Iterable[PersistentVolume], machine: Machine
-) -> Binding:
+def bind(claims: Iterable[PersistentVolumeClaim], volumes: Iterable[PersistentVolume], machine: Machine) -> Binding:
     """What is to be done about the claims and volumes there are.
 
     Carry the steps out, then ask again until there are none.
@@ -153,7 +151,10 @@ def bind(
 
 
 def _sync_volume(
-    volume: PersistentVolume, claims: Mapping[Key, PersistentVolumeClaim], volumes: dict[str, PersistentVolume], result: Binding
+    volume: PersistentVolume,
+    claims: Mapping[Key, PersistentVolumeClaim],
+    volumes: dict[str, PersistentVolume],
+    result: Binding,
 ) -> None:
     name, reference = volume.metadata.name or "", volume.spec.claimRef
     if reference is None or not reference.uid:
@@ -173,7 +174,9 @@ def _sync_volume(
         spec = msgspec.structs.replace(volume.spec, claimRef=None)
         if BOUND_BY_CONTROLLER not in volume.metadata.annotations:
             spec.claimRef = msgspec.structs.replace(reference, uid=None, resourceVersion=None)
-        _put_volume(msgspec.structs.replace(volume, spec=spec, status=PersistentVolumeStatus(phase=AVAILABLE)), volumes, result)
+        _put_volume(
+            msgspec.structs.replace(volume, spec=spec, status=PersistentVolumeStatus(phase=AVAILABLE)), volumes, result
+        )
 
 
 def _release(volume: PersistentVolume, volumes: dict[str, PersistentVolume], result: Binding) -> None:
@@ -190,7 +193,11 @@ def _release(volume: PersistentVolume, volumes: dict[str, PersistentVolume], res
 
 
 def _phase(
-    volume: PersistentVolume, phase: str, volumes: dict[str, PersistentVolume], result: Binding, message: str | None = None
+    volume: PersistentVolume,
+    phase: str,
+    volumes: dict[str, PersistentVolume],
+    result: Binding,
+    message: str | None = None,
 ) -> None:
     if (volume.status.phase, volume.status.message) != (phase, message):
         status = msgspec.structs.replace(volume.status, phase=phase, message=message)

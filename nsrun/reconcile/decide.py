@@ -38,6 +38,8 @@ def decide(pod: Pod, observed: Observed, now: float) -> list[Action]:
         actions = _delete(pod, observed, views, now)
     elif finish is not None:
         actions = _wind_up(pod, observed, views, finish, now)
+    elif observed.unscheduled:
+        actions = []
     else:
         actions = _run(pod, observed, views, now)
     return _forget(observed) + _one_wake(actions)

@@ -248,6 +248,7 @@ class Observed:
     `failure`: the pod has failed as a whole; what runs is stopped, and nothing is started any more.
     `changed` has the number of the first instance of a container's present definition: one before it is stopped and started anew.
     `tempo`: back-off delays and probe periods are divided by it; grace periods, deadlines and hooks are not.
+    `unscheduled`: why the pod cannot begin yet, as a scheduler says it.
     """
 
     sandbox: Sandbox = Sandbox()
@@ -262,6 +263,7 @@ class Observed:
     failure: PodFailure | None = None
     changed: dict[str, int] = field(default_factory=dict)
     tempo: float = 1.0
+    unscheduled: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ async def up(world: World, registry: Registry, request: Request) -> object:
     timeout_s = request.number_or_none("timeout_s")
     deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
     options = _options(request)
-    jobs, beside = _jobs(request, ignore=request.flag("ignore_unsupported"))
+    jobs, beside = _jobs(world, request, ignore=request.flag("ignore_unsupported"))
     for job in jobs:
         job.options = options
     mark("-", "judged")
@@ -162,7 +162,7 @@ def names_in(request: Request, namespace: str | None) -> list[tuple[str, str]]:
     return keys
 
 
-def _jobs(request: Request, *, ignore: bool) -> tuple[list[Job], list[Wanted]]:
+def _jobs(world: World, request: Request, *, ignore: bool) -> tuple[list[Job], list[Wanted]]:
     """The pods of the request, and the objects beside them, judged.
 
     Raises:
@@ -180,7 +180,7 @@ def _jobs(request: Request, *, ignore: bool) -> tuple[list[Job], list[Wanted]]:
         found = verdict.require_valid()
         if isinstance(found, Pod):
             jobs.append(_judged(found, verdict, namespace, ignore=ignore))
-        elif (one := wanted_of(verdict, namespace, ignore=ignore)) is not None:
+        elif (one := wanted_of(world, verdict, namespace, ignore=ignore)) is not None:
             beside.append(one)
         else:
             strangers.append(verdict)
@@ -197,7 +197,7 @@ def _jobs(request: Request, *, ignore: bool) -> tuple[list[Job], list[Wanted]]:
     if not jobs:
         raise SpecError(
             "there is no pod in what was given",
-            resolution="ConfigMaps and Secrets alone are kept by: nsrun object apply FILE"
+            resolution="Objects without a pod are kept by: nsrun object apply FILE"
             if beside
             else "A manifest has `kind: Pod`; see examples/.",
         )

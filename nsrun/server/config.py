@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PATTERN = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]")
 """A sysctl or a pattern of them (kubernetes pkg/apis/policy/validation SysctlContainSlashPatternFmt)."""
-TABLES = ("images", "network", "sysctls")
+TABLES = ("images", "network", "sysctls", "volumes")
 LOG_KEYS = ("containerLogMaxSize", "containerLogMaxFiles", "containerLogMonitorInterval")
 """Of the kubelet's configuration, with its names, defaults and rules."""
 
@@ -50,6 +50,7 @@ def read_config(layout: Layout) -> dict[str, Any]:
     NetworkConfig.for_root(layout.base, settings.get("network"))
     ImageSettings.of(settings.get("images"))
     allowed_sysctls(settings)
+    storage_classes(settings)
     if settings.keys() & set(LOG_KEYS):
         from nsrun.server.logpolicy import log_policy
 
@@ -84,6 +85,27 @@ def allowed_sysctls(settings: dict[str, Any]) -> tuple[str, ...]:
                 resolution="Leave it out, and set it with sysctl(8) if the machine is to have it.",
             )
     return tuple(patterns)
+
+
+def storage_classes(settings: dict[str, Any]) -> frozenset[str]:
+    """What `[volumes] storageClasses` names: classes whose volumes are directories of nsrun's own, as the default class's are.
+
+    Raises:
+        SpecError: it is no list of such names.
+    """
+    table = settings.get("volumes", {})
+    found = table.get("storageClasses", [])
+    from nsrun.spec.names import subdomain
+
+    if table.keys() - {"storageClasses"} or not isinstance(found, list):
+        raise SpecError(
+            "the configuration's table [volumes] is not understood",
+            resolution='It has one list: storageClasses = ["standard", "gp3"].',
+        )
+    for name in found:
+        if not isinstance(name, str) or subdomain(name):
+            raise SpecError(f"[volumes] of the configuration has {name!r}, which cannot be the name of a storage class")
+    return frozenset(found)
 
 
 def _refused(path: object, error: Exception) -> SpecError:

@@ -34,6 +34,7 @@ from nsrun.reconcile.model import (
     WakeAt,
 )
 from nsrun.server import containers, logdir, sandbox
+from nsrun.server.claims import Placing
 from nsrun.server.events import marked_deleted
 from nsrun.server.hooks import Hooks
 from nsrun.server.inflight import InFlight
@@ -98,6 +99,7 @@ class PodEngine:
         self.published = Published(self)
         self.last_resort = LastResort(self)
         self.volumes = Volumes(self)
+        self.placing = Placing(self)
         self.prepared: dict[str, Prepared] = {}
         """By container: what was made ahead for an instance that is to be started."""
         self.observed = Observed(deletion=wish.deletion)
@@ -308,7 +310,7 @@ class PodEngine:
         """Look once, and do what is to be done. True when something was done: then look again."""
         await self.link.connect()
         now = self.world.clock.now()
-        if not self.admitted:
+        if not self.admitted and (self.deleting or self.placing.look()):
             self._admit(now)
         restarting = self.ledger.restart_all
         again = [self.pulls.sync(now, wanted=not self.deleting and not self.finished), await self.volumes.refresh()]
@@ -409,6 +411,7 @@ class PodEngine:
         """The last steps: logs and everything else first, the wish last, so that a crash in between is carried on with."""
         await sandbox.release(self)
         await self.volumes.tear_down()
+        self.world.claims.drop_owned(self.pod)
         await asyncio.to_thread(logdir.remove, self.world.layout, self.log_directory)
         unlink_if_there(self.paths.ledger)
         unlink_if_there(self.paths.wish)

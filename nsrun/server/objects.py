@@ -1,4 +1,4 @@
-"""ConfigMaps and Secrets: applied, listed, removed; looked up for containers, which hear of what they wait for.
+"""The objects that are kept beside pods: applied, listed, removed; looked up for containers, which hear of what they wait for.
 
 Nothing here says a value of a Secret to anybody but `object.get`.
 """
@@ -25,13 +25,23 @@ from nsrun.plan import (
     references,
     volume_source,
 )
+from nsrun.server.claim_rules import refuse_removal
 from nsrun.server.manifest import namespace_of, verdicts_of
 from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict
 from nsrun.spec.containers import CONFIG_ERROR
-from nsrun.spec.model import ConfigMap, Container, EphemeralContainer, Secret
-from nsrun.spec.support import unsupported_metadata
-from nsrun.spec.update_objects import inherit_type, judge_object, same_object
-from nsrun.state.objects import KINDS, Stored
+from nsrun.spec.model import (
+    ConfigMap,
+    Container,
+    EphemeralContainer,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    PersistentVolumeClaimStatus,
+    PersistentVolumeStatus,
+    Secret,
+)
+from nsrun.spec.support_objects import unsupported_object
+from nsrun.spec.update_objects import inherit, judge_object, same_object
+from nsrun.state.objects import CLUSTER_KINDS, KINDS, Stored
 from nsrun.status.times import rfc3339
 from nsrun.volumes import read_file
 
@@ -41,8 +51,15 @@ if TYPE_CHECKING:
     from nsrun.server.pods import Registry
     from nsrun.server.world import World
 
-RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
+RESOURCES = {
+    "ConfigMap": "configmaps",
+    "Secret": "secrets",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "PersistentVolume": "persistentvolumes",
+}
 """What the API server calls several of a kind."""
+SHORT = {"cm": "ConfigMap", "pvc": "PersistentVolumeClaim", "pv": "PersistentVolume"}
+KEPT = "ConfigMaps, Secrets, PersistentVolumeClaims and PersistentVolumes"
 DEFAULT_NAMESPACE = "default"
 MAX_ENV_FILE = 1024 * 1024
 """Bytes of a file that variables are read from: a container wrote it."""
@@ -63,7 +80,7 @@ class Wanted:
     @property
     def key(self) -> tuple[str, str, str]:
         """Kind, namespace and name."""
-        return self.obj.kind, self.obj.metadata.namespace or DEFAULT_NAMESPACE, self.obj.metadata.name or ""
+        return self.obj.kind, space_of(self.obj.kind, self.obj.metadata.namespace), self.obj.metadata.name or ""
 
     def result(self) -> dict[str, Any]:
         """What the client is told of it."""
@@ -77,7 +94,12 @@ class Wanted:
         }
 
 
-def wanted_of(verdict: Verdict, namespace: str | None, *, ignore: bool = False) -> Wanted | None:
+def space_of(kind: str, namespace: str | None) -> str:
+    """The namespace that an object of this kind is kept in; "" for those that are in none."""
+    return "" if kind in CLUSTER_KINDS else namespace or DEFAULT_NAMESPACE
+
+
+def wanted_of(world: World, verdict: Verdict, namespace: str | None, *, ignore: bool = False) -> Wanted | None:
     """The object of a valid verdict, if it is of a kind that is kept.
 
     Raises:
@@ -86,16 +108,22 @@ def wanted_of(verdict: Verdict, namespace: str | None, *, ignore: bool = False) 
         UsageError: the request says another namespace than the manifest.
     """
     obj = verdict.object
-    if not isinstance(obj, ConfigMap | Secret):
+    if not isinstance(obj, ConfigMap | Secret | PersistentVolumeClaim | PersistentVolume):
         return None
-    obj.metadata.namespace = namespace_of(verdict, namespace)
+    if obj.kind not in CLUSTER_KINDS:
+        obj.metadata.namespace = namespace_of(verdict, namespace)
+    # What a manifest says of the status is what somebody else once saw.
+    if isinstance(obj, PersistentVolumeClaim):
+        obj.status = PersistentVolumeClaimStatus(phase="Pending")
+    elif isinstance(obj, PersistentVolume):
+        obj.status = PersistentVolumeStatus(phase="Pending")
     if not obj.metadata.name:
         raise SpecError(
             f"{verdict.where()}: from {obj.metadata.generateName}: cannot use generate name with apply",
             resolution="Give it a name: whoever refers to it has to know that.",
         )
     wanted = Wanted(obj, verdict.raw, verdict.where())
-    for one in unsupported_metadata(obj):
+    for one in unsupported_object(obj, world.node_labels()):
         line = f"{verdict.where(one.path)}: {one.path}: {one.message}"
         if one.kind == NOT_IMPLEMENTED and not ignore:
             raise UnsupportedError(
@@ -126,8 +154,9 @@ def compare(world: World, wanted: Iterable[Wanted]) -> None:
         if old is None:
             one.verdict = "created"
             continue
-        inherit_type(old, one.obj, one.raw)
-        errors = judge_object(old, one.obj)
+        inherit(old, one.obj, one.raw)
+        grows = isinstance(old, PersistentVolumeClaim) and world.claims.grows(old)
+        errors = judge_object(old, one.obj, grows=grows)
         if errors:
             raise SpecError(
                 f'{one.where}: The {one.obj.kind} "{one.key[2]}" is invalid',
@@ -158,7 +187,7 @@ def put(world: World, wanted: Iterable[Wanted]) -> None:
             deletionTimestamp=None,
             deletionGracePeriodSeconds=None,
             selfLink=None,
-            ownerReferences=[],
+            ownerReferences=[] if old is None else old.metadata.ownerReferences,
             finalizers=[],
             managedFields=[],
         )
@@ -317,7 +346,7 @@ class ObjectMethods:
         for verdict in verdicts_of(request):
             if verdict.verdict != "other":
                 verdict.require_valid()
-            one = wanted_of(verdict, namespace)
+            one = wanted_of(self._world, verdict, namespace)
             if one is not None:
                 wanted.append(one)
             elif verdict.kind == "Pod":
@@ -326,7 +355,7 @@ class ObjectMethods:
                 raise _stranger(verdict)
         if not wanted:
             raise SpecError(
-                "there is no ConfigMap and no Secret in what was given",
+                f"there is none of {KEPT} in what was given",
                 resolution="Pods are brought up by: nsrun pod up",
             )
         compare(self._world, wanted)
@@ -341,9 +370,9 @@ class ObjectMethods:
             found = []
             for kind in kinds:
                 for name in names:
-                    one = store.get(kind, namespace or DEFAULT_NAMESPACE, name)
+                    one = store.get(kind, space_of(kind, namespace), name)
                     if one is None:
-                        raise _not_found(kind, namespace or DEFAULT_NAMESPACE, name)
+                        raise _not_found(kind, space_of(kind, namespace), name)
                     found.append(one)
         else:
             found = [one for kind in kinds for one in store.all_of(kind, namespace)]
@@ -357,15 +386,16 @@ class ObjectMethods:
                 if verdict.document.error is not None:
                     raise verdict.document.error
                 if verdict.kind in KINDS and verdict.name:
-                    keys.append((verdict.kind, namespace_of(verdict, namespace), verdict.name))
+                    space = namespace if verdict.kind in CLUSTER_KINDS else namespace_of(verdict, namespace)
+                    keys.append((verdict.kind, space_of(verdict.kind, space), verdict.name))
             if not keys:
-                raise SpecError("there is no ConfigMap and no Secret in what was given")
+                raise SpecError(f"there is none of {KEPT} in what was given")
         kinds, names = [_kind(word) for word in request.texts("kinds")], request.texts("names")
         space = namespace or DEFAULT_NAMESPACE
         if request.flag("all"):
             found = [one for kind in kinds or KINDS for one in self._world.objects.all_of(kind, space)]
-            keys += [(one.kind, space, one.metadata.name or "") for one in found]
-        keys += [(kind, space, name) for kind in kinds for name in names]
+            keys += [(one.kind, space_of(one.kind, space), one.metadata.name or "") for one in found]
+        keys += [(kind, space_of(kind, space), name) for kind in kinds for name in names]
         if not keys and not request.flag("all"):
             raise UsageError("object.rm: no object was named")
         missing_ok = request.flag("missing_ok")
@@ -373,21 +403,26 @@ class ObjectMethods:
             for key in keys:
                 if self._world.objects.get(*key) is None:
                     raise _not_found(*key)
-        gone = [key for key in dict.fromkeys(keys) if self._world.objects.delete(*key)]
+        # Claims before volumes: one may be bound to the other.
+        keys = sorted(dict.fromkeys(keys), key=lambda key: list(KINDS).index(key[0]))
+        refuse_removal(self._world, keys)
+        gone = [key for key in keys if self._world.objects.delete(*key)]
         for key in gone:
             _LOG.info("%s %s/%s deleted", *key)
         return {"objects": [dict(zip(("kind", "namespace", "name"), key, strict=True)) for key in gone]}
 
 
 def _kind(word: str) -> str:
-    """The kind that a word names, as kubectl takes it: `configmap`, `configmaps`, `cm`, `secret`, `secrets`.
+    """The kind that a word names, as kubectl takes it: `configmap`, `configmaps`, `cm`, `secret`, `pvc`, ...
 
     Raises:
         UsageError: no such kind is kept.
     """
     small = word.lower()
+    if small in SHORT:
+        return SHORT[small]
     for kind, resource in RESOURCES.items():
-        if small in (kind.lower(), resource, "cm" if kind == "ConfigMap" else kind.lower()):
+        if small in (kind.lower(), resource):
             return kind
     raise UsageError(
         f'the server doesn\'t have a resource type "{word}"', resolution=f"There is: {', '.join(RESOURCES.values())}"
@@ -397,7 +432,7 @@ def _kind(word: str) -> str:
 def _not_found(kind: str, namespace: str, name: str) -> NotFoundError:
     return NotFoundError(
         f'{RESOURCES[kind]} "{name}" not found',
-        details=f"Looked for in namespace {namespace}.",
+        details=f"Looked for in namespace {namespace}." if namespace else None,
         resolution=f"nsrun object get {RESOURCES[kind]} -A lists all there are.",
     )
 
@@ -406,6 +441,6 @@ def _stranger(verdict: Verdict) -> UnsupportedError:
     return UnsupportedError(
         f"{verdict.where()}: nsrun does not keep {verdict.kind or 'this document'}"
         + (f" {verdict.name!r}" if verdict.name else ""),
-        details="ConfigMaps and Secrets can be kept.",
+        details=f"{KEPT} can be kept.",
         resolution="Leave the other objects out.",
     )

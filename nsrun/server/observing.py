@@ -62,6 +62,7 @@ def observe(engine: PodEngine, now: float) -> Observed:
             restart_all=ledger.restart_all,
             changed=engine.wish.changed,
             tempo=engine.tempo,
+            unscheduled="" if engine.admitted else engine.placing.message,
         ),
         now,
     )

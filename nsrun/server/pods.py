@@ -154,6 +154,7 @@ class Registry:
         if self._by_name.get((engine.namespace, engine.name)) is engine:
             del self._by_name[engine.namespace, engine.name]
         self._world.collect_soon()
+        self._world.claims.wake_waiting()
         self.on_gone()
 
     async def adopt(self) -> None:

@@ -88,7 +88,9 @@ class Published:
             text = f"Back-off restarting failed container {name} in pod {pod_in_words(engine.pod)}"
             self.note(WARNING, BACK_OFF, text, name)
         engine.ledger.status = status
-        engine.ledger.terminal = engine.ledger.terminal or status.phase in FINISHED
+        if status.phase in FINISHED and not engine.ledger.terminal:
+            engine.ledger.terminal = True
+            engine.world.claims.wake_waiting()
         engine.touch()
         self.version = hub.next_version()
         change: Change = "ADDED" if self._announced is None else "MODIFIED"

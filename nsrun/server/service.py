@@ -24,6 +24,7 @@ from nsrun.server.prepared import log_path
 from nsrun.server.rotation import Rotation
 from nsrun.server.static import StaticPods
 from nsrun.server.stats import Stats, answer
+from nsrun.server.volume_methods import VolumeMethods
 from nsrun.server.world import World
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import Layout
@@ -63,6 +64,7 @@ class Service:
         self._world.images_in_use = self._pods.images_in_use
         self._world.ports_besides = self._pods.ports_besides
         self._world.requests_besides = self._pods.requests_besides
+        self._world.claims.pods = lambda: self._pods
         self._waiters = Waiters(self._world, self._pods)
         self._rotation = Rotation(self._world, lambda: self._pods)
         self._static = StaticPods(self._world, self._pods)
@@ -73,6 +75,7 @@ class Service:
         """Adopt what is there, and look for leftovers."""
         await self._pods.adopt()
         self._waiters.begin()
+        self._world.claims.begin()
         # Before anybody is answered: a pod that is gone, as the next `down` will be told, must have left nothing.
         await self._world.sweep()
         self._rotation.begin()
@@ -133,6 +136,7 @@ class Service:
             "pod.logs": self._logs,
             **ImageMethods(self._world, self._pods).methods(),
             **ObjectMethods(self._world).methods(),
+            **VolumeMethods(self._world).methods(),
             "pod.debug": self._debug,
             "doctor": self._doctor,
         }

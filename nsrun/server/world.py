@@ -24,8 +24,9 @@ from nsrun.probes import Wires
 from nsrun.reconcile.admission import Amounts, Facts, HostPort, host_ports, requests_of
 from nsrun.security import LOCALHOST, host_devices, machine, seccomp_filter
 from nsrun.server import logdir
+from nsrun.server.claims import Claims
 from nsrun.server.clock import Clock
-from nsrun.server.config import allowed_sysctls, read_config
+from nsrun.server.config import allowed_sysctls, read_config, storage_classes
 from nsrun.server.imagegc import ImageCollector
 from nsrun.server.logpolicy import log_policy
 from nsrun.server.pulls import Pulls
@@ -70,6 +71,7 @@ class World:
         self.image_settings = ImageSettings.of(settings.get("images"))
         self.images = ImageStore(layout.lib)
         self.objects = ObjectStore(layout)
+        self.claims = Claims(self, storage_classes(settings))
         self.pulls = Pulls(self)
         self.image_collector = ImageCollector(self)
         tree = detect()
@@ -114,6 +116,16 @@ class World:
             capacity=Amounts(self.node.cpus * 1000, self.node.memory),
             used=used,
         )
+
+    def node_labels(self) -> dict[str, str]:
+        """The labels that this machine has as a node."""
+        names = {"x86_64": "amd64", "aarch64": "arm64"}
+        arch = os.uname().machine
+        return {
+            "kubernetes.io/hostname": self.node.name,
+            "kubernetes.io/os": "linux",
+            "kubernetes.io/arch": names.get(arch, arch),
+        }
 
     def host_files(self) -> tuple[str, str]:
         """This machine's hosts and resolv.conf, which pods' are made from.
@@ -226,6 +238,7 @@ class World:
         for uid in self.objects.pods_with_values():
             if uid not in alive:
                 self._try("forget the values of", uid, lambda uid=uid: self.objects.drop_values(uid))
+        self._try("collect claims", "", self.claims.collect)
         self._try("collect cgroups", "", lambda: self.cgroups.collect(self._alive()))
         try:
             await asyncio.to_thread(self.images.collect, self.images_in_use())
@@ -255,6 +268,10 @@ class World:
         for uid in self._directories():
             if uid not in alive:
                 await self._sweep(uid)
+
+    def pods_there(self) -> set[str]:
+        """The uids of all pods, those that could not be read included."""
+        return self._alive()
 
     def _alive(self) -> set[str]:
         broken = {uid for uid in self.broken if self.layout.pod(uid).wish.exists()}
@@ -323,6 +340,7 @@ class World:
         self._filters.clear()
         self.wires.close()
         await self.image_collector.close()
+        await self.claims.close()
         await self.pulls.close()
         await self.network.close()
 

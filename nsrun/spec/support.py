@@ -66,15 +66,19 @@ def _cpu_and_memory(value: Any, _pod: Pod, _around: list[Any]) -> bool:
     return not value.claims and {*value.requests, *value.limits} <= {"cpu", "memory"}
 
 
+BLOCK = "block devices as volumes are not implemented"
+COPIES = "volumes that begin as copies are not implemented"
+NO_ATTRIBUTES = "there are no classes of volume attributes"
+_TEMPLATE = "spec.volumes[].ephemeral.volumeClaimTemplate"
 _NO_CLUSTER = "nothing schedules pods here"
 _NO_API = "there is no Kubernetes API server to talk to"
 _ASSIGNED = "assigned by nsrun"
-_LATER = ("persistentVolumeClaim", "ephemeral", "image")
+_LATER = ("image",)
 _NEVER = tuple(
     name
     for name in Volume.__struct_fields__
     if name not in ("name", "emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
-    and name not in _LATER
+    and name not in ("persistentVolumeClaim", "ephemeral", *_LATER)
 )
 """Kinds of volumes that need a cluster, a cloud or a driver."""
 
@@ -114,6 +118,17 @@ TABLE: tuple[Row, ...] = (
     Row("spec.volumes[].configMap", IMPLEMENTED),
     Row("spec.volumes[].secret", IMPLEMENTED),
     Row("spec.volumes[].downwardAPI", IMPLEMENTED),
+    Row("spec.volumes[].persistentVolumeClaim", IMPLEMENTED),
+    Row(f"{_TEMPLATE}.metadata", IMPLEMENTED),
+    Row(f"{_TEMPLATE}.spec.accessModes", IMPLEMENTED),
+    Row(f"{_TEMPLATE}.spec.selector", IMPLEMENTED),
+    Row(f"{_TEMPLATE}.spec.resources", IMPLEMENTED),
+    Row(f"{_TEMPLATE}.spec.volumeName", IMPLEMENTED),
+    Row(f"{_TEMPLATE}.spec.storageClassName", IMPLEMENTED),
+    Row(f"{_TEMPLATE}.spec.volumeMode", NOT_IMPLEMENTED, BLOCK, fine=_is("Filesystem")),
+    Row(f"{_TEMPLATE}.spec.dataSource", NOT_IMPLEMENTED, COPIES),
+    Row(f"{_TEMPLATE}.spec.dataSourceRef", NOT_IMPLEMENTED, COPIES),
+    Row(f"{_TEMPLATE}.spec.volumeAttributesClassName", NOT_IMPLEMENTED, NO_ATTRIBUTES),
     Row("spec.volumes[].projected.defaultMode", IMPLEMENTED),
     *(
         Row(f"spec.volumes[].projected.sources[].{kind}", IMPLEMENTED)

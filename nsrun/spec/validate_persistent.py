@@ -30,7 +30,9 @@ SOURCES = (
 
 STORAGE = "storage"
 _ONE_TYPE = "may not specify more than 1 volume type"
-_CLAIM_FIXED = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+_CLAIM_FIXED = (
+    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+)
 _CAPACITY = "spec.resources.requests.storage"
 
 
@@ -49,7 +51,11 @@ def persistent_volume(spec: PersistentVolumeSpec, errors: Errors, path: str = "s
         errors.unsupported(f"{path}.persistentVolumeReclaimPolicy", policy, RECLAIM_POLICIES)
     affinity = _node_affinity(spec.nodeAffinity, errors, f"{path}.nodeAffinity")
     _source(spec, errors, path, affinity=affinity)
-    if spec.hostPath is not None and posixpath.normpath(spec.hostPath.path) == "/" and policy == "Recycle":
+    if (
+        spec.hostPath is not None
+        and posixpath.normpath("/" + spec.hostPath.path.lstrip("/")) == "/"
+        and policy == "Recycle"
+    ):
         detail = "may not be 'recycle' for a hostPath mount of '/'"
         errors.forbidden(f"{path}.persistentVolumeReclaimPolicy", detail)
     if spec.storageClassName:
@@ -142,7 +148,9 @@ def judge_volume(old: PersistentVolume, new: PersistentVolume) -> list[FieldErro
         errors.invalid("volumeMode", new.spec.volumeMode, "field is immutable")
     if old.spec.nodeAffinity is not None and old.spec.nodeAffinity != new.spec.nodeAffinity:
         affinity = new.spec.nodeAffinity
-        errors.invalid("nodeAffinity", None if affinity is None else msgspec.to_builtins(affinity), "field is immutable")
+        errors.invalid(
+            "nodeAffinity", None if affinity is None else msgspec.to_builtins(affinity), "field is immutable"
+        )
     return list(errors)
 
 
@@ -170,9 +178,7 @@ def judge_claim(old: PersistentVolumeClaim, new: PersistentVolumeClaim, *, grows
     if new_size < old_size and new_size <= has:
         errors.forbidden(_CAPACITY, "field can not be less than status.capacity")
     if bound and new_size > old_size and not grows:
-        detail = (
-            "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
-        )
+        detail = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
         errors.forbidden(_CAPACITY, detail)
     if old.spec.volumeMode != new.spec.volumeMode:
         errors.invalid("volumeMode", new.spec.volumeMode, "field is immutable")

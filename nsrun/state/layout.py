@@ -161,6 +161,11 @@ class Layout:
         return self.lib / "volumes"
 
     @property
+    def persistent(self) -> Path:
+        """The volumes of nsrun's own that were made for claims, each below its name; they outlive pods and reboots."""
+        return self.lib / "persistent"
+
+    @property
     def objects(self) -> Path:
         """ConfigMaps and the like; on disk, so they outlive a reboot."""
         return self.lib / "objects"

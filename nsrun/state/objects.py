@@ -1,7 +1,8 @@
 """Kubernetes objects that pods refer to, kept by name: one file each.
 
-ConfigMaps are on disk. Secrets, and the values that instances of containers were made of, are in memory alone: below a directory that is
-a tmpfs. Where `run` itself is one (as /run/nsrun is), that is all; else a tmpfs is mounted there for as long as there is something in it.
+All are on disk but Secrets and the values that instances of containers were made of, which are in memory alone: below a directory
+that is a tmpfs. Where `run` itself is one (as /run/nsrun is), that is all; else a tmpfs is mounted there for as long as there is
+something in it.
 """
 
 from __future__ import annotations
@@ -19,20 +20,29 @@ from nsrun import native
 from nsrun.errors import InternalError, StepError
 from nsrun.plan import ObjectValues
 from nsrun.spec import encode
-from nsrun.spec.model import ConfigMap, Secret
+from nsrun.spec.model import ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret
 from nsrun.spec.names import SUBDOMAIN_MAX
 from nsrun.state.files import read_or_none, remove_tree, sync_directory, unlink_if_there, write_atomic
 from nsrun.state.layout import PRIVATE, Layout
 
-Stored = ConfigMap | Secret
+Stored = ConfigMap | Secret | PersistentVolumeClaim | PersistentVolume
 Listener = Callable[[str, str, str], None]
 """Called with kind, namespace and name of an object that was put or deleted."""
 
-KINDS: dict[str, type[Stored]] = {"ConfigMap": ConfigMap, "Secret": Secret}
+KINDS: dict[str, type[Stored]] = {
+    "ConfigMap": ConfigMap,
+    "Secret": Secret,
+    "PersistentVolumeClaim": PersistentVolumeClaim,
+    "PersistentVolume": PersistentVolume,
+}
 """The kinds that are kept, in the order in which they are listed."""
+CLUSTER_KINDS = ("PersistentVolume",)
+"""Those that are in no namespace: "" is theirs."""
 
 _IN_MEMORY = ("Secret",)
 _SUFFIX = ".json"
+_NO_NAMESPACE = "_"
+"""The directory of objects that are in none; no namespace has such a name."""
 _LONGEST = 200
 """A name may have 253 characters, a file's no more than 255 with its suffix and that of a file being written."""
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -75,10 +85,14 @@ class ObjectStore:
     def all_of(self, kind: str, namespace: str | None = None) -> list[Stored]:
         """The objects of a kind, in the order of namespace and name; of all namespaces for None.
 
+        What is in no namespace is in each.
+
         Raises:
             InternalError, OSError: as `get`.
         """
         directory = self._directory(kind)
+        if kind in CLUSTER_KINDS:
+            namespace = _NO_NAMESPACE
         spaces = _listed(directory) if namespace is None else [namespace] if _plain(namespace) else []
         found = [
             self._read(kind, directory / space / name)
@@ -213,6 +227,8 @@ class ObjectStore:
 
     def _path(self, kind: str, namespace: str, name: str) -> Path | None:
         """The object's file; None for what cannot be the name of one."""
+        if kind in CLUSTER_KINDS:
+            namespace = _NO_NAMESPACE
         if kind not in KINDS or not _plain(namespace) or not _plain(name):
             return None
         if len(name) > _LONGEST:

@@ -72,6 +72,22 @@ def conditions(
     return foreign(before.values()) + made
 
 
+def not_scheduled(pod: Pod, message: str, previous: Iterable[PodCondition], now: float) -> list[PodCondition]:
+    """The conditions of a pod that waits for a scheduler; those that are not nsrun's own are kept."""
+    before = {condition.type: condition for condition in previous}
+    old = before.get(SCHEDULED)
+    kept = old.lastTransitionTime if old is not None and old.status == "False" else None
+    made = PodCondition(
+        type=SCHEDULED,
+        status="False",
+        reason="Unschedulable",
+        message=message,
+        lastTransitionTime=kept or rfc3339(now),
+        observedGeneration=pod.metadata.generation,
+    )
+    return [*foreign(before.values()), made]
+
+
 def _truth(value: bool) -> str:
     return "True" if value else "False"
 

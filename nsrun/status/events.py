@@ -42,6 +42,9 @@ INVALID_ENVIRONMENT_VARIABLE_NAMES = "InvalidEnvironmentVariableNames"
 
 RESIZE_ERROR = "ResizeError"
 
+FAILED_SCHEDULING = "FailedScheduling"
+"""pkg/scheduler/schedule_one.go handleSchedulingFailure."""
+
 # of images
 PULLING = "Pulling"
 PULLED = "Pulled"

@@ -6,9 +6,9 @@ from nsrun.reconcile.model import Observed
 from nsrun.reconcile.order import Finish, finish_of, views_of
 from nsrun.reconcile.settle import DEADLINE_REASON, settle
 from nsrun.spec.model import HostIP, Pod, PodIP, PodStatus, ResourceRequirements
-from nsrun.status.conditions import conditions, foreign
+from nsrun.status.conditions import conditions, foreign, not_scheduled
 from nsrun.status.containers import container_statuses
-from nsrun.status.phase import FAILED, TERMINAL, phase_of
+from nsrun.status.phase import FAILED, PENDING, TERMINAL, phase_of
 from nsrun.status.qos import qos_class
 from nsrun.status.times import rfc3339
 
@@ -23,6 +23,8 @@ def pod_status(pod: Pod, observed: Observed, now: float, previous: PodStatus | N
     observed = settle(pod, observed, now)
     if _rejected(observed):
         return _rejection(pod, observed, old)
+    if observed.unscheduled:
+        return _unscheduled(pod, observed, old, now)
     views = views_of(pod, observed)
     finish = finish_of(pod, observed, views)
     statuses = container_statuses(pod, observed, views, finish, now)
@@ -53,6 +55,16 @@ def pod_status(pod: Pod, observed: Observed, now: float, previous: PodStatus | N
         status.resources = ResourceRequirements(limits=dict(resources.limits), requests=dict(resources.requests))
         status.allocatedResources = dict(resources.requests)
     return status
+
+
+def _unscheduled(pod: Pod, observed: Observed, old: PodStatus, now: float) -> PodStatus:
+    """All that a scheduler says of a pod that it cannot place (Kubernetes pkg/scheduler/schedule_one.go handleSchedulingFailure)."""
+    return PodStatus(
+        observedGeneration=pod.metadata.generation,
+        phase=old.phase or PENDING,
+        conditions=not_scheduled(pod, observed.unscheduled, old.conditions, now),
+        qosClass=qos_class(pod),
+    )
 
 
 def _place(pod: Pod, observed: Observed, status: PodStatus, old: PodStatus, finish: Finish | None) -> None:

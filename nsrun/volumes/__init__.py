@@ -10,14 +10,20 @@ from nsrun.volumes.errors import VolumeError
 from nsrun.volumes.hostpath import check_host_path, make_missing
 from nsrun.volumes.mounted import check_propagation, remove_volumes
 from nsrun.volumes.ownership import give_to_group
+from nsrun.volumes.persistent import check_local, check_own
 from nsrun.volumes.reading import read_file
 from nsrun.volumes.scratch import make_directory, mount_memory
 from nsrun.volumes.subpath import make_sub_path, open_tree
+from nsrun.volumes.usage import Usage, disk_usage
 
 __all__ = [
+    "Usage",
     "VolumeError",
     "check_host_path",
+    "check_local",
+    "check_own",
     "check_propagation",
+    "disk_usage",
     "give_to_group",
     "make_directory",
     "make_missing",

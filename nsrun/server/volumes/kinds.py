@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from nsrun.server.volumes.claim import Claimed
 from nsrun.server.volumes.empty_dir import EmptyDir
 from nsrun.server.volumes.files import Files
 from nsrun.server.volumes.host_path import HostPath
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from nsrun.server.volumes.kind import VolumeKind
 
 _FILES = Files()
+_CLAIMED = Claimed()
 KINDS: Mapping[str, VolumeKind] = {
     "emptyDir": EmptyDir(),
     "hostPath": HostPath(),
@@ -21,6 +23,8 @@ KINDS: Mapping[str, VolumeKind] = {
     "secret": _FILES,
     "downwardAPI": _FILES,
     "projected": _FILES,
+    "persistentVolumeClaim": _CLAIMED,
+    "ephemeral": _CLAIMED,
 }
 """By the field of the manifest's volume."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nsrun.spec.model import ConfigMap, ObjectMeta, Secret
-from nsrun.spec.update_objects import inherit_type, judge_object, same_object
+from nsrun.spec.update_objects import inherit, judge_object, same_object
 
 META = ObjectMeta(name="x", namespace="default")
 FIXED = "Forbidden: field is immutable when `immutable` is set"
@@ -38,9 +38,9 @@ def test_updates(old: ConfigMap | Secret, new: ConfigMap | Secret, expected: lis
 
 def test_a_type_that_is_not_named_stays() -> None:
     old, new = secret(type="kubernetes.io/tls"), secret()
-    inherit_type(old, new, {"kind": "Secret"})
+    inherit(old, new, {"kind": "Secret"})
     assert new.type == "kubernetes.io/tls"
-    inherit_type(old, named := secret(), {"type": "Opaque"})
+    inherit(old, named := secret(), {"type": "Opaque"})
     assert named.type == "Opaque"
 
 

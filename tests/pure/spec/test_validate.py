@@ -468,7 +468,7 @@ def test_companions() -> None:
         ' "ReadWriteOncePod"',
         "spec.resources[storage]: Required value",
     ]
-    assert of("PersistentVolume", spec={"capacity": {"storage": "0"}}) == [
+    assert of("PersistentVolume", spec={"capacity": {"storage": "0"}, "hostPath": {"path": "/x"}}) == [
         "spec.accessModes: Required value",
         'spec.capacity[storage]: Invalid value: "0": must be greater than zero',
     ]

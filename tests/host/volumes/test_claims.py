@@ -1,0 +1,257 @@
+"""persistentVolumeClaim and ephemeral volumes: bound, waited for, kept, removed; and whoever is killed in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsrun.errors import ConflictError, NotFoundError, NsrunError, SpecError, StepError, UnsupportedError
+from tests.host.environment.test_objects import apply
+from tests.host.server.harness import Server, pod, until
+from tests.host.server.test_full_disk import filled, small_disk
+from tests.host.volumes.looking import events, mount, nothing_left, pausing, said, up, volume
+
+pytestmark = [pytest.mark.requires("overlay"), pytest.mark.timeout(120)]
+
+NODES = "0/1 nodes are available:"
+
+
+def claim(name: str, size: str = "1Gi", mode: str = "ReadWriteOnce", **spec: Any) -> dict[str, Any]:
+    fields = {"accessModes": [mode], "resources": {"requests": {"storage": size}}, **spec}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": fields}
+
+
+def persistent(name: str, **spec: Any) -> dict[str, Any]:
+    fields = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "5Gi"}, "storageClassName": "manual", **spec}
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": fields}
+
+
+def using(name: str, claim_name: str, **fields: Any) -> dict[str, Any]:
+    source = {"claimName": claim_name, **fields}
+    return pod(name, pausing("a", mount("v", "/v")), volumes=[volume("v", persistentVolumeClaim=source)])
+
+
+def kept(server: Server, kind: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.call("object.get", kinds=[kind], names=[name]).result["objects"][0]
+    return found
+
+
+def volumes(server: Server, **params: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.call("volume.list", **params).result["volumes"]
+    return found
+
+
+def remove(server: Server, *names: str) -> list[dict[str, Any]]:
+    gone: list[dict[str, Any]] = server.call("volume.remove", names=list(names)).result["volumes"]
+    return gone
+
+
+def scheduled(server: Server, name: str) -> str:
+    """What the condition PodScheduled says, "" when it is true."""
+    conditions = server.get(name)["status"]["conditions"]
+    return str(next(one.get("message", "") for one in conditions if one["type"] == "PodScheduled"))
+
+
+def told(server: Server, name: str, words: str) -> bool:
+    return words in events(server, "FailedMount", name)
+
+
+def write(server: Server, name: str, text: str) -> None:
+    said(server, "write", "/v/file", text, name=name)
+
+
+def test_S_VOL_claim_outlives_its_pods_and_the_server(server: Server) -> None:
+    """Made with the pod's file, written to, kept when the pod goes, found again by the next, removed by name."""
+    manifest = using("web", "data")
+    answer = server.up(manifest, claim("data"))
+    assert [one["verdict"] for one in answer["objects"]] == ["created"]
+    found = kept(server, "pvc", "data")
+    assert (found["status"]["phase"], found["spec"]["storageClassName"]) == ("Bound", "nsrun")
+    (listed,) = volumes(server, sizes=True)
+    assert listed["claim"] == {"namespace": "default", "name": "data"}
+    assert listed["used_by"] == ["default/web"]
+    assert (Path(listed["path"]).stat().st_mode & 0o7777, listed["complete"]) == (0o777, True)
+    write(server, "web", "kept")
+    with pytest.raises(ConflictError, match=r"remove data: volume is in use - \[default/web\]"):
+        remove(server, "data")
+    with pytest.raises(ConflictError, match='persistentvolumeclaim "data" is in use by pod default/web'):
+        server.call("object.rm", kinds=["pvc"], names=["data"])
+    assert apply(server, claim("data")) == ["unchanged"]
+    assert apply(server, claim("data", "3Gi")) == ["configured"]
+    until(lambda: kept(server, "pvc", "data")["status"]["capacity"] == {"storage": "3Gi"})
+    with pytest.raises(SpecError, match="is invalid"):
+        apply(server, claim("data", "1Gi"))
+    server.down("web")
+    server.kill()
+    server.up(using("again", "data", readOnly=True))
+    assert said(server, "cat", "/v/file", name="again") == "kept"
+    assert server.run("again", "/bin/write", "/v/file", "x", container="a")[0] != 0
+    server.down("again")
+    assert [one["name"] for one in remove(server, "data")] == ["data"]
+    assert volumes(server) == []
+    assert not (server.root / "lib" / "persistent").exists()
+    with pytest.raises(NotFoundError, match="no such volume: data"):
+        remove(server, "data")
+
+
+def test_S_VOL_pod_waits_for_its_claim_in_the_schedulers_words_and_goes_on_at_once(server: Server) -> None:
+    server.up(using("web", "late"), wait="none")
+    words = f'{NODES} persistentvolumeclaim "late" not found.'
+    until(lambda: scheduled(server, "web") == words)
+    assert events(server, "FailedScheduling") == [words]
+    status = server.get("web")["status"]
+    assert (status["phase"], "startTime" in status, "containerStatuses" in status) == ("Pending", False, False)
+    server.kill()
+    apply(server, claim("late", storageClassName="gp9"))
+    until(lambda: scheduled(server, "web") == f"{NODES} pod has unbound immediate PersistentVolumeClaims.")
+    until(lambda: events(server, "ProvisioningFailed") == ['storageclass.storage.k8s.io "gp9" not found'])
+    where = server.host.scratch / "pv"
+    where.mkdir()
+    apply(server, persistent("gp9", storageClassName="gp9", hostPath={"path": str(where)}))
+    server.wait("web", "condition=Ready")
+    write(server, "web", "x")
+    assert (where / "file").read_text(encoding="utf-8") == "x"
+    assert server.get("web")["status"]["startTime"]
+    with pytest.raises(ConflictError, match='persistentvolume "gp9" is bound to the claim default/late'):
+        server.call("object.rm", kinds=["pv"], names=["gp9"])
+    server.down("web")
+    server.call("object.rm", kinds=["pvc"], names=["late"])
+    until(lambda: kept(server, "pv", "gp9")["status"]["phase"] == "Released")
+    remove(server, "gp9")
+    assert (where / "file").exists()
+
+
+def test_S_VOL_read_write_once_pod_lets_one_pod_in(server: Server) -> None:
+    apply(server, claim("one", mode="ReadWriteOncePod"), claim("many"))
+    server.up(using("first", "one"))
+    server.up(using("second", "one"), wait="none")
+    words = "1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode."
+    until(lambda: scheduled(server, "second") == f"{NODES} {words}")
+    server.up(using("third", "many"))
+    server.up(using("fourth", "many"))
+    write(server, "third", "shared")
+    assert said(server, "cat", "/v/file", name="fourth") == "shared"
+    server.down("first")
+    server.wait("second", "condition=Ready")
+    server.down("second", "third", "fourth")
+    remove(server, "one", "many")
+
+
+def test_S_VOL_ephemeral_volume_comes_and_goes_with_its_pod(server: Server) -> None:
+    template = {"metadata": {"labels": {"tier": "tmp"}}, "spec": claim("x")["spec"]}
+    source = volume("scratch", ephemeral={"volumeClaimTemplate": template})
+    apply(server, claim("clash-scratch"))
+    uid = up(server, source, mounts=[mount("scratch", "/v")])
+    found = kept(server, "pvc", "web-scratch")
+    owner = found["metadata"]["ownerReferences"][0]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Pod", uid, True)
+    assert found["metadata"]["labels"] == {"tier": "tmp"}
+    write(server, "web", "x")
+    manifest = pod("clash", pausing("a", mount("scratch", "/v")), volumes=[source])
+    server.up(manifest, wait="none")
+    words = "PVC default/clash-scratch was not created for pod default/clash (pod is not owner)."
+    until(lambda: scheduled(server, "clash") == f"{NODES} {words}")
+    server.down("clash", "web")
+    assert [one["metadata"]["name"] for one in server.call("object.get", kinds=["pvc"]).result["objects"]] == [
+        "clash-scratch"
+    ]
+    assert len(volumes(server)) == 1
+    nothing_left(server, uid)
+    remove(server, "clash-scratch")
+
+
+def test_S_VOL_volume_that_cannot_be_had_is_told_of(server: Server) -> None:
+    """Its directory is gone, is a link by now, or was never there."""
+    where = server.host.scratch / "nowhere"
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}]}}
+    manual = {"storageClassName": "manual"}
+    apply(
+        server,
+        persistent("pv", local={"path": str(where)}, nodeAffinity=affinity),
+        claim("static", **manual),
+        claim("own"),
+    )
+    own = Path(next(one["path"] for one in volumes(server) if one["own"]))
+    own.rmdir()
+    for name, wanted, path in (("web", "static", where), ("own", "own", own)):
+        server.up(using(name, wanted), wait="none")
+        words = f'MountVolume.SetUp failed for volume "v" : path "{path}" does not exist'
+        until(partial(told, server, name, words))
+    own.symlink_to("/etc")
+    words = f'MountVolume.SetUp failed for volume "v" : path "{own}" is not a directory, and nsrun made one there'
+    until(partial(told, server, "own", words))
+    own.unlink()
+    os.mkdir(own)
+    where.mkdir()
+    server.wait("web", "condition=Ready")
+    server.wait("own", "condition=Ready")
+    server.down("web", "own")
+    remove(server, "own", "static")
+    assert where.is_dir()
+
+
+def test_S_VOL_what_cannot_be_kept_is_refused_by_name(server: Server) -> None:
+    for one, path in (
+        (claim("c", volumeMode="Block"), "spec.volumeMode"),
+        (persistent("v", nfs={"server": "s", "path": "/"}), "spec.nfs"),
+    ):
+        with pytest.raises(UnsupportedError) as caught:
+            apply(server, one)
+        assert path in (caught.value.details or "")
+    with pytest.raises(SpecError, match="is not valid"):
+        apply(server, claim("c", "0"))
+    apply(server, claim("huge", "8Ei"))
+    until(lambda: len(server.call("volume.list").result["claims"]) == 1)
+    (waiting,) = server.call("volume.list").result["claims"]
+    assert waiting["message"].startswith('failed to provision volume with StorageClass "nsrun": 8Ei are requested')
+    server.call("object.rm", kinds=["pvc"], names=["huge"])
+
+
+def test_S_VOL_server_killed_between_claim_and_binding(server: Server) -> None:
+    """Whatever of a claim, its volume and the directory is there when the next server comes, it is carried on from there."""
+    apply(server, claim("data"))
+    until(lambda: kept(server, "pvc", "data")["status"]["phase"] == "Bound")
+    objects = server.root / "lib" / "objects"
+    claim_file = objects / "persistentvolumeclaim" / "default" / "data.json"
+    (volume_file,) = (objects / "persistentvolume" / "_").iterdir()
+    bound, directory = json.loads(claim_file.read_bytes()), server.root / "lib" / "persistent"
+    fresh = json.loads(claim_file.read_bytes())
+    fresh["status"] = {"phase": "Pending"}
+    del fresh["spec"]["volumeName"], fresh["spec"]["storageClassName"], fresh["metadata"]["annotations"]
+    for there in (("volume", "directory"), ("directory",), ()):
+        server.kill()
+        claim_file.write_text(json.dumps(fresh), encoding="utf-8")
+        if "volume" not in there:
+            volume_file.unlink()
+        if "directory" not in there:
+            shutil.rmtree(directory)
+        found = kept(server, "pvc", "data")
+        assert (found["status"]["phase"], found["spec"]["volumeName"]) == ("Bound", bound["spec"]["volumeName"])
+        (one,) = volumes(server)
+        assert Path(one["path"]).is_dir()
+    # Killed while it was being removed: what was set aside goes, and a claim of a pod that is gone with it.
+    server.kill()
+    (directory / ".gone-1" / "deep").mkdir(parents=True)
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "gone", "controller": True}
+    orphan = {**fresh, "metadata": {**fresh["metadata"], "name": "x-v", "uid": "u", "ownerReferences": [owner]}}
+    claim_file.with_name("x-v.json").write_text(json.dumps(orphan), encoding="utf-8")
+    until(lambda: len(server.call("object.get", kinds=["pvc"]).result["objects"]) == 1)
+    until(lambda: not (directory / ".gone-1").exists())
+    remove(server, "data")
+
+
+def test_S_VOL_full_disk_leaves_a_claim_pending_until_there_is_room(server: Server) -> None:
+    with small_disk(server, server.root / "lib", "16m"):
+        apply(server, claim("data"))
+        until(lambda: kept(server, "pvc", "data")["status"]["phase"] == "Bound")
+        with filled(server.root / "lib"), pytest.raises((StepError, NsrunError)):
+            apply(server, claim("more"))
+        assert apply(server, claim("more")) == ["created"]
+        until(lambda: kept(server, "pvc", "more")["status"]["phase"] == "Bound")
+        remove(server, "data", "more")
