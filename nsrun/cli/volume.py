@@ -73,7 +73,7 @@ def _row(one: Volume, *, sizes: bool) -> list[str]:
     examples="""
     nsrun volume rm data
     nsrun volume rm data -n shop
-    nsrun volume rm $(nsrun volume ls -q)
+    nsrun volume rm pvc-0b7f0f3e-5d0c-4a53-a7f1-62b8ad4d1a3c
     """,
 )
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)

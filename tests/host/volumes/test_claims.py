@@ -206,10 +206,10 @@ def test_S_VOL_what_cannot_be_kept_is_refused_by_name(server: Server) -> None:
         assert path in (caught.value.details or "")
     with pytest.raises(SpecError, match="is not valid"):
         apply(server, claim("c", "0"))
-    apply(server, claim("huge", "8Ei"))
+    apply(server, claim("huge", "4Ei"))
     until(lambda: len(server.call("volume.list").result["claims"]) == 1)
     (waiting,) = server.call("volume.list").result["claims"]
-    assert waiting["message"].startswith('failed to provision volume with StorageClass "nsrun": 8Ei are requested')
+    assert waiting["message"].startswith('failed to provision volume with StorageClass "nsrun": 4Ei are requested')
     server.call("object.rm", kinds=["pvc"], names=["huge"])
 
 
@@ -248,10 +248,10 @@ def test_S_VOL_server_killed_between_claim_and_binding(server: Server) -> None:
 
 def test_S_VOL_full_disk_leaves_a_claim_pending_until_there_is_room(server: Server) -> None:
     with small_disk(server, server.root / "lib", "16m"):
-        apply(server, claim("data"))
+        apply(server, claim("data", "1Mi"))
         until(lambda: kept(server, "pvc", "data")["status"]["phase"] == "Bound")
         with filled(server.root / "lib"), pytest.raises((StepError, NsrunError)):
-            apply(server, claim("more"))
-        assert apply(server, claim("more")) == ["created"]
+            apply(server, claim("more", "1Mi"))
+        assert apply(server, claim("more", "1Mi")) == ["created"]
         until(lambda: kept(server, "pvc", "more")["status"]["phase"] == "Bound")
         remove(server, "data", "more")
