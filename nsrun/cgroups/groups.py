@@ -285,6 +285,11 @@ class Cgroups:
         twins = {name: str(twin) for name, twin in self.controllers.twins(path).items()}
         return read(Places(str(path), twins.get(CPU), twins.get(MEMORY)))
 
+    def name(self, pod_uid: str, container_id: str | None = None) -> str:
+        """The path of a pod's or a container's cgroup from the top of its tree; "" where there are no cgroups."""
+        path, mount = self._path(pod_uid, container_id), self.layout.mount
+        return "" if path is None or mount is None else f"/{path.relative_to(mount)}"
+
     def kill_pod(self, pod_uid: str) -> None:
         """SIGKILL to every process of the pod. Returns before they are gone; a pod without cgroup is fine.
 

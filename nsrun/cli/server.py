@@ -16,7 +16,7 @@ from nsrun.cli.settings import Settings, say
 from nsrun.client import roots
 from nsrun.client import start as starting
 from nsrun.client.wire import Connection, ConnectionLost, ServerAway, connect
-from nsrun.errors import EXIT_CODES
+from nsrun.errors import EXIT_CODES, UsageError
 
 
 def running(root: roots.Root) -> Connection | None:
@@ -33,19 +33,32 @@ def running(root: roots.Root) -> Connection | None:
     examples="""
     nsrun server start
     nsrun server start --foreground          # stays, and logs to the terminal
+    nsrun server start --foreground --metrics-listen 127.0.0.1:9460
     """,
 )
 @click.option("--foreground", is_flag=True, help="Be the server instead of starting one.")
+@click.option(
+    "--metrics-listen",
+    metavar="ADDRESS",
+    multiple=True,
+    help="With --foreground: have metrics for Prometheus at HOST:PORT or unix:PATH; config.toml can say so for every server.",
+)
 @click.pass_obj
-def start(settings: Settings, /, foreground: bool) -> int:
+def start(settings: Settings, /, foreground: bool, metrics_listen: tuple[str, ...]) -> int:
     """`nsrun server start`."""
     root = roots.find(settings.root)
+    words = [word for one in metrics_listen for word in ("--metrics-listen", one)]
     if foreground:
         if os.geteuid() != 0:
             raise starting.needs_root(root)
-        command = starting.server_command(root, ["--foreground"])
+        command = starting.server_command(root, ["--foreground", *words])
         sys.stdout.flush()
         os.execv(command[0], command)  # noqa: S606 - this process becomes the server
+    if words:
+        raise UsageError(
+            "--metrics-listen is for --foreground: another server would be started without it",
+            resolution=f'Put it into {root.etc}/config.toml for every server: [metrics] listen = ["{metrics_listen[0]}"]',
+        )
     connection = running(root)
     if connection is not None:
         connection.close()
@@ -145,6 +158,8 @@ def status(settings: Settings, /, output: str) -> int:
     for file in manifests.get("files") or []:
         what = clean(file["error"]) if file["error"] else ", ".join(map(clean, file["pods"]))
         say(f"  Manifest {clean(file['name'])}: {what}")
+    for one in found.get("metrics") or []:
+        say(f"  Metrics:  {one['address']}{': ' + clean(one['error']) if one['error'] else ''}")
     for key, value in network.items():
         if value not in (None, "", [], {}):
             say(

@@ -8,6 +8,7 @@ not notice. Daemonising (own session, no terminal, own unit) is the business of 
     --foreground      log to stderr, not to run/server.log
     --lifeline FD     at its end of file take all pods down, remove bridge, rules, cgroups and run/, and exit
     --temporary       with --lifeline: remove DIR as well
+    --metrics-listen ADDRESS   metrics over HTTP at HOST:PORT or unix:PATH, not where the configuration says; may be repeated
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Arguments:
     foreground: bool = False
     lifeline: int | None = None
     temporary: bool = False
+    metrics: tuple[str, ...] = ()
 
 
 def parse(argv: list[str]) -> Arguments:
@@ -38,7 +40,9 @@ def parse(argv: list[str]) -> Arguments:
         UsageError: unknown words, or --temporary without what it needs.
     """
     try:
-        options, rest = getopt.getopt(argv, "", ["root=", "ready=", "foreground", "lifeline=", "temporary"])
+        options, rest = getopt.getopt(
+            argv, "", ["root=", "ready=", "foreground", "lifeline=", "temporary", "metrics-listen="]
+        )
     except getopt.GetoptError as error:
         raise UsageError(f"nsrun.server: {error}") from error
     if rest:
@@ -50,6 +54,7 @@ def parse(argv: list[str]) -> Arguments:
         foreground="--foreground" in words,
         lifeline=_descriptor("--lifeline", words),
         temporary="--temporary" in words,
+        metrics=tuple(value for name, value in options if name == "--metrics-listen"),
     )
     if result.temporary and (result.lifeline is None or result.root is None):
         raise UsageError("nsrun.server: --temporary needs --root and --lifeline")

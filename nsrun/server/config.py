@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PATTERN = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]")
 """A sysctl or a pattern of them (kubernetes pkg/apis/policy/validation SysctlContainSlashPatternFmt)."""
-TABLES = ("images", "network", "sysctls", "volumes")
+TABLES = ("images", "metrics", "network", "sysctls", "volumes")
 LOG_KEYS = ("containerLogMaxSize", "containerLogMaxFiles", "containerLogMonitorInterval")
 """Of the kubelet's configuration, with its names, defaults and rules."""
 
@@ -51,6 +51,10 @@ def read_config(layout: Layout) -> dict[str, Any]:
     ImageSettings.of(settings.get("images"))
     allowed_sysctls(settings)
     storage_classes(settings)
+    if "metrics" in settings:
+        from nsrun.server.metrics_settings import addresses
+
+        addresses(settings["metrics"])
     if settings.keys() & set(LOG_KEYS):
         from nsrun.server.logpolicy import log_policy
 

@@ -47,6 +47,10 @@ def run(arguments: Arguments) -> int:
     layout.prepare()
     lock = RootLock(layout.lock)
     read_config(layout)
+    if arguments.metrics:
+        from nsrun.server.metrics_settings import addresses
+
+        addresses(None, arguments.metrics)
     _open_log(layout, foreground=arguments.foreground)
     _raise_descriptor_limit()
     # A client that hung up must not end the server; children are none of its own.
@@ -75,7 +79,7 @@ async def _serve(layout: Layout, arguments: Arguments, lock: RootLock) -> None:
         from nsrun.server.service import Service
 
         _name_process()
-        service = Service(layout, stop, temporary=arguments.temporary)
+        service = Service(layout, stop, temporary=arguments.temporary, metrics=arguments.metrics)
         await service.open()
         control.methods.update(service.methods())
         control.ready.set()

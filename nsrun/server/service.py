@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nsrun._version import __version__
@@ -17,11 +18,13 @@ from nsrun.server.choose import container_name, names_of, running_instance
 from nsrun.server.clock import SystemClock
 from nsrun.server.containers import signal_number
 from nsrun.server.images import ImageMethods
+from nsrun.server.metrics_settings import addresses
 from nsrun.server.objects import ObjectMethods, Waiters
 from nsrun.server.observing import sandbox_state
 from nsrun.server.pods import Registry
 from nsrun.server.prepared import log_path
 from nsrun.server.rotation import Rotation
+from nsrun.server.scrape import Endpoint
 from nsrun.server.static import StaticPods
 from nsrun.server.stats import Stats, answer
 from nsrun.server.volume_methods import VolumeMethods
@@ -51,9 +54,12 @@ class Service:
         layout: its directories.
         stop: set to end the server.
         temporary: `remove_everything` removes the root directory too.
+        metrics: where they are to be had, instead of where the configuration says.
     """
 
-    def __init__(self, layout: Layout, stop: asyncio.Event, *, temporary: bool = False) -> None:
+    def __init__(
+        self, layout: Layout, stop: asyncio.Event, *, temporary: bool = False, metrics: Sequence[str] = ()
+    ) -> None:
         self._layout = layout
         self._stop = stop
         self._temporary = temporary
@@ -69,6 +75,7 @@ class Service:
         self._rotation = Rotation(self._world, lambda: self._pods)
         self._static = StaticPods(self._world, self._pods)
         self._stats = Stats(self._world)
+        self._endpoint = Endpoint(self._world, self._pods, self._stats, addresses(self._world.metrics, metrics))
         self._pods.on_gone = self._static.wake
 
     async def open(self) -> None:
@@ -82,9 +89,11 @@ class Service:
         await self._static.open()
         self._world.collect_soon()
         self._world.image_collector.begin()
+        self._endpoint.begin()
 
     async def close(self) -> None:
         """Stop working; the pods run on."""
+        await self._endpoint.close()
         await self._rotation.close()
         await self._static.close()
         await self._pods.close()
@@ -157,6 +166,7 @@ class Service:
             "network": self._world.network.status(),
             "cgroups": self._world.cgroup_status(),
             "manifests": self._static.status(),
+            "metrics": self._endpoint.status(),
             "directories": {
                 "run": str(self._layout.run),
                 "lib": str(self._layout.lib),
@@ -173,7 +183,7 @@ class Service:
         from nsrun.doctor import examine
 
         checks = await asyncio.to_thread(examine, self._layout.lib)
-        return {"checks": [check.as_data() for check in (*checks, self._static.check())]}
+        return {"checks": [check.as_data() for check in (*checks, self._static.check(), *self._endpoint.checks())]}
 
     # pods
 

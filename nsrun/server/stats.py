@@ -96,7 +96,6 @@ class Stats:
             own = {one.name or "": container_limits(engine.pod, one) for one in every}
             known = self._limits[engine.uid] = (engine.pod, pod_limits(engine.pod), own)
         _, limits, of_containers = known
-        images = {name: one.image_id for name, one in engine.ledger.containers.items()}
         return PodTarget(
             namespace=engine.namespace,
             name=engine.name,
@@ -108,7 +107,7 @@ class Stats:
                 ContainerTarget(
                     name=one.name,
                     id=one.id,
-                    image=images.get(one.name, ""),
+                    image=engine.container(one.name).image or "",
                     started_at=one.started_ns / 1e9 or None,
                     limits=of_containers.get(one.name, Limits()),
                 )

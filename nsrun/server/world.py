@@ -68,6 +68,8 @@ class World:
         self.wires = Wires()
         settings = read_config(layout)
         self.log_policy = log_policy(settings)
+        self.metrics: Any = settings.get("metrics")
+        """`[metrics]` of the configuration."""
         self.image_settings = ImageSettings.of(settings.get("images"))
         self.images = ImageStore(layout.lib)
         self.objects = ObjectStore(layout)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import socket
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import nsrun
 from nsrun.client.stats import between
@@ -104,3 +106,73 @@ def test_stats_pods_of_all_kinds(server: Server) -> None:
     assert data["cpus"] >= 1
     assert {one["podRef"]["name"] for one in data["pods"]} == {"busy", "idle", "machine"}
     assert server.host.nsrun("pod", "stats", "nobody", check=False).returncode == 4
+
+
+def get(where: str | int) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """The metrics at a port of loopback or at a socket's path: by name, labels and value of each."""
+    connection = http.client.HTTPConnection("127.0.0.1", where if isinstance(where, int) else 80, timeout=20)
+    if isinstance(where, str):
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(where)
+    connection.request("GET", "/metrics")
+    response = connection.getresponse()
+    text = response.read().decode()
+    assert response.status == 200
+    connection.close()
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            found.setdefault(one.name, []).append((one.labels, one.value))
+    return found
+
+
+def test_metrics_of_a_server(server: Server) -> None:
+    path = str(server.host.scratch / "m.sock")
+    limits = {"limits": {"cpu": "100m", "memory": "64Mi"}, "requests": {"cpu": "50m"}}
+    server.up(pod("web", box("app", "alloc", "20", "1000", resources=limits), box("plain", "pause")))
+    (server.root / "etc").mkdir(exist_ok=True)
+    config = server.root / "etc" / "config.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(f'[metrics]\nlisten = ["127.0.0.1:{port}", "unix:{path}"]\n')
+        assert server.kill()
+        assert server.call("server.status").result["pods"] == 1, "the pods come first"
+        until(lambda: server.call("server.status").result["metrics"][0]["error"])
+        doctor = {one["name"]: one for one in server.call("doctor").result["checks"]}
+        assert not doctor["metrics"]["ok"]
+        assert "EADDRINUSE" in doctor["metrics"]["text"]
+        found = get(path)
+    own = {"namespace": "default", "pod": "web"}
+    memory = {labels["container"]: value for labels, value in found["container_memory_working_set_bytes"]}
+    assert memory["app"] >= 20 * MIB
+    assert memory.keys() == {"", "app", "plain"}
+    labels, _ = next(one for one in found["container_cpu_usage_seconds_total"] if one[0]["container"] == "app")
+    instance = next(one["id"] for one in server.runtime("web")["instances"] if one["name"] == "app")
+    uid = server.get("web")["metadata"]["uid"]
+    assert labels == {
+        **own, "container": "app", "cpu": "total", "image": "tests.local/testbox", "name": instance, "id": labels["id"]
+    }  # fmt: skip
+    assert labels["id"].endswith(f"/pod-{uid}/{instance}")
+    spec = {labels["container"]: value for labels, value in found["container_spec_memory_limit_bytes"]}
+    assert spec == {"": 0, "app": 64 * MIB, "plain": 0}
+    assert [value for _, value in found["container_spec_cpu_quota"]] == [10_000]
+    assert all(labels["interface"] == "eth0" for labels, _ in found["container_network_receive_bytes_total"])
+    assert found["kubelet_running_pods"] == [({}, 1)]
+    assert ({"container_state": "running"}, 2) in found["kubelet_running_containers"]
+    assert found["process_resident_memory_bytes"][0][1] > 10 * MIB
+    # What other servers leave of a socket is in nobody's way; the port is free by now.
+    assert server.kill()
+    server.call("server.ping")
+    until(lambda: not any(one["error"] for one in server.call("server.status").result["metrics"]))
+    until(lambda: get(port)["kubelet_running_pods"] == get(path)["kubelet_running_pods"] == [({}, 1)])
+    config.write_text('[metrics]\nlisten = ["web:80"]\n')
+    assert server.kill()
+    refused = server.host.nsrun("pod", "ls", check=False)
+    assert "metrics cannot be had at 'web:80'" in refused.stderr
+    config.unlink()
+    refused = server.host.nsrun("server", "start", "--metrics-listen", ":9", check=False)
+    assert (refused.returncode, "config.toml" in refused.stderr) == (2, True)
+    server.start("--metrics-listen", f"unix:{path}")
+    until(lambda: [one["address"] for one in server.call("server.status").result["metrics"]] == [f"unix:{path}"])
+    server.down("web")
+    assert "container_processes" not in get(path)
