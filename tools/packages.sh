@@ -55,6 +55,7 @@ for group in "$@"; do
 		need crun command -v crun
 		need runc command -v runc
 		need bubblewrap command -v bwrap
+		need socat command -v socat
 		;;
 	*)
 		echo "tools/packages.sh: no such group: $group" >&2

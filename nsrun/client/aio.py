@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -412,6 +413,16 @@ class AsyncPod:
                 container, previous=previous, tail=tail, since=since, follow=follow, call=call
             )
         )
+
+    async def connect(
+        self,
+        port: int,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+        wait: float = 0.0,
+    ) -> socket.socket:
+        """As Pod.connect. For streams: `asyncio.open_connection(sock=await pod.connect(80))`."""
+        return await in_thread(lambda: self.sync.connect(port, timeout=timeout, wait=wait))
 
     async def events(self) -> list[Object]:
         """As Pod.events."""

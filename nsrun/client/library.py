@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from nsrun.client import manifests, roots, stats
 from nsrun.client.crilog import LogLine
@@ -24,7 +24,12 @@ from nsrun.client.manifests import Manifest
 from nsrun.client.requests import Progress, Wait, down, up
 from nsrun.client.session import Call, Session
 from nsrun.client.wire import ConnectionLost, Message
-from nsrun.errors import NsrunError, PodFailedError, TimedOutError, UsageError
+from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutError, UsageError
+
+if TYPE_CHECKING:
+    import socket
+
+    from nsrun.client.forward import Listening
 
 Object = dict[str, Any]
 
@@ -620,6 +625,62 @@ class Pod:
         batches = logs.Follower(session, [query], call).lines() if follow else logs.read(session, [query], call)
         for batch in batches:
             yield from batch
+
+    def connect(self, port: int, *, timeout: float | None = None, wait: float = 0.0) -> socket.socket:
+        """A TCP connection to a port of the pod's loopback; a port of the manifest need not be declared.
+
+        Args:
+            port: 1 to 65535.
+            timeout: seconds; None waits as long as the kernel does.
+            wait: seconds to wait for something that listens.
+
+        Returns:
+            A connected, blocking socket, which the caller owns.
+
+        Raises:
+            PodFailedError: nothing listens there. TimeoutError: what listens does not answer.
+            NotFoundError: no such pod. ConflictError: it has no sandbox.
+        """
+        from nsrun.client import podsockets
+
+        return podsockets.connect(self.client.session, self.name, self.namespace, port, timeout, wait)
+
+    @contextlib.contextmanager
+    def forward(self, *ports: str | int, address: str = "127.0.0.1") -> Iterator[list[Listening]]:
+        """Forward ports of this machine to the pod's loopback while the block runs.
+
+        Args:
+            ports: `80` takes a free port of this machine for the pod's port 80, `8080:80` port 8080; `53/udp`; `:http` by name.
+            address: to listen on; `localhost` is 127.0.0.1 and ::1.
+
+        Returns:
+            Where, in the order of the ports: address, local, remote, protocol.
+
+        Raises:
+            ConflictError: a port is taken. NotFoundError: no such pod. UsageError: a port cannot be read.
+        """
+        from threading import Thread
+
+        from nsrun.client import forward
+        from nsrun.client import ports as words
+
+        found = self.object
+        wanted = [words.parse(port if ":" in port else f":{port}", found) for port in map(str, ports)]
+        carrier = forward.Forwarder(self.client.session, self.name, self.namespace, wanted, words.addresses([address]))
+
+        def carry() -> None:
+            # A pod that is taken down ends its connections; whoever uses them sees that.
+            with contextlib.suppress(NotFoundError):
+                carrier.run()
+
+        thread = Thread(target=carry, name="nsrun-forward", daemon=True)
+        thread.start()
+        try:
+            yield carrier.listening
+        finally:
+            carrier.stop()
+            thread.join()
+            carrier.close()
 
     def events(self) -> list[Object]:
         """The pod's core/v1 Events, oldest first."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsrun._version import __version__
 from nsrun.errors import ConflictError, NotFoundError, NsrunError, TimedOutError, UsageError
-from nsrun.server import apply, changes, commands, debug, logs, wait
+from nsrun.server import apply, changes, commands, debug, forwarding, logs, wait
 from nsrun.server.choose import container_name, names_of, running_instance
 from nsrun.server.clock import SystemClock
 from nsrun.server.containers import signal_number
@@ -143,6 +143,7 @@ class Service:
             "pod.exec": self._exec,
             "pod.attach": self._attach,
             "pod.logs": self._logs,
+            "pod.sockets": self._sockets,
             **ImageMethods(self._world, self._pods).methods(),
             **ObjectMethods(self._world).methods(),
             **VolumeMethods(self._world).methods(),
@@ -456,6 +457,9 @@ class Service:
 
     async def _logs(self, request: Request) -> object:
         return await logs.logs(self._find(request), request)
+
+    async def _sockets(self, request: Request) -> object:
+        return await forwarding.sockets(self._find(request), request)
 
     async def _debug(self, request: Request) -> object:
         return debug.add(self._find(request), request)

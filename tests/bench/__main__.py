@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import conmon
+from tests.bench.forward import forward
 from tests.bench.measure import Figure, in_turn, run, timed
 from tests.bench.nsrun_side import NSRUN, POD, Nsrun
 from tests.bench.peers import Bundle, Podman, bubblewrap
@@ -273,8 +274,8 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
     parser.add_argument(
         "--only",
-        choices=["probes"],
-        help="nothing but these figures (probes: 300 pods with three probes each, and more)",
+        choices=["probes", "forward"],
+        help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward)",
     )
     parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
@@ -303,7 +304,10 @@ def main() -> None:
                 figures += upkeep(options.runs, side)
                 figures += pumps(options.runs, side, work, rootfs)
                 figures += scale(side, options.pods)
-            figures += probes(side, options.runs, options.probed)
+            if options.only in (None, "forward"):
+                figures += forward(side, options.runs)
+            if options.only in (None, "probes"):
+                figures += probes(side, options.runs, options.probed)
         finally:
             side("pod", "down", "--all", "--force", "--grace-period", "0")
             side("server", "stop")

@@ -1,0 +1,1 @@
+"""Ports of this machine that lead into a pod."""
