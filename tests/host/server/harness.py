@@ -256,11 +256,13 @@ class Server:
         if not self.root.exists():
             return
         with open(self.host.scratch / "wiper.out", "a+b") as output:
-            wiper = self.wiper or Wiper()
+            # What is read from the environment while modules load is not that of a request.
+            warm = self.wiper if self.environment == self.host.environment else None
+            wiper = warm or Wiper(self.environment)
             try:
                 status = wiper.wipe(self.root, self.environment, output.fileno())
             finally:
-                if self.wiper is None:
+                if warm is None:
                     wiper.close()
             output.seek(0)
             assert status == 0, output.read().decode("utf-8", "replace") + self.said()

@@ -26,13 +26,20 @@ from tests.host.testhost import REPOSITORY
 
 
 class Wiper:
-    """The process, started at once."""
+    """The process, started at once.
 
-    def __init__(self) -> None:
+    Args:
+        environment: its own; this process's when left out.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.host.server.wiper"], stdin=theirs.fileno(), cwd=REPOSITORY
+                [sys.executable, "-m", "tests.host.server.wiper"],
+                stdin=theirs.fileno(),
+                cwd=REPOSITORY,
+                env=environment,
             )
 
     def wipe(self, root: Path, environment: Mapping[str, str], output: int, timeout_s: float = 60) -> int:
