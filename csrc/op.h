@@ -21,6 +21,7 @@ struct nsr_run {
 	const struct nsr_context *context;
 	struct nsr_report *report;
 	int root;			/* O_PATH descriptor; -1 until it is needed */
+	int user_namespace;		/* that of the pod, or -1 until it is needed */
 	int empty_directory;		/* a mounted empty read-only tmpfs that masks are cloned from, or -1 */
 	int propagation_cut;		/* PRIVATE has run: nothing that is unmounted here is unmounted outside */
 	mode_t umask;			/* what the process gets; while ops run the mask is 0 so that modes are as written */
@@ -45,12 +46,16 @@ int nsr_make_directories(struct nsr_run *run, const char *path, mode_t mode, int
 int nsr_make_file(struct nsr_run *run, const char *path, mode_t mode);
 int nsr_open_parent(struct nsr_run *run, const char *path, const char **name);
 
+/* op_user.c: a descriptor that stays the run's, or -errno; and the ids of a detached mount made those of that namespace */
+int nsr_user_namespace(struct nsr_run *run);
+int nsr_id_map(struct nsr_run *run, int tree);
+
 /* op_mount.c */
 int nsr_attach(struct nsr_run *run, int tree, const char *target);
 int nsr_set_attributes(int mount, uint64_t set, int recursive);
 
 nsr_handler nsr_op_unshare, nsr_op_setns, nsr_op_hostname, nsr_op_domainname, nsr_op_loopback_up, nsr_op_sysctl,
-    nsr_op_join_cgroup;
+    nsr_op_join_cgroup, nsr_op_user_namespace, nsr_op_enter_user, nsr_op_fs_user, nsr_op_id_map;
 nsr_handler nsr_op_private, nsr_op_overlay, nsr_op_root, nsr_op_mount, nsr_op_bind, nsr_op_propagation, nsr_op_attr,
     nsr_op_mask, nsr_op_readonly, nsr_op_pivot_root;
 nsr_handler nsr_op_mkdir, nsr_op_file, nsr_op_symlink, nsr_op_mknod;

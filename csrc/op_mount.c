@@ -185,6 +185,20 @@ static int tree_of(const char *source, int slot, const char *below, unsigned int
 	return tree;
 }
 
+/* Not the target, as of everything else that fails: it is the file system of the source that cannot. */
+static int cannot_be_mapped(struct nsr_run *run, const char *source, int error)
+{
+	static const char suffix[] = " (id-mapped)";
+	char subject[PATH_MAX + sizeof(suffix)];
+	size_t length = strlen(source);
+
+	if (length > PATH_MAX)
+		return nsr_at(run, source, error);
+	memcpy(subject, source, length);
+	memcpy(subject + length, suffix, sizeof(suffix));
+	return nsr_at(run, subject, error);
+}
+
 int nsr_op_bind(struct nsr_run *run, struct nsr_args *args)
 {
 	const char *source = nsr_next(args, NULL), *target = nsr_next(args, NULL), *below = nsr_next(args, NULL);
@@ -198,6 +212,15 @@ int nsr_op_bind(struct nsr_run *run, struct nsr_args *args)
 		return 0;
 	if (tree < 0)
 		return nsr_at(run, source, tree);
+	if (how & (NSR_BIND_ID_MAP | NSR_BIND_MAY_ID_MAP)) {
+		result = nsr_id_map(run, tree);
+		if (result == -EINVAL && how & NSR_BIND_MAY_ID_MAP)
+			result = 0;
+		if (result) {
+			close(tree);
+			return cannot_be_mapped(run, source, result);
+		}
+	}
 	if (how & (NSR_BIND_READONLY | NSR_BIND_RREADONLY))
 		attributes |= MOUNT_ATTR_RDONLY;
 	result = nsr_at(run, target, nsr_set_attributes(tree, attributes, how & NSR_BIND_RREADONLY));

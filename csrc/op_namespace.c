@@ -68,10 +68,8 @@ int nsr_op_loopback_up(struct nsr_run *run, struct nsr_args *args)
 	return nsr_at(run, "lo", result);
 }
 
-int nsr_op_sysctl(struct nsr_run *run, struct nsr_args *args)
+static int write_sysctl(struct nsr_run *run, const char *name, const char *value, uint32_t length)
 {
-	uint32_t length;
-	const char *name = nsr_next(args, NULL), *value = nsr_next(args, &length);
 	int directory, fd, result;
 	ssize_t written;
 
@@ -85,5 +83,21 @@ int nsr_op_sysctl(struct nsr_run *run, struct nsr_args *args)
 	written = write(fd, value, length);
 	result = written < 0 ? -errno : (size_t)written == length ? 0 : -EINVAL;
 	close(fd);
+	return result;
+}
+
+int nsr_op_sysctl(struct nsr_run *run, struct nsr_args *args)
+{
+	uint32_t length;
+	const char *name = nsr_next(args, NULL), *value = nsr_next(args, &length);
+	uid_t owner = (uid_t)args->head.arg[0];
+	int result = write_sysctl(run, name, value, length);
+
+	/* Some look at who writes, not at what that one may do (the kernel's ipc_permissions): only the root of their user namespace can. */
+	if ((result == -EACCES || result == -EPERM) && owner && !syscall(SYS_setresuid, -1, owner, -1)) {
+		result = write_sysctl(run, name, value, length);
+		if (syscall(SYS_setresuid, -1, 0, -1))
+			return -errno;
+	}
 	return result;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* op_process.c - what a process carries through execve: directory, limits, session, standard streams, signals. */
 #include <limits.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include "op.h"
 
 enum { EXIT_PARENT_GONE = 125 };
@@ -97,9 +99,18 @@ int nsr_op_stdio(struct nsr_run *run, struct nsr_args *args)
 	return result;
 }
 
+static int is_nameless_pipe(int fd)
+{
+	struct statfs system;
+
+	return !fstatfs(fd, &system) && system.f_type == PIPEFS_MAGIC;
+}
+
 /* /dev/null is a device of everybody and a file may be anything: only what was made for this process changes hands. */
 int nsr_op_stdio_owner(struct nsr_run *run, struct nsr_args *args)
 {
+	int pipes_alone = args->head.arg[1] != 0;
+
 	(void)run;
 	for (int fd = 0; fd < 3; fd++) {
 		struct winsize size;
@@ -107,6 +118,8 @@ int nsr_op_stdio_owner(struct nsr_run *run, struct nsr_args *args)
 
 		if (fstat(fd, &status))
 			return -errno;
+		if (pipes_alone && !is_nameless_pipe(fd))
+			continue;
 		if (!S_ISFIFO(status.st_mode) && !S_ISSOCK(status.st_mode) &&
 		    !(S_ISCHR(status.st_mode) && !ioctl(fd, TIOCGWINSZ, &size)))
 			continue;

@@ -63,6 +63,10 @@ static const struct shape shapes[] = {
     [NSR_OP_EXEC] = {.handler = nsr_op_exec, .least = 2, .most = ANY_NUMBER},
     [NSR_OP_KEEPCAPS] = {.handler = nsr_op_keepcaps},
     [NSR_OP_DUMPABLE] = {.handler = nsr_op_dumpable},
+    [NSR_OP_USER_NAMESPACE] = {.handler = nsr_op_user_namespace},
+    [NSR_OP_ENTER_USER] = {.handler = nsr_op_enter_user},
+    [NSR_OP_ID_MAP] = {.handler = nsr_op_id_map, .least = 1, .most = 1},
+    [NSR_OP_FS_USER] = {.handler = nsr_op_fs_user},
     [NSR_OP_STDIO_OWNER] = {.handler = nsr_op_stdio_owner},
 };
 
@@ -177,7 +181,7 @@ int nsr_slot(const struct nsr_run *run, int64_t slot)
 
 int nsr_program_run(const void *bytes, size_t size, const struct nsr_context *context, struct nsr_report *report)
 {
-	struct nsr_run run = {.context = context, .report = report, .root = -1, .empty_directory = -1};
+	struct nsr_run run = {.context = context, .report = report, .root = -1, .user_namespace = -1, .empty_directory = -1};
 	const char *record = (const char *)bytes + sizeof(struct nsr_program);
 	const char *end = (const char *)bytes + size;
 	int result = 0;
@@ -204,6 +208,8 @@ int nsr_program_run(const void *bytes, size_t size, const struct nsr_context *co
 	umask(run.umask);
 	if (run.root >= 0)
 		close(run.root);
+	if (run.user_namespace >= 0)
+		close(run.user_namespace);
 	if (run.empty_directory >= 0)
 		close(run.empty_directory);
 	return result;

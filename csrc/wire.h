@@ -54,8 +54,10 @@ enum nsr_op_code {
 	NSR_OP_HOSTNAME = 3,		/* str0 */
 	NSR_OP_DOMAINNAME = 4,		/* str0 */
 	NSR_OP_LOOPBACK_UP = 5,
-	NSR_OP_SYSCTL = 6,		/* str0 name with '/' separators below /proc/sys, str1 value; before PIVOT_ROOT */
+	NSR_OP_SYSCTL = 6,		/* str0 name with '/' separators below /proc/sys, str1 value; before PIVOT_ROOT; arg0 the machine's uid of the root that the pod's namespaces belong to: it is tried as that one where it is refused */
 	NSR_OP_JOIN_CGROUP = 7,		/* arg0 slot of a version 1 cgroup's "tasks", opened for writing: this process, still of one thread, moves there */
+	NSR_OP_USER_NAMESPACE = 8,	/* a user namespace whose ids from 0 on are the machine's from arg0 on, arg1 of them, and the namespaces arg2 (CLONE_NEW*, the network's among them) that belong to it; these are entered, the user namespace itself is not */
+	NSR_OP_ENTER_USER = 9,		/* enters the user namespace that the present network namespace belongs to, with all its capabilities and as nobody in it; then unshares arg0, CLONE_NEW* flags */
 	/* the root file system */
 	NSR_OP_PRIVATE = 10,		/* make every mount of a fresh mount namespace MS_SLAVE|MS_REC; arg0 MS_* propagation to use */
 	NSR_OP_OVERLAY = 11,		/* str0 target (host path), str1 upper ("" = read-only), str2 work, str3.. lowers, topmost first; arg0 MOUNT_ATTR_*, arg1 enum nsr_overlay */
@@ -72,6 +74,7 @@ enum nsr_op_code {
 	NSR_OP_READONLY = 22,		/* str0 path in root: bound on itself read-only, recursively; missing is fine */
 	NSR_OP_PIVOT_ROOT = 23,
 	NSR_OP_BIND_BELOW = 24,		/* as BIND, with str2: a path below the source, which is a directory then; nothing on the way may lead out of it (RESOLVE_BENEATH) */
+	NSR_OP_ID_MAP = 25,		/* str0 host path of a directory: bound on itself, with its ids those of the user namespace that the network namespace belongs to */
 	/* the process */
 	NSR_OP_CHDIR = 30,		/* str0; arg0 1: make it (0755, parents too) when missing */
 	NSR_OP_UMASK = 31,		/* arg0 */
@@ -92,8 +95,9 @@ enum nsr_op_code {
 	NSR_OP_EXEC = 46,		/* str0 file (searched in PATH of NSR_OP_ENV when it has no '/'), str1.. argv */
 	NSR_OP_KEEPCAPS = 47,		/* arg0 1 or 0: PR_SET_KEEPCAPS, around NSR_OP_USER */
 	NSR_OP_DUMPABLE = 48,		/* arg0: PR_SET_DUMPABLE */
-	NSR_OP_STDIO_OWNER = 49		/* arg0 uid: fchown(uid, -1) of those of 0, 1, 2 that are a pipe, socket or terminal (never /dev/null or a file):
-					 * else a container that is not root cannot open /dev/stdout; EINVAL, EPERM and EROFS are fine */
+	NSR_OP_STDIO_OWNER = 49,	/* arg0 uid: fchown(uid, -1) of those of 0, 1, 2 that are a pipe, socket or terminal (never /dev/null or a file):
+					 * else a container that is not root cannot open /dev/stdout; EINVAL, EPERM and EROFS are fine; arg1 1: those that are a pipe without a name alone */
+	NSR_OP_FS_USER = 50		/* arg0 uid, arg1 gid that own what is made from here on (setfsuid), until USER; capabilities stay */
 };
 
 enum nsr_overlay {
@@ -105,7 +109,9 @@ enum nsr_bind {
 	NSR_BIND_READONLY = 2,
 	NSR_BIND_RREADONLY = 4,
 	NSR_BIND_OPTIONAL = 8,		/* a missing source is not an error */
-	NSR_BIND_MAKE_TARGET = 16	/* make a missing target: a directory or an empty file, as the source is */
+	NSR_BIND_MAKE_TARGET = 16,	/* make a missing target: a directory or an empty file, as the source is */
+	NSR_BIND_ID_MAP = 32,		/* its ids (of the mount on top) are those of the user namespace that the network namespace belongs to */
+	NSR_BIND_MAY_ID_MAP = 64	/* the same where the file system can; else nobody owns what is in there */
 };
 
 /* One failing step, sent up the report socket by whoever runs a program. No report and end of file: execve succeeded. */

@@ -78,6 +78,9 @@ def pod_lines(pod: Object, runtime: Object) -> list[str]:
     lines.append(f"IP:\t{status.get('podIP', '')}")
     ips = status.get("podIPs") or []
     lines += ["IPs:", *(f"  IP:\t{one['ip']}" for one in ips)] if ips else ["IPs:\t<none>"]
+    if runtime.get("first_id"):
+        first = int(runtime["first_id"])
+        lines.append(f"Users:\t0 to 65535 are {first} to {first + 65535} of the machine (hostUsers: false)")
     if spec.get("resources") is not None:
         lines += ["Resources:", *resource_lines(spec["resources"], 1)]
     lines += containers_lines(pod, runtime)

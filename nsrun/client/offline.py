@@ -132,7 +132,7 @@ def programs(
     from nsrun import plan
 
     name = pod.metadata.name or ""
-    sandbox = plan.SandboxInputs(shm_dir=f"{root.run}/pods/<uid>/shm", node=facts())
+    sandbox = plan.SandboxInputs(shm_dir=f"{root.run}/pods/<uid>/shm", node=facts(), first_id=first_id(pod))
     yield described(name, "", lambda: plan.sandbox_program(pod, sandbox))
     for container in [*pod.spec.initContainers, *pod.spec.containers]:
         config = image_config(str(container.image), images)
@@ -212,7 +212,15 @@ def container_inputs(
         host_ips=("<address of the machine>",),
         volumes=plan.volume_sources(pod, f"{root.lib}/volumes/<uid>", f"{directory}/volumes"),
         objects=objects,
+        first_id=first_id(pod),
     )
+
+
+def first_id(pod: Pod) -> int:
+    """Where the ids of a pod with hostUsers: false begin: the first of those that pods have by default."""
+    from nsrun.plan.ids import DEFAULT_FIRST
+
+    return DEFAULT_FIRST if pod.spec.hostUsers is False else 0
 
 
 def image_config(image: str, images: Mapping[str, Mapping[str, Any]]) -> ImageConfig:

@@ -64,8 +64,12 @@ class Image:
         """The number of the signal that stops a container of this image; SIGTERM where it says nothing that is a signal."""
         return signal_number(self.config.stop_signal) or signal.SIGTERM
 
-    def prepare_instance(self, directory: str | os.PathLike[str]) -> None:
+    def prepare_instance(self, directory: str | os.PathLike[str], first_id: int = 0) -> None:
         """Makes what the overlay of one instance needs in `directory`: upper, work, merged.
+
+        Args:
+            directory: of the instance.
+            first_id: which of the machine's ids is 0 in the pod.
 
         Raises:
             StepError: they cannot be made.
@@ -76,7 +80,7 @@ class Image:
                 os.mkdir(os.path.join(directory, name), 0o700)
             # The upper layer's own mode and owner are those of the container's /.
             upper = os.path.join(directory, "upper")
-            os.chown(upper, root.st_uid, root.st_gid)
+            os.chown(upper, first_id + root.st_uid, first_id + root.st_gid)
             os.chmod(upper, stat.S_IMODE(root.st_mode))
         except OSError as error:
             raise StepError("make the layers of an instance", str(directory), error.errno or 0) from error

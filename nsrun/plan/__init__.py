@@ -13,6 +13,7 @@ from nsrun.plan.identity import assumed_user, oom_score_adj, user_spec
 from nsrun.plan.inputs import (
     HOST_IMAGE,
     HOST_IMAGE_CONFIG,
+    IDS_PER_POD,
     NO_VALUES,
     ContainerInputs,
     Device,
@@ -37,6 +38,7 @@ from nsrun.plan.volumes import memory_size, volume_source, volume_sources
 __all__ = [
     "HOST_IMAGE",
     "HOST_IMAGE_CONFIG",
+    "IDS_PER_POD",
     "NO_VALUES",
     "ContainerInputs",
     "Device",

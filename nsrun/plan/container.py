@@ -6,7 +6,8 @@ The order of a container's program is the whole of its safety, so here it is onc
 2. oom_score_adj, while the host's /proc is there;
 3. mount propagation cut, then the root and all mounts, then the masks that cover parts of them, then pivot_root: from here on no
    path of the host can be named;
-4. standard streams and session;
+4. standard streams and session; with hostUsers: false the pod's user namespace, in which all that follows counts, after the last that takes
+   the machine's root;
 5. the bounding set, while there is CAP_SETPCAP; the seccomp filter, while there is CAP_SYS_ADMIN (without no_new_privs the kernel
    asks for it); then the user, which takes the capabilities of everyone but root; then what root keeps of them;
 6. no_new_privs and, where it is set, the filter only now, as late as can be;
@@ -59,7 +60,8 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
         ops.PivotRoot(why="the host's file system is out of reach"),
         ops.Chdir(workdir),
         *_limits(inputs),
-        *_streams(who, tty=bool(container.tty)),
+        *_streams(who, inputs, tty=bool(container.tty)),
+        *_enter(inputs, "CLONE_NEWNS|CLONE_NEWCGROUP"),
         *_credentials(who),
         *_finish(environment(pod_env, inputs, tty=bool(container.tty)), argv),
     ]
@@ -112,10 +114,19 @@ def exec_program(
     program: list[ops.Op] = [
         *_join(who, inputs),
         _oom_score_adj(who, inputs),
+        # Else the terminal would be nobody's.
+        *([ops.FsUser(inputs.host_id(0), inputs.host_id(0))] if inputs.first_id else []),
         ops.Chdir(workdir or working_directory(container, inputs.image_config)),
         *_limits(inputs),
         # The streams are the caller's own: giving its terminal to the container's user would be felt outside.
-        *([ops.Setsid(), ops.Terminal(rows, columns, who.uid)] if tty else [ops.Setsid(), ops.Stdio(0, 1, 2)]),
+        *(
+            [ops.Setsid(), ops.Terminal(rows, columns, inputs.host_id(who.uid))]
+            if tty
+            else [ops.Setsid(), ops.Stdio(0, 1, 2)]
+        ),
+        # Even the pod's root is not the one whose pipes these are.
+        *([ops.StdioOwner(inputs.host_id(who.uid), pipes=True)] if inputs.first_id and not tty else []),
+        *_enter(inputs),
         *_credentials(who),
         *_finish(variables, tuple(command)),
     ]
@@ -142,13 +153,22 @@ def _limits(inputs: ContainerInputs) -> list[ops.Op]:
     return result
 
 
-def _streams(who: Identity, *, tty: bool) -> list[ops.Op]:
+def _streams(who: Identity, inputs: ContainerInputs, *, tty: bool) -> list[ops.Op]:
+    owner = inputs.host_id(who.uid)
     if tty:
-        return [ops.Setsid(), ops.Terminal(uid=who.uid, console=True)]
+        return [ops.Setsid(), ops.Terminal(uid=owner, console=True)]
     result: list[ops.Op] = [ops.Setsid(), ops.Stdio(0, 1, 2)]
-    if who.uid:
-        result.append(ops.StdioOwner(who.uid, why="/dev/stdout can be opened by name"))
+    if owner:
+        result.append(ops.StdioOwner(owner, why="/dev/stdout can be opened by name"))
     return result
+
+
+def _enter(inputs: ContainerInputs, namespaces: str = "") -> list[ops.Op]:
+    """After the last that takes the machine's root. The mounts, copied into a namespace of the pod's, are locked: nobody uncovers one."""
+    if not inputs.first_id:
+        return []
+    why = "its mounts are locked together" if namespaces else "the ids and capabilities that follow are the pod's"
+    return [ops.EnterUser(namespaces, why=why)]
 
 
 def _credentials(who: Identity) -> list[ops.Op]:

@@ -62,12 +62,21 @@ READONLY: tuple[str, ...] = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", 
 """procMount Default makes these read-only (same source)."""
 
 
+def _mapped(inputs: ContainerInputs, flags: str, *, must: bool = True) -> str:
+    """The flags of a bind whose files are to be the pod's users'."""
+    if not inputs.first_id:
+        return flags
+    return "|".join((*(flags.split("|") if flags else ()), "NSR_BIND_ID_MAP" if must else "NSR_BIND_MAY_ID_MAP"))
+
+
 def root(inputs: ContainerInputs, who: Identity) -> list[ops.Op]:
     """The root's own layers. Always writable at this point: mount points are still to be made in it."""
     upper, work, merged = (f"{inputs.instance_dir}/{name}" for name in ("upper", "work", "merged"))
-    attributes = "" if who.privileged else NODEV
+    # With ids of its own a pod could be the owner of a disk's node that lies in a layer: then even a privileged one gets none.
+    attributes = "" if who.privileged and not inputs.first_id else NODEV
     result: list[ops.Op] = [
         ops.Private(why="nothing mounted from here on shows on the host"),
+        *_own_ids(inputs),
         ops.Overlay(
             merged,
             inputs.rootfs.lowers,
@@ -83,13 +92,23 @@ def root(inputs: ContainerInputs, who: Identity) -> list[ops.Op]:
         ops.Bind(
             bind.source,
             bind.target,
-            "NSR_BIND_RECURSIVE|NSR_BIND_RREADONLY|NSR_BIND_MAKE_TARGET",
+            _mapped(inputs, "NSR_BIND_RECURSIVE|NSR_BIND_RREADONLY|NSR_BIND_MAKE_TARGET", must=False),
             "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NODEV",
             ALONE,
             why="part of the image",
         )
         for bind in inputs.rootfs.binds
     ]
+    return result
+
+
+def _own_ids(inputs: ContainerInputs) -> list[ops.Op]:
+    """hostUsers: false: what is made in the root belongs to the pod's root, and so does what is root's in the image, without a copy."""
+    if not inputs.first_id:
+        return []
+    result: list[ops.Op] = [ops.IdMap(lower, why="hostUsers: false") for lower in inputs.rootfs.lowers]
+    root_id = inputs.host_id(0)
+    result.append(ops.FsUser(root_id, root_id, why="what is made from here on is the pod's root's"))
     return result
 
 
@@ -118,6 +137,7 @@ def kernel(pod: Pod, inputs: ContainerInputs, who: Identity, volumes: VolumeMoun
 
 def dev(pod: Pod, inputs: ContainerInputs, who: Identity, volumes: VolumeMounts) -> list[ops.Op]:
     """A /dev of its own, or a volume with the terminals and what the pod shares on it."""
+    terminals = ("newinstance", "ptmxmode=0666", "mode=0620", f"gid={inputs.host_id(5)}")
     shm = "/dev/shm" if pod.spec.hostIPC else inputs.shm_dir
     of_volume = volumes.at("/dev")
     result: list[ops.Op] = of_volume or [ops.Mkdir("/dev")]
@@ -148,7 +168,7 @@ def dev(pod: Pod, inputs: ContainerInputs, who: Identity, volumes: VolumeMounts)
             ops.Mount(
                 "devpts",
                 "/dev/pts",
-                ("newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+                terminals,
                 "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NOEXEC",
                 why="terminals of its own",
             ),
@@ -171,6 +191,12 @@ def _all_devices(inputs: ContainerInputs) -> list[ops.Op]:
     """The machine's nodes as they are now, or the usual ones where nobody looked."""
     result: list[ops.Op] = []
     made = {"/dev"}
+    if inputs.first_id:
+        # Nodes that were made here would be the pod's root's, and every disk with them: bound, they are whose they are on the machine.
+        return [
+            ops.Bind(path, path, "NSR_BIND_MAKE_TARGET|NSR_BIND_OPTIONAL", "", ALONE)
+            for path in ([one.path for one in inputs.node.devices] or [f"/dev/{name}" for name, _, _ in DEVICES])
+        ]
     for device in inputs.node.devices:
         parent = device.path.rpartition("/")[0]
         if parent not in made:
@@ -188,16 +214,18 @@ def files(container: Container, inputs: ContainerInputs, volumes: VolumeMounts) 
     flags = "NSR_BIND_READONLY|NSR_BIND_MAKE_TARGET" if read_only else "NSR_BIND_MAKE_TARGET"
     attributes = f"MOUNT_ATTR_RDONLY|{NODEV}" if read_only else NODEV
     result = [
-        Placed(path, ops.Bind(f"{inputs.files_dir}/{name}", path, flags, attributes, ALONE, why="the pod's"))
+        Placed(
+            path,
+            ops.Bind(f"{inputs.files_dir}/{name}", path, _mapped(inputs, flags), attributes, ALONE, why="the pod's"),
+        )
         for name in ("hosts", "hostname", "resolv.conf")
         if (path := f"/etc/{name}") not in volumes.paths
     ]
     result += [one for one in volumes.placed if one.path not in INSTEAD]
     if inputs.termination_log:
         path = container.terminationMessagePath or "/dev/termination-log"
-        bind = ops.Bind(
-            inputs.termination_log, path, "NSR_BIND_MAKE_TARGET", NODEV, ALONE, why="read when the container ends"
-        )
+        flags = _mapped(inputs, "NSR_BIND_MAKE_TARGET")
+        bind = ops.Bind(inputs.termination_log, path, flags, NODEV, ALONE, why="read when the container ends")
         result.append(Placed(posixpath.normpath(path), bind))
     return [one.op for one in sorted(result, key=lambda one: depth(one.path))]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nsrun.plan import capabilities
-from nsrun.plan.inputs import ContainerInputs, ImageConfig, ImageUser, NodeFacts, PlanError
+from nsrun.plan.inputs import IDS_PER_POD, ContainerInputs, ImageConfig, ImageUser, NodeFacts, PlanError
 from nsrun.spec.model import Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext
 from nsrun.spec.names import pod_in_words
 from nsrun.spec.quantity import parse
@@ -164,6 +164,19 @@ def _spare_request(pod: Pod) -> int:
     return spare // (len(pod.spec.containers) + len(pod.spec.initContainers))
 
 
+def _check_ids(container: Container, user: ImageUser, groups: tuple[int, ...]) -> None:
+    """In the words of runc (libcontainer/init_linux.go setupUser), which is who refuses it under a kubelet."""
+    for kind, number in (("uid", user.uid), ("gid", user.gid), *(("supplementary gid", one) for one in groups)):
+        if number >= IDS_PER_POD:
+            who = "user" if kind == "uid" else "group"
+            raise PlanError(
+                "CreateContainerError",
+                f'container "{container.name}": cannot set {kind} to unmapped {who} in user namespace: {number}',
+                details=f"With hostUsers: false a pod has {IDS_PER_POD} users and groups: 0 to {IDS_PER_POD - 1}.",
+                resolution="Use a smaller number, or leave hostUsers out.",
+            )
+
+
 def identity(pod: Pod, container: Container, inputs: ContainerInputs) -> Identity:
     """Settles all of it.
 
@@ -174,10 +187,13 @@ def identity(pod: Pod, container: Container, inputs: ContainerInputs) -> Identit
     privileged = bool(own.privileged)
     seccomp = _first(_seccomp(own.seccompProfile), _seccomp(of_pod.seccompProfile), RUNTIME_DEFAULT)
     assert seccomp is not None
+    groups = _groups(of_pod, inputs.user)
+    if inputs.first_id:
+        _check_ids(container, inputs.user, groups)
     return Identity(
         uid=inputs.user.uid,
         gid=inputs.user.gid,
-        groups=_groups(of_pod, inputs.user),
+        groups=groups,
         capabilities=_capabilities(container, own, inputs.node),
         no_new_privs=own.allowPrivilegeEscalation is False,
         seccomp=UNCONFINED if privileged else seccomp,

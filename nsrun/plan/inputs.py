@@ -133,6 +133,10 @@ class ObjectValues:
 NO_VALUES = ObjectValues()
 
 
+IDS_PER_POD = 65536
+"""How many users, and groups, a pod with hostUsers: false has (userNamespaces.idsPerPod of a kubelet's configuration, its default)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerInputs:
     """What one instance of a container needs to be known about its surroundings. All paths are the host's, absolute."""
@@ -160,6 +164,12 @@ class ContainerInputs:
     """The pod's volumes by name."""
     objects: ObjectValues = NO_VALUES
     """What the container's variables refer to (`environment.references`)."""
+    first_id: int = 0
+    """hostUsers: false: which of the machine's ids, users and groups, is 0 in the pod; 0: the pod has the machine's ids."""
+
+    def host_id(self, number: int) -> int:
+        """The machine's id for one of the pod's."""
+        return self.first_id + number
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,8 @@ class SandboxInputs:
 
     shm_dir: str
     node: NodeFacts
+    first_id: int = 0
+    """As of `ContainerInputs`."""
 
 
 @dataclass(frozen=True, slots=True)

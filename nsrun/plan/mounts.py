@@ -170,11 +170,20 @@ def volume_mounts(
         _check_place(container, volume, path)
         slot = ops.NO_SLOT
         if mount.mountPropagation == "Bidirectional":
+            if inputs.first_id:
+                raise PlanError(
+                    "CreateContainerError",
+                    f'container "{container.name}": volumeMount "{mount.name}" cannot have mountPropagation Bidirectional '
+                    "with hostUsers: false",
+                    details="What is mounted in a user namespace never shows outside of it.",
+                    resolution="Use HostToContainer, or leave hostUsers out.",
+                )
             slot = first_slot + len(slots)
             slots.append(Slot("tree", volume.path, below=below))
         if below:
             sub_paths.append(SubPath(mount.name, volume.path, below))
-        placed.append(Placed(path, _bind(mount, volume, path, "" if slot != ops.NO_SLOT else below, slot, privileged)))
+        bind = _bind(mount, volume, path, "" if slot != ops.NO_SLOT else below, slot, privileged, inputs)
+        placed.append(Placed(path, bind))
     if len(slots) > MAX_TREES:
         raise PlanError(
             "CreateContainerError",
@@ -184,10 +193,21 @@ def volume_mounts(
     return VolumeMounts(tuple(placed), tuple(sub_paths), tuple(slots))
 
 
-def _bind(mount: VolumeMount, volume: VolumeSource, path: str, below: str, slot: int, privileged: bool) -> ops.Bind:
+def _bind(
+    mount: VolumeMount,
+    volume: VolumeSource,
+    path: str,
+    below: str,
+    slot: int,
+    privileged: bool,
+    inputs: ContainerInputs,
+) -> ops.Bind:
     flags = ["NSR_BIND_RECURSIVE", "NSR_BIND_MAKE_TARGET"]
     harmless = volume.kind == "hostPath" and posixpath.normpath(volume.path) in DEVICES
-    attributes = [] if privileged or harmless else ["MOUNT_ATTR_NODEV"]
+    # A node that is root's on the machine would be the root's of a pod with ids of its own.
+    attributes = [] if (privileged and not inputs.first_id) or harmless else ["MOUNT_ATTR_NODEV"]
+    if inputs.first_id and not harmless:
+        flags.append("NSR_BIND_ID_MAP")
     if mount.readOnly or volume.read_only:
         recursive = mount.recursiveReadOnly in ("Enabled", "IfPossible")
         flags.append("NSR_BIND_RREADONLY" if recursive else "NSR_BIND_READONLY")

@@ -135,12 +135,52 @@ class LoopbackUp(Op, frozen=True):
         return "ip link set lo up"
 
 
+class UserNamespace(Op, frozen=True):
+    """A user namespace whose ids from 0 on are the machine's from `first` on, and `namespaces` that belong to it.
+
+    These are entered; the user namespace itself is not: whoever makes it keeps what it may do on the machine.
+    """
+
+    code: ClassVar[str] = "USER_NAMESPACE"
+    first: int
+    count: int
+    namespaces: Flags
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.first, self.count, self.namespaces)
+
+    def describe(self) -> str:
+        ids = f"0:{self.first}:{self.count}"
+        return f"unshare(CLONE_NEWUSER|{self.namespaces}) --map-users {ids} --map-groups {ids}"
+
+
+class EnterUser(Op, frozen=True):
+    """Enters the user namespace that the network namespace belongs to, as nobody in it; then unshares `namespaces`, which are its own."""
+
+    code: ClassVar[str] = "ENTER_USER"
+    namespaces: Flags = ""
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.namespaces,)
+
+    def describe(self) -> str:
+        more = f" && unshare({self.namespaces})" if self.namespaces else ""
+        return f"setns(ioctl($net, NS_GET_USERNS), CLONE_NEWUSER){more}"
+
+
 class Sysctl(Op, frozen=True):
-    """Writes `value` into /proc/sys/`name`; `name` has '/' between its parts."""
+    """Writes `value` into /proc/sys/`name`; `name` has '/' between its parts.
+
+    `owner`: the machine's uid of the root that the namespaces belong to; it is tried as that one where it is refused.
+    """
 
     code: ClassVar[str] = "SYSCTL"
     name: str
     value: str
+    owner: int = 0
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.owner,)
 
     def strings(self) -> tuple[bytes, ...]:
         return (self.name.encode(), self.value.encode())
@@ -205,6 +245,20 @@ class Overlay(Op, frozen=True):
         if self.attributes:
             options.insert(0, _attributes(self.attributes))
         return f"mount -t overlay -o {_quote(','.join(options))} overlay {_quote(self.target)}"
+
+
+class IdMap(Op, frozen=True):
+    """Binds a directory of the host on itself with the ids of the pod's user namespace."""
+
+    code: ClassVar[str] = "ID_MAP"
+    path: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+    def describe(self) -> str:
+        path = _quote(self.path)
+        return f"mount --bind -o X-mount.idmap=$user {path} {path}"
 
 
 class Root(Op, frozen=True):
@@ -278,6 +332,10 @@ class Bind(Op, frozen=True):
             options += [word for word in _attributes(self.attributes).split(",") if word != "ro" or not options]
         if self.propagation:
             options.append(_propagation(self.propagation))
+        if "NSR_BIND_ID_MAP" in names:
+            options.append("X-mount.idmap=$user")
+        elif "NSR_BIND_MAY_ID_MAP" in names:
+            options.append("X-mount.idmap=$user?")
         flags = f" -o {','.join(options)}" if options else ""
         end = " || true" if "NSR_BIND_OPTIONAL" in names else ""
         return f"mount {kind}{flags} {self._source()} $root{_quote(self.target)}{end}"
@@ -562,13 +620,17 @@ class Terminal(Op, frozen=True):
 
 
 class StdioOwner(Op, frozen=True):
-    """Gives those of descriptors 0, 1 and 2 that are pipes, sockets or terminals to `uid`, so that /dev/stdout can be opened by it."""
+    """Gives those of descriptors 0, 1 and 2 that are pipes, sockets or terminals to `uid`, so that /dev/stdout can be opened by it.
+
+    `pipes`: nameless pipes alone, the others being somebody's whom that would concern.
+    """
 
     code: ClassVar[str] = "STDIO_OWNER"
     uid: int
+    pipes: bool = False
 
     def args(self) -> tuple[Operand, ...]:
-        return (self.uid,)
+        return (self.uid, int(self.pipes))
 
     def describe(self) -> str:
         return f"chown {self.uid} <&0 >&1 2>&2"
@@ -606,6 +668,20 @@ class User(Op, frozen=True):
 def _id(number: int) -> str:
     """A uid or gid; of a plan that was made without the image it may not be known."""
     return str(number) if number >= 0 else "<as in the image>"
+
+
+class FsUser(Op, frozen=True):
+    """setfsuid(2) and setfsgid(2): whose what is made from here on is, until User; capabilities stay."""
+
+    code: ClassVar[str] = "FS_USER"
+    uid: int
+    gid: int
+
+    def args(self) -> tuple[Operand, ...]:
+        return (self.uid, self.gid)
+
+    def describe(self) -> str:
+        return f"setfsuid({self.uid}), setfsgid({self.gid})"
 
 
 class Keepcaps(Op, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsrun.plan import ops
 from nsrun.plan.files import pod_hostname
-from nsrun.plan.inputs import PlanError, Program, SandboxInputs
+from nsrun.plan.inputs import IDS_PER_POD, PlanError, Program, SandboxInputs
 from nsrun.spec import sysctls
 from nsrun.spec.model import Pod
 
@@ -30,6 +30,11 @@ def _sysctls(pod: Pod) -> list[tuple[str, str]]:
     return [(sysctls.path(one.name), one.value) for one in (context.sysctls if context is not None else ())]
 
 
+def _user_namespace(first: int, owned: list[str]) -> ops.Op:
+    why = f"hostUsers: false; what its root is on the machine: {first}"
+    return ops.UserNamespace(first, IDS_PER_POD, "|".join(owned), why=why)
+
+
 def sandbox_program(pod: Pod, inputs: SandboxInputs) -> Program:
     """Network, IPC and UTS namespaces (S-NS), the host's where the pod asks for them, and a /dev/shm for the pod.
 
@@ -46,8 +51,11 @@ def sandbox_program(pod: Pod, inputs: SandboxInputs) -> Program:
         namespaces.append("CLONE_NEWIPC")
     if not spec.hostNetwork:
         namespaces += ["CLONE_NEWUTS", "CLONE_NEWNET"]
+    mapped = inputs.first_id
+    owned, own = (namespaces[1:], namespaces[:1]) if mapped else ([], namespaces)
     program: list[ops.Op] = [
-        ops.Unshare("|".join(namespaces), why="shared by the containers of the pod"),
+        *([_user_namespace(mapped, owned)] if mapped else []),
+        ops.Unshare("|".join(own), why="shared by the containers of the pod"),
         ops.Private(why="what the host unmounts goes here too; nothing mounted here shows on the host"),
     ]
     if not spec.hostIPC:
@@ -56,7 +64,7 @@ def sandbox_program(pod: Pod, inputs: SandboxInputs) -> Program:
             ops.Mount(
                 "tmpfs",
                 "/",
-                ("mode=1777", f"size={SHM_SIZE}"),
+                ("mode=1777", f"size={SHM_SIZE}", *((f"uid={mapped}", f"gid={mapped}") if mapped else ())),
                 "MOUNT_ATTR_NOSUID|MOUNT_ATTR_NODEV|MOUNT_ATTR_NOEXEC",
                 why="/dev/shm of the pod",
             ),
@@ -69,5 +77,5 @@ def sandbox_program(pod: Pod, inputs: SandboxInputs) -> Program:
             ops.Sysctl("net/ipv4/ip_unprivileged_port_start", "0", why="ports below 1024 need no capability"),
             ops.Sysctl("net/ipv4/ping_group_range", "0 2147483647", why="ping needs no capability"),
         ]
-    program += [ops.Sysctl(name, value, why="securityContext.sysctls") for name, value in wanted]
+    program += [ops.Sysctl(name, value, mapped, why="securityContext.sysctls") for name, value in wanted]
     return Program(ops=tuple(program))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PATTERN = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]")
 """A sysctl or a pattern of them (kubernetes pkg/apis/policy/validation SysctlContainSlashPatternFmt)."""
-TABLES = ("images", "metrics", "network", "sysctls", "volumes")
+TABLES = ("images", "metrics", "network", "sysctls", "userNamespaces", "volumes")
 LOG_KEYS = ("containerLogMaxSize", "containerLogMaxFiles", "containerLogMonitorInterval")
 """Of the kubelet's configuration, with its names, defaults and rules."""
 
@@ -35,6 +35,7 @@ def read_config(layout: Layout) -> dict[str, Any]:
 
     from nsrun.images.settings import ImageSettings
     from nsrun.network import NetworkConfig
+    from nsrun.plan.ids import range_of
 
     with file:
         try:
@@ -55,6 +56,7 @@ def read_config(layout: Layout) -> dict[str, Any]:
         from nsrun.server.metrics_settings import addresses
 
         addresses(settings["metrics"])
+    range_of(settings.get("userNamespaces"))
     if settings.keys() & set(LOG_KEYS):
         from nsrun.server.logpolicy import log_policy
 

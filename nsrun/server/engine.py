@@ -412,6 +412,7 @@ class PodEngine:
         await sandbox.release(self)
         await self.volumes.tear_down()
         self.world.claims.drop_owned(self.pod)
+        self.world.ids.release(self.uid)
         await asyncio.to_thread(logdir.remove, self.world.layout, self.log_directory)
         unlink_if_there(self.paths.ledger)
         unlink_if_there(self.paths.wish)

@@ -10,6 +10,9 @@ from nsrun.errors import errno_text
 from nsrun.reconcile.model import Instance, InstanceState
 from nsrun.shim import Record, Report, State
 
+ID_MAPPED = " (id-mapped)"
+"""How the subject of a mount ends that could not be given the pod's ids (csrc/op_mount.c)."""
+
 _STATES = {
     State.STARTING: InstanceState.STARTING,
     State.RUNNING: InstanceState.RUNNING,
@@ -72,10 +75,23 @@ def start_error(report: Report, mounts: Mapping[str, str]) -> str:
         return f"failed to start container: unable to start container process: {exec_error(report)}"
     step = report.op.lower().replace("_", " ") or "start"
     subject = f" {report.subject}" if report.subject else ""
+    if report.op == "ID_MAP" or report.subject.endswith(ID_MAPPED):
+        return _not_mapped(report)
     if report.op in ("BIND", "BIND_BELOW") and report.subject in mounts:
         step, subject = "mount", f" {mounts[report.subject]} at {report.subject}"
     return (
         f"failed to create container: {step}{subject}: {errno_text(report.error)} (step {report.step} of its program)"
+    )
+
+
+def _not_mapped(report: Report) -> str:
+    """hostUsers: false, and a file system of which the kernel has no mounts with other ids."""
+    path = report.subject.removesuffix(ID_MAPPED)
+    what = "a layer of the image" if report.op == "ID_MAP" else "the mount"
+    return (
+        f"failed to create container: {what} {path} cannot have the ids of the pod's user namespace: {errno_text(report.error)}: "
+        "hostUsers: false needs a file system that can be mounted with other ids (ext4, xfs, btrfs and, from Linux 6.3 on, tmpfs can; "
+        "proc, sysfs, overlay and NFS cannot)"
     )
 
 

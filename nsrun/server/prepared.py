@@ -111,7 +111,7 @@ def prepare(
         for fd in trees:
             stack.callback(os.close, fd)
         os.mkdir(directory, 0o755)
-        image.prepare_instance(directory)
+        image.prepare_instance(directory, inputs.first_id)
         termination.make(directory)
         if objects is not NO_VALUES:
             # Before its record: whoever finds the instance finds what it was made of, too.
@@ -203,6 +203,7 @@ def inputs_for(
         legacy_controllers=tuple(world.cgroups.tasks(engine.uid, instance_id)),
         volumes=engine.volumes.sources(),
         objects=objects,
+        first_id=world.ids.of(engine.uid) if engine.pod.spec.hostUsers is False else 0,
     )
 
 

@@ -76,7 +76,7 @@ async def create(engine: PodEngine, attempt: int, ahead: Ahead) -> None:
 async def _make(engine: PodEngine, ahead: Ahead) -> None:
     """While the shim starts and makes the namespaces, the address is reserved; while it gets that, `ahead` is at work."""
     world, paths = engine.world, engine.paths
-    program = native.encode(sandbox_program(engine.pod, world.sandbox_inputs(paths)).ops)
+    program = native.encode(sandbox_program(engine.pod, world.sandbox_inputs(engine.pod, engine.uid, paths)).ops)
     parts = _Parts()
     try:
         reserved = None if engine.pod.spec.hostNetwork else parts.begin(world.network.reserve(engine.uid))

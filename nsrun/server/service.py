@@ -282,6 +282,7 @@ class Service:
             "columns": engine.published.columns(),
             "runtime": {
                 "shim_pid": engine.link.pid,
+                "first_id": engine.world.ids.of(engine.uid) or None,
                 "sandbox": {
                     "state": sandbox_state(engine).value,
                     "attempt": engine.ledger.sandbox_attempt,

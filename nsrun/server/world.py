@@ -20,6 +20,7 @@ from nsrun.images import ImageStore
 from nsrun.images.settings import ImageSettings
 from nsrun.network import Network, NetworkConfig
 from nsrun.plan import NodeFacts, SandboxInputs, Slot
+from nsrun.plan.ids import range_of
 from nsrun.probes import Wires
 from nsrun.reconcile.admission import Amounts, Facts, HostPort, host_ports, requests_of
 from nsrun.security import LOCALHOST, host_devices, machine, seccomp_filter
@@ -33,6 +34,7 @@ from nsrun.server.pulls import Pulls
 from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
 from nsrun.state.files import remove_tree, write_atomic
+from nsrun.state.ids import IdLeases
 from nsrun.state.layout import Layout, PodPaths
 from nsrun.state.objects import ObjectStore
 from nsrun.volumes import remove_volumes
@@ -80,6 +82,7 @@ class World:
         base = choose_base(tree, layout.base, layout.run)
         self.cgroups = Cgroups(base, tree, older_bases(base, tree, layout.run))
         self.network = Network(NetworkConfig.for_root(layout.base, settings.get("network")), layout.lib)
+        self.ids = IdLeases(layout.run / "ids", range_of(settings.get("userNamespaces")), layout.base)
         self.node = machine(
             name=os.uname().nodename.lower(),
             cgroup2=tree.kind == "v2" and tree.mount is not None,
@@ -143,9 +146,14 @@ class World:
             resolv = _text("/run/systemd/resolve/resolv.conf") or resolv
         return _text("/etc/hosts"), resolv
 
-    def sandbox_inputs(self, paths: PodPaths) -> SandboxInputs:
-        """What the plan of a sandbox needs to know beside the pod."""
-        return SandboxInputs(shm_dir=str(paths.shm), node=self.node)
+    def sandbox_inputs(self, pod: Pod, uid: str, paths: PodPaths) -> SandboxInputs:
+        """What the plan of a sandbox needs to know beside the pod. A pod with hostUsers: false has ids of its own from here on.
+
+        Raises:
+            NsrunError: there are none for it.
+        """
+        first = self.ids.take(uid) if pod.spec.hostUsers is False else 0
+        return SandboxInputs(shm_dir=str(paths.shm), node=self.node, first_id=first)
 
     def node_for(self, *, privileged: bool) -> NodeFacts:
         """The machine as a plan is to see it: with its devices, looked up anew, for a privileged container."""
@@ -241,6 +249,7 @@ class World:
             if uid not in alive:
                 self._try("forget the values of", uid, lambda uid=uid: self.objects.drop_values(uid))
         self._try("collect claims", "", self.claims.collect)
+        self._try("collect ids", "", lambda: self.ids.collect(self._alive()))
         self._try("collect cgroups", "", lambda: self.cgroups.collect(self._alive()))
         try:
             await asyncio.to_thread(self.images.collect, self.images_in_use())

@@ -156,7 +156,7 @@ TABLE: tuple[Row, ...] = (
     # Pod: namespaces
     Row("spec.hostPID", IMPLEMENTED),
     Row("spec.hostIPC", IMPLEMENTED),
-    Row("spec.hostUsers", NOT_IMPLEMENTED, "user namespaces are not implemented yet", fine=_is(True)),
+    Row("spec.hostUsers", IMPLEMENTED),
     Row("spec.shareProcessNamespace", NOT_IMPLEMENTED, "a shared PID namespace is not implemented yet",
         fine=_is(False)),
     # Pod: security
@@ -246,8 +246,7 @@ TABLE: tuple[Row, ...] = (
     Row("container.securityContext.appArmorProfile", NOT_IMPLEMENTED, "AppArmor profiles are not implemented yet",
         fine=lambda value, _pod, _around: value.type == "Unconfined"),
     Row("container.securityContext.seLinuxOptions", NOT_IMPLEMENTED, "SELinux labels are not implemented yet"),
-    Row("container.securityContext.procMount", NOT_IMPLEMENTED, "an unmasked /proc is not implemented yet",
-        fine=_is("Default")),
+    Row("container.securityContext.procMount", IMPLEMENTED),
     Row("container.securityContext.windowsOptions", NOT_APPLICABLE, "this is not Windows"),
 )  # fmt: skip
 """The rows, in the order of the API."""

@@ -1213,6 +1213,7 @@ static int cmd_links(int argc, char **argv)
 /* --- what is refused ------------------------------------------------------------------------------------------------------ */
 
 /* Each tries one thing in a form that does no harm where it is allowed. */
+static long try_umount_mask(void) { return umount2("/proc/keys", MNT_DETACH); }
 static long try_mount(void) { return mount("none", "/tmp", "tmpfs", 0, NULL); }
 static long try_umount(void) { return umount2("/nonexistent", UMOUNT_NOFOLLOW); }
 static long try_remount_sys(void) { return mount(NULL, "/sys", NULL, MS_REMOUNT | MS_BIND, NULL); }
@@ -1352,6 +1353,7 @@ static const struct {
 	{"swapon", try_swapon},
 	{"sysrq", try_sysrq},
 	{"umount", try_umount},
+	{"umount_mask", try_umount_mask},
 	{"unshare", try_unshare},
 	{"unshare_user", try_unshare_user},
 	{"userfaultfd", try_userfaultfd},

@@ -37,6 +37,7 @@ STRINGS = {
     "MKNOD": (1, 1),
     "MASK": (1, 1),
     "READONLY": (1, 1),
+    "ID_MAP": (1, 1),
     "CHDIR": (1, 1),
     "USER": (0, 1),
     "ENV": (0, 40),

@@ -107,7 +107,7 @@ def test_S_STATIC_several_documents_lists_and_json(tmp_path: Path) -> None:
             "not something nsrun runs",
         ),
         (json.dumps({**manifest(), "metadata": {"generateName": "web-"}}), "needs a name"),
-        (json.dumps(manifest(hostUsers=False)), "spec.hostUsers"),
+        (json.dumps(manifest(overhead={"cpu": "1"})), "spec.overhead"),
         ("\n---\n".join([json.dumps(manifest())] * 2), "there twice"),
         ("\n---\n".join([json.dumps(manifest()), "kind: Pod"]), "web.yaml"),
     ],
