@@ -93,10 +93,24 @@ static int append_layer(struct page *page, const char *before, const char *path,
 	return result;
 }
 
+/* mount(2) does not tell which of many directories it did not find. */
+static const char *not_found(const char *target, const char *upper, const char *work, struct nsr_args lowers)
+{
+	const char *lower;
+
+	while ((lower = nsr_next(&lowers, NULL)))
+		if (access(lower, F_OK))
+			return lower;
+	if (*upper && access(upper, F_OK))
+		return upper;
+	return *upper && access(work, F_OK) ? work : target;
+}
+
 static int mount_one_string(struct nsr_run *run, const char *target, const char *upper, const char *work,
 			    struct nsr_args lowers, int64_t options, int by_fd)
 {
 	struct page page = {.length = 0};
+	struct nsr_args all = lowers;
 	const char *lower, *before = "lowerdir=";
 	int result = 0;
 
@@ -109,8 +123,12 @@ static int mount_one_string(struct nsr_run *run, const char *target, const char 
 		if (!result && options & NSR_OVERLAY_VOLATILE)
 			result = append(&page, ",volatile", strlen(",volatile"));
 	}
-	if (!result)
-		result = nsr_at(run, target, sys_mount("overlay", target, "overlay", 0, page.text));
+	if (!result) {
+		result = sys_mount("overlay", target, "overlay", 0, page.text);
+		if (result == -ENOENT)
+			target = not_found(target, upper, work, all);
+		result = nsr_at(run, target, result);
+	}
 	while (page.n_fds)
 		close(page.fds[--page.n_fds]);
 	return result;
@@ -145,21 +163,15 @@ static int attributes_of_target(struct nsr_run *run, const char *target, uint64_
 	return nsr_at(run, target, sys_mount_setattr(AT_FDCWD, target, 0, attributes, clear, 0, -1));
 }
 
-/* The fsconfig way; *old says that this kernel does not know it (EINVAL for the very first layer's key). */
+/* The fsconfig way. */
 static int configure(struct nsr_run *run, int fs, const char *upper, const char *work, struct nsr_args lowers,
-		     int64_t options, int *old)
+		     int64_t options)
 {
 	const char *lower;
-	int first = 1, result = 0;
+	int result = 0;
 
-	for (; !result && (lower = nsr_next(&lowers, NULL)); first = 0) {
-		result = set_layer(fs, "lowerdir+", lower);
-		if (result == -EINVAL && first) {
-			*old = 1;
-			return result;
-		}
-		result = nsr_at(run, lower, result);
-	}
+	while (!result && (lower = nsr_next(&lowers, NULL)))
+		result = nsr_at(run, lower, set_layer(fs, "lowerdir+", lower));
 	if (!result && *upper) {
 		result = nsr_at(run, upper, set_layer(fs, "upperdir", upper));
 		if (!result)
@@ -178,14 +190,14 @@ int nsr_op_overlay(struct nsr_run *run, struct nsr_args *args)
 	uint64_t attributes = (uint64_t)args->head.arg[0];
 	int64_t options = args->head.arg[1];
 	struct nsr_args first = *args;
-	int fs, mount, old = 0, result;
+	int fs, mount, result;
 
 	if (!*upper && args->left == 1)
 		return bind_only_layer(run, target, nsr_next(&first, NULL), attributes);
 	fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return nsr_at(run, target, fs);
-	result = configure(run, fs, upper, work, *args, options, &old);
+	result = configure(run, fs, upper, work, *args, options);
 	if (!result)
 		result = nsr_at(run, target, sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
 	if (!result) {
@@ -195,7 +207,11 @@ int nsr_op_overlay(struct nsr_run *run, struct nsr_args *args)
 			close(mount);
 	}
 	close(fs);
-	if (!old)
+	/*
+	 * Linux 6.5 and 6.6 refuse the key. Those before collect whatever they are given for overlay's old parser, which knows the
+	 * key as little, but says so only now. EINVAL for another reason comes again.
+	 */
+	if (result != -EINVAL)
 		return result;
 	result = mount_one_string(run, target, upper, work, *args, options, 0);
 	if (result == -E2BIG)

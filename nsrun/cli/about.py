@@ -59,8 +59,7 @@ def examine(settings: Settings) -> list[dict[str, Any]]:
             raise
     import subprocess
 
-    root = roots.find(settings.root)
-    command = [sys.executable, "-m", "nsrun.doctor", *(["--root", root.given] if root.given else [])]
+    command = [sys.executable, "-m", "nsrun.doctor", roots.find(settings.root).lib]
     done = subprocess.run(command, capture_output=True, check=False)
     try:
         return list(json.loads(done.stdout)["checks"])
