@@ -63,6 +63,11 @@ test-soak: build ## the long ones: 1,000 sequential pods, more rounds of SIGKILL
 	tools/packages.sh test
 	NSRUN_SOAK=1 $(BIN)/python -m tests.host.lanes $(TEST_OPTIONS)
 
+.PHONY: test-vm
+test-vm: build ## tests in a virtual machine: cgroup version 2 alone, another kernel, all capabilities (root, QEMU)
+	tools/packages.sh vm
+	$(BIN)/python -m tests.vm -- tools/provision.sh test $(TEST_OPTIONS)
+
 .PHONY: test-sanitized
 test-sanitized: build ## the ns ring again with the C built under ASan and UBSan (root)
 	tools/packages.sh test

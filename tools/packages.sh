@@ -1,6 +1,6 @@
 #!/bin/bash
 # Debian packages that a make target needs: installs the missing ones when root, else names them and fails.
-# usage: tools/packages.sh build|run|test|check|fuzz|bench ...
+# usage: tools/packages.sh build|run|test|vm|check|fuzz|bench ...
 # What is looked for is the thing itself (a header, a program), so that other distributions' packages serve too.
 set -euo pipefail
 
@@ -10,7 +10,7 @@ need() { # PACKAGE COMMAND...: the package is missing when the command fails
 	shift
 	"$@" >/dev/null 2>&1 || missing+=("$package")
 }
-library() { ldconfig -p | grep -q "$1"; }
+library() { [[ $(ldconfig -p) == *"$1"* ]]; }
 header() { echo "#include <$1>" | "${CC:-cc}" -E -x c - ; }
 python=${PYTHON:-python3}
 python_header() { test -e "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"; }
@@ -41,6 +41,13 @@ for group in "$@"; do
 		need umoci command -v umoci
 		need docker-registry command -v docker-registry
 		need openssl command -v openssl
+		;;
+	vm)
+		need mmdebstrap command -v mmdebstrap
+		need qemu-system-x86 command -v qemu-system-x86_64
+		need qemu-utils command -v qemu-img
+		need e2fsprogs command -v mkfs.ext4
+		need util-linux command -v unshare
 		;;
 	check)
 		need gcc command -v gcc

@@ -155,7 +155,7 @@ def test_a_fork_bomb_does_not_outrun_the_kill(groups: Cgroups, children: Childre
     assert fd is not None
     children.start(fd, "f() { while :; do sleep 300 & sleep 0.001; done; }; f & f & f & f")
     os.close(fd)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(groups.processes("one")) < 100 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(groups.processes("one")) >= 100
