@@ -57,8 +57,12 @@ def is_projected(volume: Volume) -> bool:
     return any(one is not None for one in (volume.configMap, volume.secret, volume.downwardAPI, volume.projected))
 
 
-def in_memory_alone(volume: Volume) -> bool:
-    """Whether such a volume is a tmpfs: all but configMap, as under a kubelet. What is secret is never on a disk."""
+def has_own_memory(volume: Volume) -> bool:
+    """Whether such a volume is a tmpfs of its own: all but those of ConfigMaps, which have one together in a pod.
+
+    What may be secret shares no file system with what other containers are given. (A kubelet has ConfigMaps on the disk, where
+    making ten volumes takes 10 ms.)
+    """
     return volume.configMap is None
 
 

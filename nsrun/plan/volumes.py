@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from nsrun.plan.inputs import VolumeSource
-from nsrun.plan.projections import in_memory_alone, is_projected
+from nsrun.plan.projections import has_own_memory, is_projected
 from nsrun.plan.resources import pod_limits
 from nsrun.spec.model import EmptyDirVolumeSource, Pod, Volume
 from nsrun.spec.quantity import parse
 
 MEMORY = "Memory"
+SHARED = ".configmaps"
+"""Directory of the volumes that have a tmpfs together, among those that have one each; no name of a volume begins with a dot."""
 
 
 def volume_sources(pod: Pod, disk: str, memory: str) -> dict[str, VolumeSource]:
@@ -38,7 +40,8 @@ def volume_source(volume: Volume, disk: str, memory: str) -> VolumeSource | None
         kind = next(
             one for one in ("configMap", "secret", "downwardAPI", "projected") if getattr(volume, one) is not None
         )
-        return VolumeSource(f"{memory if in_memory_alone(volume) else disk}/{volume.name}", kind, read_only=True)
+        place = memory if has_own_memory(volume) else f"{memory}/{SHARED}"
+        return VolumeSource(f"{place}/{volume.name}", kind, read_only=True)
     return None
 
 

@@ -55,6 +55,7 @@ class Prepared:
         trees: those of them that are its own; the others are the server's.
         target: name of the container whose PID namespace it enters, or empty.
         objects: what its variables were made of.
+        objects_version: of the objects that were then.
     """
 
     id: str
@@ -71,15 +72,18 @@ class Prepared:
     target: str = ""
     trees: Sequence[int] = ()
     objects: ObjectValues = NO_VALUES
+    objects_version: int = 0
 
     def fits(self, engine: PodEngine, action: StartContainer, image: Image) -> bool:
         """Whether it is what `action` would make now."""
         made_for = (self.attempt, self.image, self.ips)
         if self.pod is not engine.pod or made_for != (action.attempt, image, engine.ledger.ips):
             return False
-        return self.objects is NO_VALUES or self.objects == values_for(
-            engine.world, engine.pod, engine.container(action.name)
-        )
+        if self.objects is NO_VALUES or (
+            not self.objects.files and self.objects_version == engine.world.objects.version
+        ):
+            return True
+        return self.objects == values_for(engine.world, engine.pod, engine.container(action.name))
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -103,6 +107,7 @@ def prepare(
     directory = engine.paths.root(instance_id)
     limits = container_limits(engine.pod, container)
     joined = world.cgroups.controllers.of_legacy(limits)
+    version = world.objects.version
     objects = values_for(world, engine.pod, container)
     inputs = replace(inputs_for(engine, container, image, instance_id, objects), legacy_controllers=joined)
     program = container_program(engine.pod, container, inputs)
@@ -138,6 +143,7 @@ def prepare(
             target=inputs.target,
             trees=trees,
             objects=objects,
+            objects_version=version,
         )
         stack.pop_all()
     return prepared

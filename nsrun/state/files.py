@@ -56,7 +56,7 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def read_or_none(path: Path) -> bytes | None:
+def read_or_none(path: str | Path) -> bytes | None:
     """The contents, or None when there is no such file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -67,6 +67,9 @@ class ObjectStore:
         self._layout = layout
         self._listeners: list[Listener] = []
         self._decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in KINDS.items()}
+        self._directories = {kind: str(self._directory(kind)) for kind in KINDS}
+        self.version = 0
+        """Another number after each change: as long as it stays, so does what was read."""
 
     def subscribe(self, listener: Listener) -> None:
         """Have `listener` called after each change."""
@@ -79,7 +82,7 @@ class ObjectStore:
             InternalError: its file is not what nsrun writes.
             OSError: it cannot be read.
         """
-        path = self._path(kind, namespace, name)
+        path = self._file(kind, namespace, name)
         return None if path is None else self._read(kind, path)
 
     def all_of(self, kind: str, namespace: str | None = None) -> list[Stored]:
@@ -95,7 +98,7 @@ class ObjectStore:
             namespace = _NO_NAMESPACE
         spaces = _listed(directory) if namespace is None else [namespace] if _plain(namespace) else []
         found = [
-            self._read(kind, directory / space / name)
+            self._read(kind, str(directory / space / name))
             for space in spaces
             for name in _listed(directory / space)
             if name.endswith(_SUFFIX)
@@ -226,6 +229,10 @@ class ObjectStore:
         return (self._layout.secrets if kind in _IN_MEMORY else self._layout.objects) / kind.lower()
 
     def _path(self, kind: str, namespace: str, name: str) -> Path | None:
+        path = self._file(kind, namespace, name)
+        return None if path is None else Path(path)
+
+    def _file(self, kind: str, namespace: str, name: str) -> str | None:
         """The object's file; None for what cannot be the name of one."""
         if kind in CLUSTER_KINDS:
             namespace = _NO_NAMESPACE
@@ -234,12 +241,12 @@ class ObjectStore:
         if len(name) > _LONGEST:
             # No valid name has a tilde in it.
             name = f"{name[:100]}~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
-        return self._directory(kind) / namespace / (name + _SUFFIX)
+        return f"{self._directories[kind]}/{namespace}/{name}{_SUFFIX}"
 
     def _values(self, uid: str, instance_id: str) -> Path:
         return self._layout.secrets / "instances" / uid / (instance_id + _SUFFIX)
 
-    def _read(self, kind: str, path: Path) -> Stored | None:
+    def _read(self, kind: str, path: str) -> Stored | None:
         try:
             data = read_or_none(path)
         except NotADirectoryError:
@@ -252,6 +259,7 @@ class ObjectStore:
             raise _broken(path) from error
 
     def _tell(self, kind: str, namespace: str, name: str) -> None:
+        self.version += 1
         for listener in self._listeners:
             listener(kind, namespace, name)
 
@@ -332,7 +340,7 @@ def _mounted() -> Iterator[tuple[str, str]]:
             yield before.split()[2], after.split()[0]
 
 
-def _broken(path: Path) -> InternalError:
+def _broken(path: str | Path) -> InternalError:
     # Without the decoder's words: they may hold what is secret.
     return InternalError(
         f"{path} cannot be read",

@@ -47,23 +47,25 @@ def write_files(
     """
     for path in files:
         _check(path)
-    current = _current(target)
-    changed = current is None or _contents(target / current) != {path: one.data for path, one in files.items()}
+    place = os.fspath(target)
+    current = _current(place)
+    changed = current is None or _contents(f"{place}/{current}") != {path: one.data for path, one in files.items()}
     if changed:
         stamp = time.strftime("..%Y_%m_%d_%H_%M_%S", time.gmtime(now))
-        fresh = target / f"{stamp}.{secrets.randbelow(10**9):09d}"
+        fresh = f"{stamp}.{secrets.randbelow(10**9):09d}"
         try:
-            _write(fresh, files, group)
+            _write(f"{place}/{fresh}", files, group)
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(target / NEW_DATA)
-            os.symlink(fresh.name, target / NEW_DATA)
-            os.rename(target / NEW_DATA, target / DATA)
+                os.unlink(f"{place}/{NEW_DATA}")
+            os.symlink(fresh, f"{place}/{NEW_DATA}")
+            os.rename(f"{place}/{NEW_DATA}", f"{place}/{DATA}")
         except BaseException:
-            remove_tree(fresh)
+            remove_tree(Path(place, fresh))
             raise
-        current = fresh.name
-    _links(target, {path.partition("/")[0] for path in files}, group)
-    _sweep(target, str(current), remove_tree)
+        current = fresh
+    names = os.listdir(place)
+    _links(place, names, {path.partition("/")[0] for path in files}, group)
+    _sweep(place, names, str(current), remove_tree)
     return changed
 
 
@@ -84,14 +86,14 @@ def _check(path: str) -> None:
         raise VolumeError(f"invalid path: {problem}: {path}")
 
 
-def _current(target: Path) -> str | None:
+def _current(place: str) -> str | None:
     try:
-        return os.readlink(target / DATA)
+        return os.readlink(f"{place}/{DATA}")
     except FileNotFoundError:
         return None
 
 
-def _contents(directory: Path) -> dict[str, bytes]:
+def _contents(directory: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for parent, _, names in os.walk(directory):
         for name in names:
@@ -101,7 +103,7 @@ def _contents(directory: Path) -> dict[str, bytes]:
     return found
 
 
-def _write(directory: Path, files: Mapping[str, VolumeFile], group: int | None) -> None:
+def _write(directory: str, files: Mapping[str, VolumeFile], group: int | None) -> None:
     _make(directory, group)
     made = {""}
     for path, content in sorted(files.items()):
@@ -110,8 +112,8 @@ def _write(directory: Path, files: Mapping[str, VolumeFile], group: int | None) 
             parent = "/".join(parents[:depth])
             if parent not in made:
                 made.add(parent)
-                _make(directory / parent, group)
-        fd = os.open(directory / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                _make(f"{directory}/{parent}", group)
+        fd = os.open(f"{directory}/{path}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             view = memoryview(content.data)
             while view:
@@ -123,29 +125,29 @@ def _write(directory: Path, files: Mapping[str, VolumeFile], group: int | None) 
             os.close(fd)
 
 
-def _make(directory: Path, group: int | None) -> None:
+def _make(directory: str, group: int | None) -> None:
     os.mkdir(directory, 0o700)
     if group is not None:
         os.chown(directory, -1, group)
     os.chmod(directory, _DIRECTORY_MODE | (_GROUP_READS | _GROUP_ENTERS if group is not None else 0))
 
 
-def _links(target: Path, wanted: set[str], group: int | None) -> None:
+def _links(place: str, names: list[str], wanted: set[str], group: int | None) -> None:
     """The names that users see: those that are new, then without those that went."""
-    there = {name for name in os.listdir(target) if not name.startswith("..")}
+    there = {name for name in names if not name.startswith("..")}
     for name in wanted - there:
-        os.symlink(f"{DATA}/{name}", target / name)
+        os.symlink(f"{DATA}/{name}", f"{place}/{name}")
         if group is not None:
-            os.chown(target / name, -1, group, follow_symlinks=False)
+            os.chown(f"{place}/{name}", -1, group, follow_symlinks=False)
     for name in there - wanted:
-        if (target / name).is_symlink():
-            os.unlink(target / name)
+        if os.path.islink(f"{place}/{name}"):
+            os.unlink(f"{place}/{name}")
 
 
-def _sweep(target: Path, current: str, remove_tree: Callable[[Path], None]) -> None:
-    for name in os.listdir(target):
+def _sweep(place: str, names: list[str], current: str, remove_tree: Callable[[Path], None]) -> None:
+    for name in names:
         if name.startswith("..") and name not in (DATA, current):
-            if (target / name).is_symlink():
-                os.unlink(target / name)
+            if os.path.islink(f"{place}/{name}"):
+                os.unlink(f"{place}/{name}")
             else:
-                remove_tree(target / name)
+                remove_tree(Path(place, name))

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 from nsrun import native
-from nsrun.volumes.mounted import mount_points
 
 _OPEN_TO_ALL = 0o777
 _SETGID = 0o2000
@@ -53,7 +52,8 @@ def mount_memory(target: Path, size: int = 0, group: int | None = None, mode: in
         OSError: it cannot be mounted.
     """
     os.makedirs(target, mode=_PRIVATE, exist_ok=True)
-    if os.fsencode(target) in mount_points(target):
+    # A tmpfs is a device of its own.
+    if os.stat(target).st_dev != os.stat(target.parent).st_dev:
         return
     fs = native.fsopen("tmpfs")
     try:

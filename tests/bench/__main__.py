@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import conmon
+from tests.bench.configured import configured
 from tests.bench.forward import forward
 from tests.bench.measure import Figure, in_turn, run, timed
 from tests.bench.nsrun_side import NSRUN, POD, Nsrun
@@ -55,6 +56,20 @@ def in_memory(root: Path) -> None:
     for name in IN_MEMORY:
         (root / name).mkdir(mode=0o700)
         run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", str(root / name)])
+
+
+@contextmanager
+def nsrun_at(root: Path, rootfs: Path) -> Iterator[Nsrun]:
+    """nsrun on a root directory of its own, which is empty again afterwards."""
+    in_memory(root)
+    side = Nsrun(root, rootfs)
+    try:
+        yield side
+    finally:
+        side("pod", "down", "--all", "--force", "--grace-period", "0")
+        side("server", "stop")
+        for name in IN_MEMORY:
+            run(["umount", "--lazy", str(root / name)])
 
 
 @contextmanager
@@ -274,8 +289,9 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
     parser.add_argument(
         "--only",
-        choices=["probes", "forward"],
-        help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward)",
+        choices=["probes", "forward", "configured"],
+        help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward; "
+        "configured: what ConfigMaps, variables and limits cost)",
     )
     parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
@@ -287,15 +303,17 @@ def main() -> None:
     work = Path(machine.directory, "bench")
     work.mkdir()
     figures: list[Figure] = []
-    pure_cgroup2()
     try:
         rootfs = build(work / "rootfs")
+        if options.only in (None, "configured"):
+            with nsrun_at(work / "configured", rootfs) as side:
+                figures += configured(side, options.runs)
+        # Without the machine's version 1 controllers, which limits need where it has those.
+        pure_cgroup2()
         bare = work / "bare"
         for program, place in ((BARE, bare), (BARE.with_name("pour.c"), rootfs / "bin" / "pour")):
             run(["cc", "-O2", "-static", "-D_GNU_SOURCE", "-o", str(place), str(program)])
-        in_memory(work / "root")
-        side = Nsrun(work / "root", rootfs)
-        try:
+        with nsrun_at(work / "root", rootfs) as side:
             if options.only is None:
                 with podman_or_none(work, rootfs) as podman:
                     figures += starts(options.runs, side, podman, bare, rootfs)
@@ -308,11 +326,6 @@ def main() -> None:
                 figures += forward(side, options.runs)
             if options.only in (None, "probes"):
                 figures += probes(side, options.runs, options.probed)
-        finally:
-            side("pod", "down", "--all", "--force", "--grace-period", "0")
-            side("server", "stop")
-            for name in IN_MEMORY:
-                run(["umount", "--lazy", str(work / "root" / name)])
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsrun.plan import volume_files, volume_references
-from nsrun.plan.projections import in_memory_alone
+from nsrun.plan.projections import has_own_memory
+from nsrun.plan.volumes import SHARED
 from nsrun.server.objects import data_of
 from nsrun.server.volumes.kind import VolumeKind, group_of
 from nsrun.spec.model import Volume
 from nsrun.state.files import remove_tree
+from nsrun.state.layout import PRIVATE
 from nsrun.volumes import make_directory, mount_memory, write_files
 from nsrun.volumes.atomic import DATA
 
@@ -26,10 +28,12 @@ class Files(VolumeKind):
 
     def set_up(self, engine: PodEngine, volume: Volume, /) -> None:
         target = _target(engine, volume)
-        if in_memory_alone(volume):
-            mount_memory(target, engine.world.node.memory, group_of(engine))
+        size, group = engine.world.node.memory, group_of(engine)
+        if has_own_memory(volume):
+            mount_memory(target, size, group)
         else:
-            make_directory(target, group_of(engine))
+            mount_memory(target.parent, size, mode=PRIVATE)
+            make_directory(target, group)
         _write(engine, volume, target)
 
     def refresh(self, engine: PodEngine, volume: Volume, /) -> None:
@@ -40,7 +44,8 @@ class Files(VolumeKind):
 
 
 def _target(engine: PodEngine, volume: Volume) -> Path:
-    return (engine.paths.memory_volumes if in_memory_alone(volume) else engine.paths.disk_volumes) / volume.name
+    place = engine.paths.memory_volumes
+    return (place if has_own_memory(volume) else place / SHARED) / volume.name
 
 
 def _write(engine: PodEngine, volume: Volume, target: Path) -> None:

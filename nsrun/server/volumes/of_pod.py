@@ -130,7 +130,8 @@ class Volumes:
         if told is not None and told[0] is wanted[0] and told[1] == wanted[1]:
             return None
         kept = [one for one in with_kinds(engine.pod.spec.volumes) if one[1].refreshes]
-        if engine.deleting or engine.finished or not kept:
+        # Before there is a sandbox they are looked at as they are set up.
+        if engine.deleting or engine.finished or not kept or not engine.ledger.sandbox_ready:
             return None
         if self._refresh_at is not None and now < self._refresh_at:
             return self._refresh_at

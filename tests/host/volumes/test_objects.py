@@ -28,17 +28,18 @@ def shown(server: Server, path: str) -> list[str]:
     return [one for one in said(server, "ls", path).split() if not one.startswith("..")]
 
 
-def held(server: Server, uid: str, name: str, *, disk: bool = True) -> dict[str, str]:
+def held(server: Server, uid: str, name: str) -> dict[str, str]:
     """What a volume's files hold, seen from the host by the way that containers take."""
-    place = _place(server, uid, name, disk=disk)
+    place = _place(server, uid, name)
     return {
         one: (place / one).read_text(errors="replace") for one in sorted(os.listdir(place)) if not one.startswith("..")
     }
 
 
-def _place(server: Server, uid: str, name: str, *, disk: bool = True) -> Path:
-    below = ("lib", "volumes", uid) if disk else ("run", "pods", uid, "volumes")
-    return server.root.joinpath(*below, name)
+def _place(server: Server, uid: str, name: str) -> Path:
+    place = server.root / "run" / "pods" / uid / "volumes"
+    shared = place / ".configmaps" / name
+    return shared if shared.exists() else place / name
 
 
 def test_S_ATOMIC_S_VOL_files_of_objects_change_in_running_containers(server: Server) -> None:
@@ -85,14 +86,16 @@ def test_S_ATOMIC_S_VOL_files_of_objects_change_in_running_containers(server: Se
     for path in ("/c/x", "/s/x", "/p/x"):
         assert "EROFS" in fails(server, "write", path, "x")
     seen = mounts(server)
-    assert seen["/s"][3] == seen["/p"][3] == "tmpfs"
-    assert _place(server, uid, "c").stat().st_dev == (server.root / "lib").stat().st_dev
+    assert {seen[path][3] for path in ("/c", "/s", "/p")} == {"tmpfs"}
+    devices = [_place(server, uid, one).stat().st_dev for one in "cisp"]
+    assert devices[0] == devices[1], "ConfigMaps of a pod have a file system together"
+    assert len(set(devices)) == 3, "and what may be secret has one of its own"
 
     # At once: before the request for it is a second old.
     begun = time.monotonic()
     apply(server, config_map("site", index="new", more="2"), secret("key", k="other"), config_map("extra", e="1"))
     until(lambda: held(server, uid, "c") == {"index": "new", "more": "2"}, 5)
-    until(lambda: held(server, uid, "s", disk=False) == {"k": "other"}, 5)
+    until(lambda: held(server, uid, "s") == {"k": "other"}, 5)
     until(lambda: "e" in held_names(server, uid, "p"), 5)
     assert time.monotonic() - begun < 2
     assert said(server, "cat", "/p/www/index.html") == "new"
@@ -135,7 +138,7 @@ def test_S_ATOMIC_S_VOL_files_of_objects_change_in_running_containers(server: Se
 
 
 def held_names(server: Server, uid: str, name: str) -> list[str]:
-    return os.listdir(_place(server, uid, name, disk=False))
+    return os.listdir(_place(server, uid, name))
 
 
 def test_S_VOL_a_pod_waits_for_its_objects_and_starts_at_once_when_they_come(server: Server) -> None:

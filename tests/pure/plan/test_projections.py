@@ -171,5 +171,5 @@ def test_S_VOL_what_may_be_secret_is_in_memory_and_never_shown() -> None:
         )
     ]
     sources = volume_sources(one, "/disk", "/memory")
-    assert [source.path for source in sources.values()] == ["/disk/v0", "/memory/v1", "/memory/v2"]
+    assert [source.path for source in sources.values()] == ["/memory/.configmaps/v0", "/memory/v1", "/memory/v2"]
     assert all(source.read_only for source in sources.values())
