@@ -68,7 +68,7 @@ _NOTES = st.sampled_from(["", " # note", "\t", "\n# note", "\n\n   "])
 
 
 @given(st.lists(st.tuples(st.sampled_from("ABC"), _VALUES, _NOTES), max_size=4))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_S_ENV_what_can_be_read_is_what_a_shell_reads(lines: list[tuple[str, str, str]]) -> None:
     """But for a name that is set twice: there the first counts, and in a shell the last."""
     first = {name: value for name, value, _ in reversed(lines)}

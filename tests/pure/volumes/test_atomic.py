@@ -69,7 +69,7 @@ def test_S_ATOMIC_an_open_file_keeps_what_it_had(tmp_path: Path) -> None:
 @given(
     st.lists(st.dictionaries(st.sampled_from(["a", "b__c", "b__d", "e__f__g"]), st.text("xy", max_size=3)), max_size=5)
 )
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_S_ATOMIC_users_see_the_last_files_and_no_others(
     tmp_path_factory: pytest.TempPathFactory, steps: list[dict[str, str]]
 ) -> None:
