@@ -68,7 +68,8 @@ def _wind_up(pod: Pod, observed: Observed, views: Views, finish: Finish, now: fl
         case SandboxState.READY if views.anything_alive:
             # Without a known end all the time is over: the stop signal, and what S-TERM leaves at least.
             since = finish.since if finish.since is not None else 0.0
-            return stop_all(views, Stop(since, grace_of(pod), finish.reason), pod, now)
+            grace_s = grace_of(pod) if finish.grace_s is None else finish.grace_s
+            return stop_all(views, Stop(since, grace_s, finish.reason), pod, now)
         case SandboxState.READY:
             return [StopSandbox(finish.reason)]
 

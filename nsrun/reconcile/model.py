@@ -146,11 +146,15 @@ class ProbeResults:
 
 @dataclass(frozen=True, slots=True)
 class PodFailure:
-    """The pod as a whole has failed (DeadlineExceeded, rejected before it began): never taken back."""
+    """The pod as a whole has failed (DeadlineExceeded, Evicted, rejected before it began): never taken back.
+
+    `grace_s`: what its containers get to end; None = the pod's own grace period.
+    """
 
     reason: str
     message: str
     at: float
+    grace_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,16 +186,21 @@ def views_of(pod: Pod, observed: Observed) -> Views:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """A pod whose work is over: since when (seconds since the epoch, None = not known), and why."""
+    """A pod whose work is over: since when (seconds since the epoch, None = not known), and why.
+
+    `grace_s`: what its containers get to end; None = the pod's own grace period.
+    """
 
     since: float | None
     reason: str
+    grace_s: float | None = None
 
 
 def finish_of(pod: Pod, observed: Observed, views: Views) -> Finish | None:
     """Whether the pod's work is over: it failed as a whole, an init failed for good, or no main has anything left to do."""
     if observed.failure is not None:
-        return Finish(observed.failure.at, f"the pod has failed: {observed.failure.reason}")
+        failure = observed.failure
+        return Finish(failure.at, f"the pod has failed: {failure.reason}", failure.grace_s)
     if observed.restart_all is not None:
         return None
     for view in views.inits:

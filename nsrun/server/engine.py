@@ -36,6 +36,7 @@ from nsrun.reconcile.model import (
 from nsrun.server import containers, logdir, sandbox
 from nsrun.server.claims import Placing
 from nsrun.server.events import marked_deleted
+from nsrun.server.eviction import DiskWatch
 from nsrun.server.hooks import Hooks
 from nsrun.server.inflight import InFlight
 from nsrun.server.last_resort import LastResort
@@ -57,7 +58,7 @@ from nsrun.spec.model import Container, Pod, PodStatus
 from nsrun.state.files import remove_tree, unlink_if_there
 from nsrun.state.layout import PodPaths
 from nsrun.state.ledger import Ledger, Wish, write_ledger
-from nsrun.status.events import FAILED_SYNC, WARNING
+from nsrun.status.events import EVICTED, FAILED_SYNC, WARNING
 
 RETRY_S = 1.0
 """How long an action that failed for a reason outside the pod (a full disk, a shim that does not answer) is left alone."""
@@ -100,6 +101,7 @@ class PodEngine:
         self.last_resort = LastResort(self)
         self.volumes = Volumes(self)
         self.placing = Placing(self)
+        self.disk = DiskWatch(self)
         self.prepared: dict[str, Prepared] = {}
         """By container: what was made ahead for an instance that is to be started."""
         self.observed = Observed(deletion=wish.deletion)
@@ -133,6 +135,7 @@ class PodEngine:
         self.last_resort.cancel()
         self.prober.close()
         self.hooks.close()
+        self.disk.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -318,6 +321,7 @@ class PodEngine:
         observed = observe(self, now)
         self.hooks.resume()
         self.resizer.sync()
+        self.disk.sync()
         if not self.published.spec_is_known or observed.restart_all != restarting:
             # That all are started anew is told of before it is over.
             self.published.publish(observed, now)
@@ -377,6 +381,7 @@ class PodEngine:
             case CleanSandbox():
                 await sandbox.clean(self, action.reason)
             case StopSandbox():
+                await self._give_back()
                 await sandbox.stop(self)
             case AnnounceStop():
                 containers.announce(self, action)
@@ -392,6 +397,11 @@ class PodEngine:
                 await containers.forget(self, action)
             case RemovePod():
                 await self._remove()
+
+    async def _give_back(self) -> None:
+        """What an evicted pod took of the disk is free at once, though the pod is still there to be looked at."""
+        if self.ledger.failure is not None and self.ledger.failure.reason == EVICTED:
+            await self.volumes.tear_down()
 
     def _reset(self) -> None:
         """All containers are dead, to be started anew: forget how they ended, in one piece, before any of them begins."""
@@ -420,6 +430,7 @@ class PodEngine:
         self.gone = True
         self.prober.close()
         self.hooks.close()
+        self.disk.close()
         self.last_resort.cancel()
         mark(self.label, "gone")
         self._on_gone(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from nsrun.errors import ConflictError, NotFoundError, UsageError
@@ -138,6 +139,7 @@ def _of(volume: PersistentVolume, claim: PersistentVolumeClaim) -> bool:
 
 def _measured(path: str, time_s: float) -> Usage:
     try:
-        return disk_usage(path, time_s)
+        deadline = time.monotonic() + time_s
+        return disk_usage(path, lambda: time.monotonic() > deadline)
     except OSError:
         return Usage(complete=False)

@@ -63,7 +63,7 @@ def _host_network_port(value: Any, pod: Pod, around: list[Any]) -> bool:
 
 
 def _cpu_and_memory(value: Any, _pod: Pod, _around: list[Any]) -> bool:
-    return not value.claims and {*value.requests, *value.limits} <= {"cpu", "memory"}
+    return not value.claims and {*value.requests, *value.limits} <= {"cpu", "memory", "ephemeral-storage"}
 
 
 BLOCK = "block devices as volumes are not implemented"
@@ -111,9 +111,7 @@ TABLE: tuple[Row, ...] = (
     Row("spec.volumes[].name", IMPLEMENTED),
     Row("spec.volumes[].emptyDir.medium", NOT_IMPLEMENTED, "emptyDir volumes of huge pages are not implemented yet",
         fine=_is("", "Memory")),
-    Row("spec.volumes[].emptyDir.sizeLimit", NOT_IMPLEMENTED,
-        "the sizeLimit of an emptyDir on disk is not enforced yet (with medium Memory it is)",
-        fine=lambda _value, _pod, around: around[-1].medium == "Memory"),
+    Row("spec.volumes[].emptyDir.sizeLimit", IMPLEMENTED),
     Row("spec.volumes[].hostPath", IMPLEMENTED),
     Row("spec.volumes[].configMap", IMPLEMENTED),
     Row("spec.volumes[].secret", IMPLEMENTED),
@@ -222,7 +220,7 @@ TABLE: tuple[Row, ...] = (
     Row("container.tty", IMPLEMENTED),
     Row("container.terminationMessagePath", IMPLEMENTED),
     Row("container.terminationMessagePolicy", IMPLEMENTED),
-    Row("container.resources", NOT_IMPLEMENTED, "of resource requests and limits only cpu and memory are implemented",
+    Row("container.resources", NOT_IMPLEMENTED, "of resource requests and limits only cpu, memory and ephemeral-storage are implemented",
         fine=_cpu_and_memory),
     Row("container.resizePolicy", IMPLEMENTED),
     Row("container.restartPolicy", IMPLEMENTED),

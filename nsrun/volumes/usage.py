@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nsrun import native
@@ -29,12 +29,12 @@ class Usage:
     complete: bool = True
 
 
-def disk_usage(directory: str | os.PathLike[str], time_s: float | None = None) -> Usage:
+def disk_usage(directory: str | os.PathLike[str], stop: Callable[[], bool] = lambda: False) -> Usage:
     """Measure a directory. One that is not there takes nothing.
 
     Args:
         directory: its last part must not be a link.
-        time_s: seconds that it may take; None: as long as it takes.
+        stop: asked before each directory; the rest is left out once it says so.
 
     Raises:
         OSError: the directory itself cannot be opened.
@@ -44,22 +44,21 @@ def disk_usage(directory: str | os.PathLike[str], time_s: float | None = None) -
         top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return usage
-    deadline = None if time_s is None else time.monotonic() + time_s
     try:
         status = os.fstat(top)
         usage.used += status.st_blocks * BLOCK
         usage.names += 1
-        _Walk(usage, status.st_dev, deadline).below(top, 0)
+        _Walk(usage, status.st_dev, stop).below(top, 0)
     finally:
         os.close(top)
     return usage
 
 
 class _Walk:
-    def __init__(self, usage: Usage, device: int, deadline: float | None) -> None:
+    def __init__(self, usage: Usage, device: int, stop: Callable[[], bool]) -> None:
         self._usage = usage
         self._device = device
-        self._deadline = deadline
+        self._stop = stop
         self._seen: set[int] = set()
         self._flags = native.flags("RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS|RESOLVE_NO_XDEV")
 
@@ -89,7 +88,7 @@ class _Walk:
 
     def _entries(self, fd: int, path: str, left: list[str]) -> None:
         usage = self._usage
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        if self._stop():
             usage.complete = False
             return
         with os.scandir(fd) as entries:
