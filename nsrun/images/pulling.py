@@ -24,6 +24,7 @@ from nsrun.images.keyring import EVERYBODY
 from nsrun.images.layers import Layer, Layers
 from nsrun.images.registry import Client, Download, Endpoint, RegistryError, endpoints
 from nsrun.images.settings import ImageSettings
+from nsrun.spec.waiting import ERR_IMAGE_PULL
 
 if TYPE_CHECKING:
     from nsrun.images.store import ImageStore
@@ -93,7 +94,7 @@ class RegistryPuller:
             raise
         except NsrunError as error:
             raise ImageError(
-                "ErrImagePull",
+                ERR_IMAGE_PULL,
                 f'pull "{wanted}": {error.brief}',
                 details=error.details,
                 resolution=error.resolution,
@@ -158,7 +159,7 @@ def pull_with(
     if len(errors) == 1:
         raise last
     brief = f"[{', '.join(errors)}]"
-    raise ImageError("ErrImagePull", brief, details=last.details, resolution=last.resolution, code=last.code)
+    raise ImageError(ERR_IMAGE_PULL, brief, details=last.details, resolution=last.resolution, code=last.code)
 
 
 class _Pull:

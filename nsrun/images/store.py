@@ -19,6 +19,7 @@ from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
 from nsrun.images.keyring import joined
 from nsrun.plan.inputs import HOST_IMAGE, HOST_IMAGE_CONFIG, ImageConfig, RootFs
+from nsrun.spec.waiting import ERR_IMAGE_NEVER_PULL, ERR_IMAGE_PULL, INVALID_IMAGE_NAME
 
 _HOST = "host"
 _HOST_LAYER = "host-"
@@ -124,7 +125,7 @@ class ImageStore:
         if newest.id == image_id:
             return newest
         if not self.content.has_layer(layer):
-            raise ImageError("ErrImageNeverPull", f"the image {image_id} is not there any more")
+            raise ImageError(ERR_IMAGE_NEVER_PULL, f"the image {image_id} is not there any more")
         return replace(newest, id=image_id, rootfs=replace(newest.rootfs, lowers=(str(self.content.layer(layer)),)))
 
     def get(self, name: str) -> Image:
@@ -556,7 +557,7 @@ def parse_name(name: str) -> reference.Reference:
         return reference.parse(name)
     except ValueError as error:
         raise ImageError(
-            "InvalidImageName",
+            INVALID_IMAGE_NAME,
             f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": {error}',
             code="spec",
         ) from None
@@ -565,7 +566,7 @@ def parse_name(name: str) -> reference.Reference:
 def never_pull(name: str) -> ImageError:
     """There is no such image that may be used, and it must not be pulled."""
     return ImageError(
-        "ErrImageNeverPull",
+        ERR_IMAGE_NEVER_PULL,
         f'Container image "{name}" is not present with pull policy of Never',
         resolution=f"Bring it: nsrun image load FILE, "
         f"or nsrun image import {name} PATH (a root directory or a tar archive of one)",
@@ -575,7 +576,7 @@ def never_pull(name: str) -> ImageError:
 def not_here(name: str) -> ImageError:
     """There is no such image, and no registry to ask for it."""
     return ImageError(
-        "ErrImagePull",
+        ERR_IMAGE_PULL,
         f'image "{name}" is not here, and there is no registry to ask for it',
         resolution=f"Bring it: nsrun image load FILE, "
         f"or nsrun image import {name} PATH (a root directory or a tar archive of one), "

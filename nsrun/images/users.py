@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from nsrun.images.merged import Merged
 from nsrun.plan.inputs import ImageUser, PlanError
+from nsrun.spec.waiting import CREATE_CONTAINER_ERROR
 
 _MAX_FILE = 4 << 20
 _MAX_ID = (1 << 32) - 2  # the last one is "no change" in setresuid(2)
@@ -30,7 +31,7 @@ def look_up(lowers: Sequence[str], spec: str) -> ImageUser:
         name, uid, gid, home = "", _number(user), 0, "/"
     else:
         raise PlanError(
-            "CreateContainerError",
+            CREATE_CONTAINER_ERROR,
             f"unable to find user {user}: no matching entries in passwd file",
             resolution="Name the user by its number, or one that the image's /etc/passwd lists.",
         )
@@ -41,14 +42,14 @@ def look_up(lowers: Sequence[str], spec: str) -> ImageUser:
         elif group.isascii() and group.isdigit():
             gid = _number(group)
         else:
-            raise PlanError("CreateContainerError", f"unable to find group {group}: no matching entries in group file")
+            raise PlanError(CREATE_CONTAINER_ERROR, f"unable to find group {group}: no matching entries in group file")
     groups = tuple(dict.fromkeys(_memberships(lowers, name))) if name else ()
     return ImageUser(uid, gid, groups, home)
 
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= _MAX_ID):
-        raise PlanError("CreateContainerError", f"uids and gids must be in range 0-{_MAX_ID}: {text}")
+        raise PlanError(CREATE_CONTAINER_ERROR, f"uids and gids must be in range 0-{_MAX_ID}: {text}")
     return int(text)
 
 

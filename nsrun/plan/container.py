@@ -25,6 +25,7 @@ from nsrun.plan.identity import UNCONFINED, Identity, identity
 from nsrun.plan.inputs import FIRST_SLOT, ContainerInputs, ImageUser, PlanError, Program, Slot
 from nsrun.plan.mounts import volume_mounts
 from nsrun.spec.model import Container, Pod
+from nsrun.spec.waiting import CREATE_CONTAINER_ERROR
 
 MAX_NOFILE = 1048576
 """Open files of a container: the soft limit is the hard one up to this (fs.nr_open's default)."""
@@ -101,7 +102,7 @@ def exec_program(
         PlanError: CreateContainerError, an empty command, a variable without a name, or what the container's own program fails with.
     """
     if not command or not command[0]:
-        raise PlanError("CreateContainerError", "exec: there is no command to run")
+        raise PlanError(CREATE_CONTAINER_ERROR, "exec: there is no command to run")
     if user is not None:
         inputs = _with_user(inputs, user)
     who = identity(pod, container, inputs)
@@ -109,7 +110,7 @@ def exec_program(
     for entry in env:
         name, equal, value = entry.partition("=")
         if not name or not equal:
-            raise PlanError("CreateContainerError", f"exec: {entry!r} is not of the form NAME=VALUE")
+            raise PlanError(CREATE_CONTAINER_ERROR, f"exec: {entry!r} is not of the form NAME=VALUE")
         variables[name] = value
     program: list[ops.Op] = [
         *_join(who, inputs),

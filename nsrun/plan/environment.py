@@ -9,7 +9,6 @@ from typing import NamedTuple
 from nsrun.plan.env_files import EnvFileError, env_file_value
 from nsrun.plan.expansion import expand
 from nsrun.plan.inputs import ContainerInputs, ImageConfig, NodeFacts, PlanError
-from nsrun.spec.containers import CONFIG_ERROR
 from nsrun.spec.model import (
     ConfigMapKeySelector,
     Container,
@@ -22,6 +21,7 @@ from nsrun.spec.model import (
     SecretKeySelector,
 )
 from nsrun.spec.quantity import Quantity, parse
+from nsrun.spec.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH where neither image nor pod set one (containerd pkg/oci/spec.go)."""
@@ -273,7 +273,7 @@ def as_strings(variables: Mapping[str, str]) -> tuple[str, ...]:
     """
     for name, value in variables.items():
         if "\0" in name or "\0" in value:
-            raise PlanError("CreateContainerError", f"environment variable {name!r} has a NUL character in it")
+            raise PlanError(CREATE_CONTAINER_ERROR, f"environment variable {name!r} has a NUL character in it")
     return tuple(f"{name}={value}" for name, value in variables.items())
 
 
@@ -290,14 +290,14 @@ def command_line(container: Container, image: ImageConfig, variables: Mapping[st
     argv = command + args
     if not argv or not argv[0]:
         raise PlanError(
-            "CreateContainerError",
+            CREATE_CONTAINER_ERROR,
             f'container "{container.name}": no command specified',
             details=f'Neither the pod nor the image "{container.image or ""}" says what to run.',
             resolution="Give the container a command, or import the image with --cmd or --entrypoint.",
         )
     for word in argv:
         if "\0" in word:
-            raise PlanError("CreateContainerError", f'container "{container.name}": {word!r} has a NUL character in it')
+            raise PlanError(CREATE_CONTAINER_ERROR, f'container "{container.name}": {word!r} has a NUL character in it')
     return argv
 
 
@@ -310,6 +310,6 @@ def working_directory(container: Container, image: ImageConfig) -> str:
     directory = container.workingDir or image.workdir or "/"
     if not directory.startswith("/"):
         raise PlanError(
-            "CreateContainerError", f'container "{container.name}": the working directory {directory!r} is not absolute'
+            CREATE_CONTAINER_ERROR, f'container "{container.name}": the working directory {directory!r} is not absolute'
         )
     return directory

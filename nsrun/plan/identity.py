@@ -11,6 +11,7 @@ from nsrun.spec.model import Container, Pod, PodSecurityContext, SeccompProfile,
 from nsrun.spec.names import pod_in_words
 from nsrun.spec.quantity import parse
 from nsrun.spec.resources import aggregate_requests
+from nsrun.spec.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 from nsrun.status.qos import BEST_EFFORT, GUARANTEED, qos_class
 
 _T = TypeVar("_T")
@@ -58,16 +59,16 @@ def user_spec(pod: Pod, container: Container, image: ImageConfig) -> str:
     if _first(own.runAsNonRoot, of_pod.runAsNonRoot):
         who = f'(pod: "{pod_in_words(pod)}", container: {container.name})'
         if uid == 0:
-            raise PlanError("CreateContainerConfigError", f"container's runAsUser breaks non-root policy {who}")
+            raise PlanError(CONFIG_ERROR, f"container's runAsUser breaks non-root policy {who}")
         if uid is None and from_image in ("", "0"):
             raise PlanError(
-                "CreateContainerConfigError",
+                CONFIG_ERROR,
                 f"container has runAsNonRoot and image will run as root {who}",
                 resolution="Set securityContext.runAsUser, or use an image whose user is not root.",
             )
         if uid is None and not from_image.isdigit():
             raise PlanError(
-                "CreateContainerConfigError",
+                CONFIG_ERROR,
                 f"container has runAsNonRoot and image has non-numeric user ({from_image}), "
                 f"cannot verify user is non-root {who}",
                 resolution="Set securityContext.runAsUser to the number of that user.",
@@ -109,7 +110,7 @@ def _capabilities(container: Container, context: SecurityContext, node: NodeFact
         result = capabilities.resolve(add, drop, node.capabilities)
     except ValueError as error:
         raise PlanError(
-            "CreateContainerError",
+            CREATE_CONTAINER_ERROR,
             f'container "{container.name}": there is no capability {error.args[0]!r}',
             resolution="capabilities(7) lists them.",
         ) from None
@@ -117,7 +118,7 @@ def _capabilities(container: Container, context: SecurityContext, node: NodeFact
     if missing:
         names = ", ".join(sorted(missing))
         raise PlanError(
-            "CreateContainerError",
+            CREATE_CONTAINER_ERROR,
             f'container "{container.name}": cannot add {names}: nsrun itself does not have it on this machine',
             details="The bounding set of the server (CapBnd in /proc/self/status) is without it.",
             resolution="Run the nsrun server where it has it, or take it out of securityContext.capabilities.add.",

@@ -15,6 +15,7 @@ from nsrun.plan.expansion import expand
 from nsrun.plan.inputs import ContainerInputs, PlanError, Slot, SubPath, VolumeSource
 from nsrun.spec.defaults import VOLUME_SOURCES
 from nsrun.spec.model import Container, Pod, VolumeMount
+from nsrun.spec.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 
 MAX_TREES = 6
 """Mounts with propagation both ways that a container may have: each takes one of the descriptors that a message can carry (csrc/wire.h)."""
@@ -102,13 +103,13 @@ def sub_path(mount: VolumeMount, variables: Mapping[str, str]) -> str:
         seen = _Seen(variables)
         path = expand(mount.subPathExpr, seen)
         if seen.missing:
-            raise PlanError("CreateContainerConfigError", f"missing value for {', '.join(sorted(seen.missing))}")
+            raise PlanError(CONFIG_ERROR, f"missing value for {', '.join(sorted(seen.missing))}")
     if path.startswith("/"):
-        raise PlanError("CreateContainerConfigError", f"error SubPath `{path}` must not be an absolute path")
+        raise PlanError(CONFIG_ERROR, f"error SubPath `{path}` must not be an absolute path")
     if ".." in path.split("/"):
-        raise PlanError("CreateContainerConfigError", f"unable to provision SubPath `{path}`: must not contain '..'")
+        raise PlanError(CONFIG_ERROR, f"unable to provision SubPath `{path}`: must not contain '..'")
     if "\0" in path:
-        raise PlanError("CreateContainerConfigError", f"unable to provision SubPath {path!r}: it has a NUL in it")
+        raise PlanError(CONFIG_ERROR, f"unable to provision SubPath {path!r}: it has a NUL in it")
     path = posixpath.normpath(path) if path else ""
     return "" if path == "." else path
 
@@ -162,7 +163,7 @@ def volume_mounts(
             if any(one.name == mount.name for one in pod.spec.volumes):
                 continue  # of a kind that nsrun has not: up --ignore-unsupported told of it
             raise PlanError(
-                "CreateContainerConfigError",
+                CONFIG_ERROR,
                 f'cannot find volume "{mount.name}" to mount into container "{container.name}"',
             )
         below = sub_path(mount, variables)
@@ -186,7 +187,7 @@ def volume_mounts(
         placed.append(Placed(path, bind))
     if len(slots) > MAX_TREES:
         raise PlanError(
-            "CreateContainerError",
+            CREATE_CONTAINER_ERROR,
             f'container "{container.name}": at most {MAX_TREES} mounts can have mountPropagation Bidirectional',
         )
     placed.sort(key=lambda one: depth(one.path))
@@ -228,4 +229,4 @@ def _check_place(container: Container, volume: VolumeSource, path: str) -> None:
         problem = f'"{path}" cannot be mounted because it is inside /proc'
     else:
         return
-    raise PlanError("CreateContainerError", f'container "{container.name}": {problem}')
+    raise PlanError(CREATE_CONTAINER_ERROR, f'container "{container.name}": {problem}')

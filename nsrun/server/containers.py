@@ -36,6 +36,7 @@ from nsrun.server.trace import mark
 from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest, forget_jobs
 from nsrun.spec.model import Container
 from nsrun.spec.signals import signal_number as signal_by_name
+from nsrun.spec.waiting import CREATE_CONTAINER_ERROR, ERR_IMAGE_PULL
 from nsrun.state.files import unlink_if_there
 from nsrun.status.events import CREATED, FAILED, KILLING, NORMAL, STARTED, WARNING
 
@@ -82,7 +83,7 @@ async def _start(engine: PodEngine, action: StartContainer) -> None:
     except (NsrunError, OSError) as error:
         # Nothing runs and no record tells of it: take back what was made for it.
         await release(engine, instance_id)
-        _postpone(engine, action.name, "CreateContainerError", brief_of(error))
+        _postpone(engine, action.name, CREATE_CONTAINER_ERROR, brief_of(error))
 
 
 def image_of(engine: PodEngine, container: Container, instance_id: str) -> Image:
@@ -100,7 +101,7 @@ def image_of(engine: PodEngine, container: Container, instance_id: str) -> Image
     with contextlib.suppress(NsrunError):
         return images.by_id(wanted)
     if named is None:
-        raise ImageError("ErrImagePull", f'the image "{name}" of container "{container.name}" is gone')
+        raise ImageError(ERR_IMAGE_PULL, f'the image "{name}" of container "{container.name}" is gone')
     return named
 
 

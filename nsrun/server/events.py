@@ -9,7 +9,7 @@ import msgspec
 
 from nsrun.reconcile.model import Deletion
 from nsrun.spec.model import ContainerStatus, ObjectMeta, Pod, PodStatus
-from nsrun.status.containers import BACKING_OFF
+from nsrun.spec.waiting import BACKING_OFF
 from nsrun.status.events import Event, container_path
 from nsrun.status.times import rfc3339
 

@@ -28,7 +28,6 @@ from nsrun.plan import (
 from nsrun.server.claim_rules import refuse_removal
 from nsrun.server.manifest import namespace_of, verdicts_of
 from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict
-from nsrun.spec.containers import CONFIG_ERROR
 from nsrun.spec.model import (
     ConfigMap,
     Container,
@@ -41,6 +40,7 @@ from nsrun.spec.model import (
 )
 from nsrun.spec.support_objects import unsupported_object
 from nsrun.spec.update_objects import inherit, judge_object, same_object
+from nsrun.spec.waiting import CONFIG_ERROR
 from nsrun.state.objects import CLUSTER_KINDS, KINDS, Stored
 from nsrun.status.times import rfc3339
 from nsrun.volumes import read_file

@@ -31,6 +31,7 @@ from nsrun.server import termination
 from nsrun.server.objects import values_for
 from nsrun.spec.containers import target_of
 from nsrun.spec.model import Container, Pod
+from nsrun.spec.waiting import CREATE_CONTAINER_ERROR
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
@@ -153,7 +154,7 @@ def _no_end(engine: PodEngine, container: Container) -> PlanError:
     """Without a PID namespace of its own, only its cgroup ends all of a container. (One that was added to debug ends with its target's.)"""
     what = "hostPID" if engine.pod.spec.hostPID else "shareProcessNamespace"
     return PlanError(
-        "CreateContainerError",
+        CREATE_CONTAINER_ERROR,
         f'container "{container.name}": {what} needs a cgroup of version 2 for the container, and there is none',
         details="In a PID namespace that is not its own, its cgroup alone holds its processes together: what it leaves could not be ended.",
         resolution="nsrun doctor says what is wrong with cgroups here.",

@@ -12,6 +12,7 @@ from nsrun.images import ImageError, parse_name
 from nsrun.images.keyring import PullCredential, keyring, lookup
 from nsrun.server.objects import DEFAULT_NAMESPACE
 from nsrun.spec.model import Secret
+from nsrun.spec.waiting import ERR_IMAGE_PULL
 from nsrun.status.events import FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET, WARNING
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def credentials_for(engine: PodEngine, image: str) -> tuple[PullCredential, ...]
     try:
         return tuple(lookup(keyring(secrets), full.domain, full.path))
     except SpecError as error:
-        raise ImageError("ErrImagePull", error.brief, code=error.code) from error
+        raise ImageError(ERR_IMAGE_PULL, error.brief, code=error.code) from error
 
 
 def _secrets(engine: PodEngine) -> list[Secret]:

@@ -24,7 +24,8 @@ from nsrun.reconcile.model import ContainerLedger, Waiting
 from nsrun.server.images import work
 from nsrun.server.pull_secrets import credentials_for
 from nsrun.spec.model import Container
-from nsrun.status.events import BACK_OFF, ERR_IMAGE_NEVER_PULL, FAILED, INSPECT_FAILED, NORMAL, PULLED, PULLING, WARNING
+from nsrun.spec.waiting import ERR_IMAGE_NEVER_PULL, ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, INVALID_IMAGE_NAME
+from nsrun.status.events import BACK_OFF, FAILED, INSPECT_FAILED, NORMAL, PULLED, PULLING, WARNING
 from nsrun.status.times import go_duration
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ AT_ONCE = 3
 """Images that come at the same time."""
 SHOWN_S = 10.0
 """How long status says ErrImagePull before it says ImagePullBackOff: a kubelet looks again at a pod after about so long."""
-ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF = "ErrImagePull", "ImagePullBackOff"
 
 _LOG = logging.getLogger("nsrun.pulls")
 
@@ -288,9 +288,9 @@ def _wanted(container: Container) -> _Wanted:
 
 def failed(engine: PodEngine, name: str, image: str, error: ImageError) -> None:
     """Note that a container has no image, and that it is tried again later."""
-    if error.reason == "ErrImageNeverPull":
+    if error.reason == ERR_IMAGE_NEVER_PULL:
         engine.note(WARNING, ERR_IMAGE_NEVER_PULL, error.brief, name)
-    elif error.reason == "InvalidImageName":
+    elif error.reason == INVALID_IMAGE_NAME:
         engine.note(WARNING, INSPECT_FAILED, error.brief, name)
     else:
         engine.note(WARNING, FAILED, f'Failed to pull image "{image}": {error.brief}', name)

@@ -7,28 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutError
+from nsrun.spec.waiting import HOPELESS
 from nsrun.status.awaited import Awaited, Created, Deleted
 from nsrun.status.events import FAILED_MOUNT
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
     from nsrun.server.pods import Registry
-
-HOPELESS = frozenset(
-    {
-        "CrashLoopBackOff",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "ErrImageNeverPull",
-        "ErrImagePull",
-        "ImageInspectError",
-        "ImagePullBackOff",
-        "InvalidImageName",
-        "PostStartHookError",
-        "RunContainerError",
-    }
-)
-"""Reasons of a waiting container that somebody who waits for the pod wants to hear of at once (S-REASONS)."""
 
 Condition = Callable[["PodEngine"], bool]
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from nsrun.spec.model import Container, EphemeralContainer, Pod
 
-CONFIG_ERROR = "CreateContainerConfigError"
-"""The reason of a container that waits because its manifest refers to what is not there, or asks for what cannot be (S-REASONS)."""
-
 
 def as_container(ephemeral: EphemeralContainer) -> Container:
     """An ephemeral container as the container that it is, but for the one whose processes it sees."""

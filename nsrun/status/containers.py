@@ -29,14 +29,14 @@ from nsrun.spec.model import (
     VolumeMountStatus,
 )
 from nsrun.spec.names import pod_in_words
+from nsrun.spec.waiting import (
+    CONTAINER_CREATING,
+    CRASH_LOOP_BACK_OFF,
+    POD_INITIALIZING,
+    POST_START_HOOK_ERROR,
+    RUN_CONTAINER_ERROR,
+)
 from nsrun.status.times import go_duration, rfc3339
-
-CONTAINER_CREATING = "ContainerCreating"
-POD_INITIALIZING = "PodInitializing"
-CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
-RUN_CONTAINER_ERROR = "RunContainerError"
-POST_START_HOOK_ERROR = "PostStartHookError"
-BACKING_OFF = (CRASH_LOOP_BACK_OFF, RUN_CONTAINER_ERROR, POST_START_HOOK_ERROR)
 
 UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
 """Of a container that the pod ended without."""

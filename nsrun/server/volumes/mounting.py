@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from nsrun.plan import PlanError, Program, VolumeSource
 from nsrun.spec.model import Container, Pod
+from nsrun.spec.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 from nsrun.volumes import VolumeError, check_propagation, make_missing, make_sub_path, open_tree
 
 _LOG = logging.getLogger("nsrun.volumes")
@@ -42,7 +43,7 @@ def begin(
             _LOG.warning("pod %s: subPath %s of %s: %s", label, part.below, part.source, error)
             what = "prepare subPath" if error.errno in (errno.EXDEV, errno.ELOOP) else "create subPath directory"
             raise PlanError(
-                "CreateContainerConfigError",
+                CONFIG_ERROR,
                 f'failed to {what} for volumeMount "{part.mount}" of container "{container.name}"',
             ) from error
     with contextlib.ExitStack() as stack:
@@ -67,5 +68,5 @@ def _look(pod: Pod, sources: Mapping[str, VolumeSource], container: Container) -
                 check_propagation(source.path, both_ways=mount.mountPropagation == "Bidirectional")
             except VolumeError as error:
                 raise PlanError(
-                    "CreateContainerError", f"failed to generate spec: {error.brief}", resolution=error.resolution
+                    CREATE_CONTAINER_ERROR, f"failed to generate spec: {error.brief}", resolution=error.resolution
                 ) from error
