@@ -16,7 +16,7 @@ from tests.host.images.making import Layout, directory, entry, hard_link, layer,
 
 pytestmark = pytest.mark.host
 
-ROUNDS = 200 if os.environ.get("NSRUN_SOAK") else 40
+ROUNDS = 200 if os.environ.get("NSRUN_SOAK") else 20
 
 LIFE = """
 import sys
