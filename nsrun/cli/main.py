@@ -32,6 +32,7 @@ POD = {
     "exec": Entry("nsrun.cli.pod_exec", "exec_", "Run a command in a container.", "Inside"),
     "attach": Entry("nsrun.cli.pod_exec", "attach", "Connect to a running container's input and output.", "Inside"),
     "debug": Entry("nsrun.cli.pod_debug", "debug", "Add a container with tools to a running pod.", "Inside"),
+    "cp": Entry("nsrun.cli.pod_cp", "cp", "Copy files and directories to and from containers.", "Inside"),
     "port-forward": Entry("nsrun.cli.pod_forward", "port_forward", "Forward ports of this machine to a pod.", "Inside"),
     "plan": Entry(
         "nsrun.cli.pod_offline", "plan", "Print every step of starting a manifest's containers.", "Manifests"

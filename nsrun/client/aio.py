@@ -18,7 +18,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nsrun.client import library, requests
 from nsrun.client.crilog import LogLine
@@ -27,6 +27,9 @@ from nsrun.client.manifests import Manifest
 from nsrun.client.requests import Progress, Wait
 from nsrun.client.session import Call, Cancelled
 from nsrun.client.stats import between
+
+if TYPE_CHECKING:
+    from nsrun.client.copying import Copied
 
 T = TypeVar("T")
 AHEAD = 256
@@ -412,6 +415,34 @@ class AsyncPod:
             lambda call: self.sync.log_lines(
                 container, previous=previous, tail=tail, since=since, follow=follow, call=call
             )
+        )
+
+    async def copy_to(
+        self,
+        path: str | os.PathLike[str],
+        to: str,
+        *,
+        container: str | None = None,
+        archive: bool = False,
+        on_skipped: Callable[[str], None] = lambda _path: None,
+    ) -> Copied:
+        """As Pod.copy_to."""
+        return await in_thread(
+            lambda: self.sync.copy_to(path, to, container=container, archive=archive, on_skipped=on_skipped)
+        )
+
+    async def copy_from(
+        self,
+        path: str,
+        to: str | os.PathLike[str],
+        *,
+        container: str | None = None,
+        archive: bool = False,
+        on_skipped: Callable[[str], None] = lambda _path: None,
+    ) -> Copied:
+        """As Pod.copy_from."""
+        return await in_thread(
+            lambda: self.sync.copy_from(path, to, container=container, archive=archive, on_skipped=on_skipped)
         )
 
     async def connect(

@@ -29,6 +29,7 @@ from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutErro
 if TYPE_CHECKING:
     import socket
 
+    from nsrun.client.copying import Copied, Inside
     from nsrun.client.forward import Listening
 
 Object = dict[str, Any]
@@ -644,6 +645,65 @@ class Pod:
         from nsrun.client import podsockets
 
         return podsockets.connect(self.client.session, self.name, self.namespace, port, timeout, wait)
+
+    def copy_to(
+        self,
+        path: str | os.PathLike[str],
+        to: str,
+        *,
+        container: str | None = None,
+        archive: bool = False,
+        on_skipped: Callable[[str], None] = lambda _path: None,
+    ) -> Copied:
+        """Copy a file or a tree into a running container, which needs no program for it.
+
+        Args:
+            path: on this machine. A directory that ends in `/.` is copied without itself.
+            to: in the container; relative ones begin in its working directory. An existing directory gets the copy under its own name.
+            container: name; None is the pod's default container.
+            archive: keep owners and set-id bits; without it everything belongs to the user whom the container runs as.
+            on_skipped: called with the path of each device, socket or pipe: they are not copied.
+
+        Raises:
+            StepError: what failed on what. UsageError: a directory is to be copied over a file, or the like.
+            ConflictError: the container does not run. NotFoundError.
+        """
+        from nsrun.client import copying
+
+        with self._inside(container) as (side, owner):
+            keep = copying.Keep(None if archive else owner)
+            return copying.copy(copying.Here(), os.fspath(path), side, to, keep, on_skipped)
+
+    def copy_from(
+        self,
+        path: str,
+        to: str | os.PathLike[str],
+        *,
+        container: str | None = None,
+        archive: bool = False,
+        on_skipped: Callable[[str], None] = lambda _path: None,
+    ) -> Copied:
+        """Copy a file or a tree out of a running container; as `copy_to`. What is made belongs to the caller."""
+        from nsrun.client import copying
+
+        with self._inside(container) as (side, _owner):
+            keep = copying.Keep(None if archive else (os.geteuid(), os.getegid()))
+            return copying.copy(side, path, copying.Here(), os.fspath(to), keep, on_skipped)
+
+    @contextlib.contextmanager
+    def _inside(self, container: str | None) -> Iterator[tuple[Inside, tuple[int, int]]]:
+        from nsrun.client import copying
+
+        params = {"name": self.name, "namespace": self.namespace, "container": container}
+        answer = self.client.session.request("pod.root", params)
+        (root,) = answer.fds
+        try:
+            yield (
+                copying.Inside(root, self.name, answer.result["workdir"]),
+                (answer.result["uid"], answer.result["gid"]),
+            )
+        finally:
+            os.close(root)
 
     @contextlib.contextmanager
     def forward(self, *ports: str | int, address: str = "127.0.0.1") -> Iterator[list[Listening]]:

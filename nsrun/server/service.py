@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsrun._version import __version__
 from nsrun.errors import ConflictError, NotFoundError, NsrunError, TimedOutError, UsageError
-from nsrun.server import apply, changes, commands, debug, forwarding, logs, wait
+from nsrun.server import apply, changes, commands, debug, forwarding, logs, rootdir, wait
 from nsrun.server.choose import container_name, names_of, running_instance
 from nsrun.server.clock import SystemClock
 from nsrun.server.containers import signal_number
@@ -144,6 +144,7 @@ class Service:
             "pod.attach": self._attach,
             "pod.logs": self._logs,
             "pod.sockets": self._sockets,
+            "pod.root": self._root,
             **ImageMethods(self._world, self._pods).methods(),
             **ObjectMethods(self._world).methods(),
             **VolumeMethods(self._world).methods(),
@@ -458,6 +459,9 @@ class Service:
 
     async def _logs(self, request: Request) -> object:
         return await logs.logs(self._find(request), request)
+
+    async def _root(self, request: Request) -> object:
+        return rootdir.root(self._find(request), request)
 
     async def _sockets(self, request: Request) -> object:
         return await forwarding.sockets(self._find(request), request)
