@@ -42,6 +42,7 @@ int nsr_slot(const struct nsr_run *run, int64_t slot);
 /* op_paths.c: everything below the root, never above it. Descriptors or -errno; close-on-exec. */
 int nsr_root(struct nsr_run *run);
 int nsr_open(struct nsr_run *run, const char *path, uint64_t flags, mode_t mode);
+int nsr_open_no_links(struct nsr_run *run, const char *path, uint64_t flags); /* -ELOOP where there is one on the way */
 int nsr_make_directories(struct nsr_run *run, const char *path, mode_t mode, int *made);
 int nsr_make_file(struct nsr_run *run, const char *path, mode_t mode);
 int nsr_open_parent(struct nsr_run *run, const char *path, const char **name);
@@ -52,6 +53,7 @@ int nsr_id_map(struct nsr_run *run, int tree);
 
 /* op_mount.c */
 int nsr_attach(struct nsr_run *run, int tree, const char *target);
+int nsr_attach_no_links(struct nsr_run *run, int tree, const char *target);
 int nsr_set_attributes(int mount, uint64_t set, int recursive);
 
 nsr_handler nsr_op_unshare, nsr_op_setns, nsr_op_hostname, nsr_op_domainname, nsr_op_loopback_up, nsr_op_sysctl,

@@ -5,8 +5,10 @@
  * Each mount is made detached, given its attributes, and only then attached: nobody ever sees it writable for a moment.
  */
 #include <limits.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include "op.h"
 
@@ -22,17 +24,44 @@ static int explain(int tree, int target)
 	return S_ISDIR(to.st_mode) ? -EISDIR : -ENOTDIR;
 }
 
-int nsr_attach(struct nsr_run *run, int tree, const char *target)
+/*
+ * What lies on a file of /proc decides what a process there is told, and what becomes of what is written there: its limits, its
+ * security label. An image's link must not take us there; a path that begins so was asked for by name.
+ */
+static int led_into_proc(int target, const char *path)
 {
-	int result, fd = nsr_open(run, target, O_PATH, 0);
+	struct statfs status;
+
+	if (!strncmp(path, "/proc", 5) && (path[5] == '/' || !path[5]))
+		return 0;
+	if (fstatfs(target, &status))
+		return -errno;
+	return status.f_type == PROC_SUPER_MAGIC ? -ELOOP : 0;
+}
+
+static int attach_to(struct nsr_run *run, int tree, int fd, const char *target)
+{
+	int result;
 
 	if (fd < 0)
 		return nsr_at(run, target, fd);
-	result = sys_move_mount(tree, "", fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	result = led_into_proc(fd, target);
+	if (!result)
+		result = sys_move_mount(tree, "", fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 	if (result == -EINVAL)
 		result = explain(tree, fd);
 	close(fd);
 	return nsr_at(run, target, result);
+}
+
+int nsr_attach(struct nsr_run *run, int tree, const char *target)
+{
+	return attach_to(run, tree, nsr_open(run, target, O_PATH, 0), target);
+}
+
+int nsr_attach_no_links(struct nsr_run *run, int tree, const char *target)
+{
+	return attach_to(run, tree, nsr_open_no_links(run, target, O_PATH), target);
 }
 
 int nsr_set_attributes(int mount, uint64_t set, int recursive)
@@ -113,7 +142,8 @@ int nsr_op_mount(struct nsr_run *run, struct nsr_args *args)
 		result = nsr_at(run, target, sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
 	if (!result) {
 		mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, (unsigned int)args->head.arg[0]);
-		result = mount < 0 ? nsr_at(run, target, mount) : nsr_attach(run, mount, target);
+		/* Of /proc and the like every process asks by name: a link could be made to lead somewhere else later. */
+		result = mount < 0 ? nsr_at(run, target, mount) : nsr_attach_no_links(run, mount, target);
 		if (mount >= 0)
 			close(mount);
 	}

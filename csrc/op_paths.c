@@ -20,17 +20,27 @@ int nsr_root(struct nsr_run *run)
 	return run->root;
 }
 
-int nsr_open(struct nsr_run *run, const char *path, uint64_t flags, mode_t mode)
+static int open_in_root(struct nsr_run *run, const char *path, uint64_t flags, mode_t mode, uint64_t resolve)
 {
 	int root = nsr_root(run), result = root;
 
 	/* EAGAIN: somebody on this machine renamed or mounted something while a ".." was being walked. */
 	for (int i = 0; root >= 0 && i < TRIES_MAX; i++) {
-		result = sys_openat2(root, path, flags | O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+		result = sys_openat2(root, path, flags | O_CLOEXEC, mode, RESOLVE_IN_ROOT | resolve);
 		if (result != -EAGAIN)
 			break;
 	}
 	return result;
+}
+
+int nsr_open(struct nsr_run *run, const char *path, uint64_t flags, mode_t mode)
+{
+	return open_in_root(run, path, flags, mode, RESOLVE_NO_MAGICLINKS);
+}
+
+int nsr_open_no_links(struct nsr_run *run, const char *path, uint64_t flags)
+{
+	return open_in_root(run, path, flags, 0, RESOLVE_NO_SYMLINKS);
 }
 
 /* `path` with the link at [start, end) replaced by what it says: relative texts continue where the link stands. */

@@ -9,7 +9,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include "op.h"
 
 enum { EXIT_PARENT_GONE = 125 };
@@ -45,6 +46,27 @@ int nsr_op_rlimit(struct nsr_run *run, struct nsr_args *args)
 	return sys_answer(syscall(SYS_prlimit64, 0, (int)arg[0], &limit, NULL));
 }
 
+/*
+ * A command that enters a container finds the container's /proc, and is still all-powerful: what it writes to is on a procfs, on nothing
+ * that was mounted there or that a link leads to.
+ */
+static int open_own(const char *path)
+{
+	int fd, proc = sys_openat2(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS);
+	struct statfs status;
+
+	if (proc < 0)
+		return proc;
+	if (fstatfs(proc, &status))
+		fd = -errno;
+	else if (status.f_type != PROC_SUPER_MAGIC)
+		fd = -EXDEV;
+	else
+		fd = sys_openat2(proc, path, O_WRONLY | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+	close(proc);
+	return fd;
+}
+
 int nsr_op_oom_score_adj(struct nsr_run *run, struct nsr_args *args)
 {
 	static const char path[] = "/proc/self/oom_score_adj";
@@ -52,7 +74,7 @@ int nsr_op_oom_score_adj(struct nsr_run *run, struct nsr_args *args)
 	uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
 	char text[24];
 	size_t at = sizeof(text);
-	int result, fd = sys_openat2(AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0, 0);
+	int result, fd = open_own(path + strlen("/proc/"));
 
 	if (fd < 0)
 		return nsr_at(run, path, fd);
@@ -76,6 +98,20 @@ int nsr_op_setsid(struct nsr_run *run, struct nsr_args *args)
 	return setsid() < 0 ? -errno : 0;
 }
 
+/* The container's, whose mode and owner nobody can change through it. A volume at /dev may hold anything of that name. */
+static int open_null(struct nsr_run *run)
+{
+	int fd = nsr_open_no_links(run, "/dev/null", O_RDWR | O_NOCTTY);
+	struct stat status;
+
+	if (fd < 0)
+		return fd;
+	if (!fstat(fd, &status) && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3))
+		return fd;
+	close(fd);
+	return -ENODEV;
+}
+
 int nsr_op_stdio(struct nsr_run *run, struct nsr_args *args)
 {
 	int fds[3], null = -1, result = 0;
@@ -85,7 +121,7 @@ int nsr_op_stdio(struct nsr_run *run, struct nsr_args *args)
 		if (fds[i] >= 0)
 			continue;
 		if (null < 0) {
-			null = sys_openat2(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0, 0);
+			null = open_null(run);
 			if (null < 0)
 				return nsr_at(run, "/dev/null", null);
 		}

@@ -22,6 +22,14 @@
 #include "shim.h"
 #include "sys.h"
 
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE 65
+#define PR_MDWE_REFUSE_EXEC_GAIN 1
+#endif
+#ifndef PR_MDWE_NO_INHERIT
+#define PR_MDWE_NO_INHERIT 2
+#endif
+
 struct shim shim;
 
 static int64_t clock_read(clockid_t clock)
@@ -200,6 +208,13 @@ static int prepare(void)
 	if (setsid() < 0 || chdir("/") < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return -errno;
 	umask(0077);
+	/* Commands that enter containers have this one; containers begin with keyrings of their own. */
+	error = sys_new_keyring();
+	if (error < 0)
+		return error;
+	prctl(PR_SET_DUMPABLE, 0);
+	/* No memory of this program becomes executable. Linux 6.3; what it starts is not bound by it (6.6). */
+	prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT, 0, 0, 0);
 	/* We were executed as /proc/self/fd/N, and the kernel may have taken that number for our name. */
 	prctl(PR_SET_NAME, "nsrun-shim");
 	error = streams();

@@ -103,11 +103,11 @@ static void child(const struct making *making, int report_fd)
 	prctl(PR_SET_DUMPABLE, 0);
 	close_others(making, report_fd);
 	setrlimit(RLIMIT_NOFILE, &shim.files);
-	error = join != 0 ? sys_setns(making->target_pidfd, (int)join) : 0;
+	error = join != 0 ? sys_setns(making->target_pidfd, (int)join) : sys_new_keyring();
 	if (error < 0) {
-		report.code = NSR_OP_SETNS;
+		report.code = join != 0 ? NSR_OP_SETNS : 0;
 		report.error = -error;
-		memcpy(report.subject, "the container's namespaces", sizeof("the container's namespaces"));
+		strcpy(report.subject, join != 0 ? "the container's namespaces" : "a session keyring");
 	} else {
 		nsr_program_run(making->program, making->program_size, &context, &report);
 	}

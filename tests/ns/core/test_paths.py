@@ -70,11 +70,32 @@ def test_climbing_path_stays_inside(hostile: Box, outside: Path, code: str) -> N
     assert untouched(outside)
 
 
-def test_mounting_on_a_link_mounts_inside(hostile: Box, outside: Path) -> None:
+def test_binding_on_a_link_binds_inside(hostile: Box, outside: Path) -> None:
     inside = hostile.upper / str(outside).lstrip("/")
     inside.mkdir(parents=True)
-    out = hostile.run([op("MOUNT", "tmpfs", "/absolute")], command=["mounts"])
-    assert any(line.startswith(f"{outside} / rw") and "tmpfs" in line for line in out.lines), out.text
+    out = hostile.run([op("BIND", "/dev", "/absolute", L.NSR_NO_SLOT)], command=["mounts"])
+    assert any(line.startswith(f"{outside} / ") for line in out.lines), out.text
+
+
+@pytest.mark.parametrize("path", ["/absolute", "/absolute/."])
+def test_no_file_system_is_mounted_on_a_link(hostile: Box, outside: Path, path: str) -> None:
+    (hostile.upper / str(outside).lstrip("/")).mkdir(parents=True)
+    with pytest.raises(native.ProgramError) as caught:
+        hostile.run([op("MOUNT", "tmpfs", path)])
+    assert (caught.value.errno, caught.value.subject) == (errno.ELOOP, path)
+
+
+@pytest.mark.parametrize("path", ["/to-proc/uptime", "/to-proc/version", "/proc/uptime"])
+def test_no_link_leads_a_mount_into_proc(hostile: Box, path: str) -> None:
+    (hostile.upper / "to-proc").symlink_to("/proc")
+    program = [op("MKDIR", "/proc", 0o755), op("MOUNT", "proc", "/proc"), op("BIND", "/dev/null", path, L.NSR_NO_SLOT)]
+    if path.startswith("/proc/"):
+        out = hostile.run(program, command=["mounts"])
+        assert any(line.startswith(f"{path} /null") for line in out.lines), out.text
+    else:
+        with pytest.raises(native.ProgramError) as caught:
+            hostile.run(program)
+        assert (caught.value.errno, caught.value.subject) == (errno.ELOOP, path)
 
 
 @pytest.mark.parametrize("code", ["MASK", "READONLY", "ATTR", "PROPAGATION", "MOUNT"])
@@ -91,7 +112,7 @@ def test_the_hosts_file_is_not_found_through_a_link(hostile: Box, outside: Path,
     else:
         with pytest.raises(native.ProgramError) as caught:
             hostile.run([ops[code]])
-        assert caught.value.errno == errno.ENOENT
+        assert caught.value.errno == (errno.ELOOP if code == "MOUNT" else errno.ENOENT)
     assert untouched(outside)
 
 
