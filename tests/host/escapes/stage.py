@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -61,6 +59,8 @@ class Stage:
         self.outside = host.scratch / "outside"
         self.outside.mkdir(mode=0o755)
         (self.outside / "secret").write_text(SECRET)
+        # High numbers, which no process of a container has: this is a PID namespace of the test host's own.
+        Path("/proc/sys/kernel/ns_last_pid").write_text("20000", encoding="ascii")
         self.bystander = subprocess.Popen(["sleep", "3600"], env={"SECRET": SECRET}, start_new_session=True)
 
     def begin(self) -> None:
@@ -165,8 +165,7 @@ def _identity(path: str | Path) -> tuple[int, ...]:
     return (found.st_mode, found.st_uid, found.st_gid, found.st_rdev, found.st_ino, found.st_nlink, size)
 
 
-def stop(process: subprocess.Popen[Any]) -> None:
-    """End a process of the test's own."""
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGKILL)
-    process.wait()
+def as_nobody(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """A command of a user of the machine. (setpriv itself is still all-powerful when it looks for its command.)"""
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", '"$@"', "sh", *map(str, words)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)

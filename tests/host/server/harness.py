@@ -358,9 +358,9 @@ class Server:
         return texts(self.log(name, container, previous=previous))
 
     def run(
-        self, name: str, *command: str, container: str | None = None, stdin: bytes = b""
+        self, name: str, *command: str, container: str | None = None, stdin: bytes = b"", **params: Any
     ) -> tuple[int, bytes, bytes]:
-        """pod.exec to its end: exit code, stdout, stderr (little enough for a pipe).
+        """pod.exec to its end: exit code, stdout, stderr (little enough for a pipe). `params` are more of its words.
 
         When the server dies over it, the status socket tells whether the shim has it: if not, it is asked for again.
         """
@@ -375,7 +375,8 @@ class Server:
                 lost = False
                 try:
                     fds = (theirs.fileno(), *others)
-                    self.call("pod.exec", name=name, container=container, command=list(command), fds=fds, again=False)
+                    words = {"name": name, "container": container, "command": list(command), **params}
+                    self.call("pod.exec", fds=fds, again=False, **words)
                 except LostError:
                     lost = True
                 finally:
