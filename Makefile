@@ -104,6 +104,7 @@ check: build ## ruff, mypy --strict, C warnings as errors with gcc and clang, Va
 
 .PHONY: bench
 bench: build ## figures, side by side with podman, crun, runc and bubblewrap where installed (root)
+	tools/debian_root.sh build/debian.tar
 	$(BIN)/python -m tests.host.testhost -- unshare --mount $(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
 .PHONY: wheel

@@ -320,9 +320,13 @@ class Content:
                 self.place_blob(file, digest)
         return digest
 
-    def place_blob(self, file: Path, digest: str) -> None:
-        """Gives a finished file its name among the blobs: on the disk before it has it, so that what has a name is whole."""
-        if self._durable:
+    def place_blob(self, file: Path, digest: str, *, synced: bool = False) -> None:
+        """Gives a finished file its name among the blobs: on the disk before it has it, so that what has a name is whole.
+
+        Args:
+            synced: `sync` was called since it was finished.
+        """
+        if self._durable and not synced:
             fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
@@ -350,6 +354,11 @@ class Content:
                         return
             finally:
                 os.close(fd)
+
+    def sync(self) -> None:
+        """Everything that was written before this is on the disk after it; several threads share the work."""
+        if self._durable:
+            self._sync.run()
 
     # --- layers ------------------------------------------------------------------------------------------------------------
 
@@ -381,8 +390,7 @@ class Content:
     def place_layer(self, temporary: Path, name: str, facts: dict[str, Any]) -> None:
         """Gives a finished directory (with `fs` in it) its name; one that is there already stays."""
         (temporary / "layer.json").write_text(json.dumps(facts) + "\n", encoding="ascii")
-        if self._durable:
-            self._sync.run()
+        self.sync()
         target = self.directory / "layers" / name
         doomed = None
         with self.guard():

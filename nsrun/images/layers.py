@@ -28,7 +28,7 @@ from nsrun.images.unpack import NeedsBelow, Unpack
 
 BASE = "base"
 """The lowest layer of every image: what each container mounts on, where the image does not have it."""
-_AHEAD = 16
+_AHEAD = 8
 _FORMS = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 
 
@@ -43,6 +43,16 @@ class Layer:
     blob: Descriptor
     diff_id: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A layer that came, and is yet to be named: `facts` where it was unpacked."""
+
+    blob: Descriptor
+    diff_id: str
+    name: str
+    facts: dict[str, object] | None
 
 
 class Tee:
@@ -181,6 +191,7 @@ class Layers:
         diff_id: str | None = None,
         file: Path | None = None,
         skip: int = 0,
+        turn: contextlib.AbstractContextManager[object] | None = None,
     ) -> Layer:
         """Keeps a layer that comes as a stream: its blob, and unpacked meanwhile unless it is here already.
 
@@ -189,14 +200,30 @@ class Layers:
             expected: what it has to be.
             diff_id: the digest that it has to have when it is decompressed.
             file: where the blob is to be written, the first `skip` bytes being there; a temporary file where None.
+            turn: held while something comes, and given back before it is brought to the disk: that is no work of ours.
 
         Raises:
             SpecError: it is not a layer, or not this one. Nothing is kept but the beginning in `file`.
             StepError: the disk is full, or the like.
         """
         content = self._content
-        with content.fresh() as temporary, contextlib.ExitStack() as stack:
+        with content.fresh() as temporary:
             path = file or temporary / "blob"
+            with turn or contextlib.nullcontext():
+                made = self._receive(source, path, temporary / "layer", expected, diff_id, skip)
+            if made.facts is not None:
+                content.place_layer(temporary / "layer", made.name, made.facts)
+            if content.has_blob(made.blob.digest, made.blob.size):
+                os.unlink(path)
+            else:
+                content.place_blob(path, made.blob.digest, synced=made.facts is not None)
+            return Layer(made.blob, made.diff_id, made.name)
+
+    def _receive(
+        self, source: Reader, path: Path, work: Path, expected: Descriptor | None, diff_id: str | None, skip: int
+    ) -> _Received:
+        """A stream to its end: its blob in `path`, unpacked in `work` unless that is here or needs what is below."""
+        with contextlib.ExitStack() as stack:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             stack.callback(os.close, fd)
             start = _Start(source)
@@ -206,37 +233,33 @@ class Layers:
             stack.callback(ahead.close)
             plain = Plain(ahead)
             whole = Tee(plain, -1 if kept else fd, subject=self._subject)
-            name = self._unpack(whole, temporary, diff_id)
+            # Three at once: the network and one digest, decompression and the other digest, the files.
+            unpacked = ReadAhead(whole)
+            stack.callback(unpacked.close)
+            unpack = self._unpack(unpacked, work, diff_id)
             if diff_id is not None and whole.digest != diff_id:
                 raise WrongDigestError(
                     f"{self._subject}: a layer has the contents {whole.digest}, and the image's config says {diff_id}"
                 )
-            made = raw if kept else whole
-            blob = expected or Descriptor(f"{OCI_LAYER}{_FORMS.get(plain.kind, '')}", made.digest, made.size)
-            if content.has_blob(blob.digest, blob.size):
-                os.unlink(path)
-            else:
-                content.place_blob(path, blob.digest)
-            return Layer(blob, whole.digest, name)
+            of = raw if kept else whole
+            blob = expected or Descriptor(f"{OCI_LAYER}{_FORMS.get(plain.kind, '')}", of.digest, of.size)
+            here = diff_id is not None and self._content.has_layer(diff_id[7:])
+            name = whole.digest[7:] if unpack is not None or here else ""
+            return _Received(blob, whole.digest, name, None if unpack is None else facts_of(unpack))
 
-    def _unpack(self, whole: Tee, temporary: Path, diff_id: str | None) -> str:
-        """Unpacks a stream to its end; gives the id of the layer's directory, "" where it needs those below."""
-        content = self._content
-        if diff_id is not None and content.has_layer(diff_id[7:]):
-            _drain(whole)
-            return diff_id[7:]
-        work = temporary / "layer"
+    def _unpack(self, source: Reader, work: Path, diff_id: str | None) -> Unpack | None:
+        """Unpacks a stream to its end; None where it is here already, or needs those below."""
+        if diff_id is not None and self._content.has_layer(diff_id[7:]):
+            _drain(source)
+            return None
         (work / "fs").mkdir(parents=True, mode=0o755)
-        unpack = Unpack(whole, str(work / "fs"), subject=self._subject, below=None)
+        unpack = Unpack(source, str(work / "fs"), subject=self._subject, below=None)
         try:
             unpack.run()
         except NeedsBelow:
-            _drain(whole)
-            return ""
-        name = whole.digest[7:]
-        if diff_id is None or whole.digest == diff_id:
-            content.place_layer(work, name, facts_of(unpack))
-        return name
+            _drain(source)
+            return None
+        return unpack
 
     def _unpack_blob(self, layer: Layer, below: Sequence[str], chain: str) -> str:
         """Unpacks a layer that is here onto those below; gives the id of its directory."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nsrun.images.store import ImageStore
 
 AT_ONCE = 3
-"""Layers that come side by side, as with docker."""
+"""Layers that come side by side, as with docker; as many again may be on their way to the disk."""
 REPORT_S = 0.1
 _MAX_DEPTH = 4
 
@@ -172,6 +172,7 @@ class _Pull:
         self._content = store.content
         self._subject = f"image {full}"
         self._clients = puller.clients(full)
+        self._turn = threading.Semaphore(AT_ONCE)
 
     def run(self, name: str) -> Image:
         try:
@@ -275,7 +276,7 @@ class _Pull:
         for blob, _ in once:
             self._puller.tell({"layer": blob.digest, "state": "waiting", "done": 0, "total": blob.size})
         stop = threading.Event()
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="layer") as pool:
+        with ThreadPoolExecutor(2 * AT_ONCE, thread_name_prefix="layer") as pool:
             futures = {one: pool.submit(self._layer, *one, stop) for one in once}
             try:
                 done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
@@ -326,7 +327,7 @@ class _Pull:
         if self._content.has_blob(blob.digest, blob.size):
             # Only what was unpacked of it is missing.
             with open(self._content.blob(blob.digest), "rb", buffering=0) as here:
-                return Layers(self._content, self._subject).take(here, expected=blob, diff_id=diff_id)
+                return Layers(self._content, self._subject).take(here, expected=blob, diff_id=diff_id, turn=self._turn)
         reporter = _Reporter(self._puller, blob, stop)
         with contextlib.ExitStack() as stack:
             beginning = stack.enter_context(open(file, "rb", buffering=0))
@@ -341,7 +342,7 @@ class _Pull:
             stack.callback(download.close)
             source = _Joined(beginning, have, download)
             return Layers(self._content, self._subject).take(
-                source, expected=blob, diff_id=diff_id, file=file, skip=have
+                source, expected=blob, diff_id=diff_id, file=file, skip=have, turn=self._turn
             )
 
     @contextlib.contextmanager

@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.bench import conmon
 from tests.bench.configured import configured
 from tests.bench.forward import forward
+from tests.bench.images import images
 from tests.bench.measure import Figure, in_turn, run, timed
 from tests.bench.nsrun_side import NSRUN, POD, Nsrun
 from tests.bench.peers import Bundle, Podman, bubblewrap
@@ -289,9 +290,9 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
     parser.add_argument(
         "--only",
-        choices=["probes", "forward", "configured"],
+        choices=["probes", "forward", "configured", "images"],
         help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward; "
-        "configured: what ConfigMaps, variables and limits cost)",
+        "configured: what ConfigMaps, variables and limits cost; images: pulls beside podman and skopeo)",
     )
     parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
@@ -326,6 +327,8 @@ def main() -> None:
                 figures += forward(side, options.runs)
             if options.only in (None, "probes"):
                 figures += probes(side, options.runs, options.probed)
+            if options.only in (None, "images"):
+                figures += images(side, options.runs, work / "images")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(
