@@ -11,11 +11,11 @@ from pathlib import Path
 
 from nsrun.cgroups.layout import Layout, mounts
 from nsrun.errors import NsrunError, StepError
-from nsrun.plan.resources import CPU, MEMORY, Limits, shares
+from nsrun.plan.resources import CPU, HUGE_PAGES, MEMORY, PIDS, Limits, shares
 
-KNOWN = (CPU, MEMORY)
+KNOWN = (CPU, MEMORY, PIDS, HUGE_PAGES)
 """Those that limits are written to."""
-COUNTED = (MEMORY, "pids", "io")
+COUNTED = (MEMORY, PIDS, "io")
 """Those of version 2 that tell what is used."""
 
 
@@ -121,10 +121,10 @@ class Controllers:
             if name in self.legacy:
                 directory = self.twin(name, path)
                 _make(directory)
-                write = _write_legacy_cpu if name == CPU else _write_legacy_memory
+                write = _LEGACY_WRITERS[name]
             else:
                 directory = path
-                write = _write_cpu if name == CPU else _write_memory
+                write = _WRITERS[name]
             try:
                 write(directory, limits)
             except OSError as error:
@@ -134,11 +134,11 @@ class Controllers:
 
     def begun(self, path: Path, limits: Limits) -> Limits:
         """`limits` without the controllers that a cgroup was made without: nobody in it could be made to obey them."""
-        files = {CPU: "cpu.weight", MEMORY: "memory.max"}
+        switched_on = _words(path.parent / "cgroup.subtree_control")
         there = [
             name
             for name in limits.controllers
-            if (self.twin(name, path).is_dir() if name in self.legacy else (path / files[name]).exists())
+            if (self.twin(name, path).is_dir() if name in self.legacy else name in switched_on)
         ]
         return replace(limits, controllers=tuple(there))
 
@@ -265,6 +265,42 @@ def _write_legacy_memory(path: Path, limits: Limits) -> None:
         except OSError as error:
             if error.errno != errno.EINVAL or first == both:
                 raise
+
+
+def _write_pids(path: Path, limits: Limits) -> None:
+    """The pod's alone: a container has what its pod has (kubelet pkg/kubelet/cm/pod_container_manager_linux.go)."""
+    _write(path / "pids.max", str(limits.pids or "max"))
+
+
+def _write_huge_pages(path: Path, limits: Limits) -> None:
+    for size, amount in limits.huge_pages:
+        _write(path / f"hugetlb.{in_units(size)}.max", str(amount))
+        with contextlib.suppress(FileNotFoundError):
+            _write(path / f"hugetlb.{in_units(size)}.rsvd.max", str(amount))
+
+
+def _write_legacy_huge_pages(path: Path, limits: Limits) -> None:
+    for size, amount in limits.huge_pages:
+        _write(path / f"hugetlb.{in_units(size)}.limit_in_bytes", str(amount))
+        with contextlib.suppress(FileNotFoundError):
+            _write(path / f"hugetlb.{in_units(size)}.rsvd.limit_in_bytes", str(amount))
+
+
+def in_units(size: int) -> str:
+    """A size of pages as the kernel's files are called: `64KB`, `2MB`, `1GB`."""
+    for shift, unit in ((30, "GB"), (20, "MB")):
+        if size >= 1 << shift:
+            return f"{size >> shift}{unit}"
+    return f"{size >> 10}KB"
+
+
+_WRITERS = {CPU: _write_cpu, MEMORY: _write_memory, PIDS: _write_pids, HUGE_PAGES: _write_huge_pages}
+_LEGACY_WRITERS = {
+    CPU: _write_legacy_cpu,
+    MEMORY: _write_legacy_memory,
+    PIDS: _write_pids,
+    HUGE_PAGES: _write_legacy_huge_pages,
+}
 
 
 def _write_if_there(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ what is a working set (usage without inactive file pages).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -188,7 +189,9 @@ def _memory(usage: Usage, places: Places) -> bool:
         return False
     take(usage, current, stat)
     events = keyed(_text(f"{where}/{names['events']}") or "")
-    usage.oom_kills = events.get("oom_kill")
+    # Version 1 counts those of a cgroup itself, not of what is below it.
+    if places.memory is None or not _has_more_below(where):
+        usage.oom_kills = events.get("oom_kill")
     usage.memory_peak = _number(_text(f"{where}/{names['peak']}"))
     if places.memory is not None:
         usage.memory_failures = _number(_text(f"{where}/memory.failcnt"))
@@ -204,6 +207,14 @@ _LEGACY: Mapping[str, str] = {
     "peak": "memory.max_usage_in_bytes",
 }
 _UNIFIED: Mapping[str, str] = {"current": "memory.current", "events": "memory.events", "peak": "memory.peak"}
+
+
+def _has_more_below(path: str) -> bool:
+    """A cgroup without any below it has two links."""
+    try:
+        return os.stat(path).st_nlink > 2
+    except OSError:
+        return False
 
 
 def _estimate(usage: Usage, pids: Iterable[int], proc: str) -> None:
@@ -234,12 +245,11 @@ def _pids(path: str) -> list[int] | None:
     if text is None and not os.path.isdir(path):
         return None
     found = [int(word) for word in (text or "").split()]
-    try:
-        # A cgroup without any below it has two links; only then need it not be listed, which takes longer than all else.
-        below = os.stat(path).st_nlink > 2
-        names = [entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)] if below else []
-    except OSError:
-        names = []
+    names: list[str] = []
+    # Listing takes longer than all else.
+    if _has_more_below(path):
+        with contextlib.suppress(OSError):
+            names = [entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
     for name in names:
         found.extend(_pids(name) or ())
     return [pid for pid in found if pid > 0]

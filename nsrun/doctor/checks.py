@@ -219,7 +219,15 @@ def _limits(_lib: Path) -> Check:
             "Boot with cgroup_enable=memory, mount version 1's hierarchies, or run nsrun where it may have them. "
             "Pods that ask for none do not need them.",
         )
-    return Check("limits", True, ", ".join(f"{name}: {where}" for name, where in there.items()))
+    text = ", ".join(f"{name}: {where}" for name, where in there.items())
+    without = [what for name, what in _LESS_ASKED.items() if name not in there]
+    if without:
+        text += f"; no {' and no '.join(without)}"
+    return Check("limits", True, text)
+
+
+_LESS_ASKED = {"pids": "limit of processes (pids)", "hugetlb": "limits of huge pages (hugetlb)"}
+"""Controllers that few pods need, and what there is not without them."""
 
 
 def _cgroup_controllers() -> dict[str, str]:
@@ -235,7 +243,7 @@ def _cgroup_controllers() -> dict[str, str]:
             elif kind == "cgroup2":
                 with contextlib.suppress(OSError):
                     names = Path(path, "cgroup.controllers").read_text(encoding="ascii").split()
-            for name in ("cpu", "memory"):
+            for name in ("cpu", "memory", *_LESS_ASKED):
                 if name in names:
                     found.setdefault(name, "version 1" if kind == "cgroup" else "version 2")
     return dict(sorted(found.items()))

@@ -103,6 +103,10 @@ class NodeFacts:
     """/sys/devices/system/cpu/cpuN/thermal_throttle where that exists: masked."""
     devices: tuple[Device, ...] = ()
     """All of /dev, for privileged containers."""
+    pids_limit: int = 0
+    """Processes and threads that a pod may have (the kubelet's podPidsLimit); 0: as many as the machine."""
+    huge_pages: tuple[int, ...] = ()
+    """Sizes, in bytes, of the huge pages that the machine has set aside, where there is a controller that keeps pods from them."""
 
 
 @dataclass(frozen=True, slots=True)

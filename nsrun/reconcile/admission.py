@@ -7,14 +7,14 @@ Its predicates about nodes and their labels have no meaning here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from nsrun.reconcile.model import PodFailure
 from nsrun.spec import sysctls
 from nsrun.spec.model import Pod
 from nsrun.spec.quantity import parse
-from nsrun.spec.resources import aggregate_requests
+from nsrun.spec.resources import aggregate_requests, is_huge_page, is_pod_level
 
 OS = "linux"
 _OS_LABEL = "kubernetes.io/os"
@@ -42,13 +42,16 @@ HostPort = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """Processors in thousandths, memory in bytes."""
+    """Processors in thousandths, memory in bytes, and huge pages: bytes by the resource's name."""
 
     cpu: int = 0
     memory: int = 0
+    huge_pages: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Amounts) -> Amounts:
-        return Amounts(self.cpu + other.cpu, self.memory + other.memory)
+        names = self.huge_pages.keys() | other.huge_pages.keys()
+        pages = {name: self.huge_pages.get(name, 0) + other.huge_pages.get(name, 0) for name in names}
+        return Amounts(self.cpu + other.cpu, self.memory + other.memory, pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +102,23 @@ def _objections(pod: Pod, facts: Facts) -> Iterator[tuple[str, str]]:
         yield "PodOSSelectorNodeLabelDoesNotMatch", message
     if pod.spec.os is not None and pod.spec.os.name != OS:
         yield "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
-    wanted = requests_of(pod)
-    for name, requested, used, capacity in (
-        ("cpu", wanted.cpu, facts.used.cpu, facts.capacity.cpu),
-        ("memory", wanted.memory, facts.used.memory, facts.capacity.memory),
-    ):
+    for name, requested, used, capacity in _compared(requests_of(pod), facts):
         if requested and requested > capacity - used:
             numbers = f"requested: {requested}, used: {used}, capacity: {capacity}"
             yield f"OutOf{name}", f"Node didn't have enough resource: {name}, {numbers}"
     if any(_taken(port, facts.ports) for port in host_ports(pod)):
         text = "node(s) didn't have free ports for the requested pod ports"
         yield "NodePorts", f"Predicate NodePorts failed: {text}"
+
+
+def _compared(wanted: Amounts, facts: Facts) -> Iterator[tuple[str, int, int, int]]:
+    """Name, requested, used and capacity of each resource."""
+    used, capacity = facts.used, facts.capacity
+    yield "cpu", wanted.cpu, used.cpu, capacity.cpu
+    yield "memory", wanted.memory, used.memory, capacity.memory
+    for name, amount in sorted(wanted.huge_pages.items()):
+        # A size that the machine does not have, or that is called otherwise there, is none of its resources.
+        yield name, amount, used.huge_pages.get(name, 0), capacity.huge_pages.get(name, 0)
 
 
 def _sysctl(pod: Pod, name: str, facts: Facts) -> str:
@@ -131,9 +140,13 @@ def requests_of(pod: Pod) -> Amounts:
     """What a pod requests: what it says for itself, else what its containers need together at most."""
     amounts = aggregate_requests(pod.spec)
     own = pod.spec.resources.requests if pod.spec.resources is not None else {}
-    amounts |= {name: parse(own[name]) for name in ("cpu", "memory") if name in own}
+    amounts |= {name: parse(own[name]) for name in own if is_pod_level(name)}
     cpu, memory = amounts.get("cpu"), amounts.get("memory")
-    return Amounts(cpu.milli() if cpu is not None else 0, memory.whole() if memory is not None else 0)
+    return Amounts(
+        cpu.milli() if cpu is not None else 0,
+        memory.whole() if memory is not None else 0,
+        {name: amount.whole() for name, amount in amounts.items() if is_huge_page(name)},
+    )
 
 
 def host_ports(pod: Pod) -> list[HostPort]:

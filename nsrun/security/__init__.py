@@ -8,10 +8,18 @@ machine()                               the facts of this machine that plans dep
 from __future__ import annotations
 
 from nsrun.plan.capabilities import DEFAULT_CAPABILITIES
-from nsrun.security.machine import host_devices, machine
+from nsrun.security.machine import host_devices, huge_page_name, huge_pages, machine
 from nsrun.security.seccomp import LOCALHOST, seccomp_filter
 
-__all__ = ["LOCALHOST", "default_capabilities", "host_devices", "machine", "seccomp_filter"]
+__all__ = [
+    "LOCALHOST",
+    "default_capabilities",
+    "host_devices",
+    "huge_page_name",
+    "huge_pages",
+    "machine",
+    "seccomp_filter",
+]
 
 
 def default_capabilities() -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import platform
@@ -36,6 +37,26 @@ def machine(*, name: str = "", cgroup2: bool = False, storage: str = "/") -> Nod
         nofile=max(nofile, 0),
         thermal_throttle=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
     )
+
+
+def huge_pages(directory: str = "/sys/kernel/mm/hugepages") -> dict[int, int]:
+    """The huge pages that the machine has set aside: bytes by size in bytes; only sizes of which there are any."""
+    found = {}
+    for path in glob.glob(f"{directory}/hugepages-*kB/nr_hugepages"):
+        size = int(path.rpartition("/hugepages-")[2].partition("kB")[0]) << 10
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            count = int(file.read())
+            if count > 0:
+                found[size] = count * size
+    return dict(sorted(found.items()))
+
+
+def huge_page_name(size: int) -> str:
+    """The resource of pages of this size, as a node has it: `hugepages-2Mi`."""
+    for shift, unit in ((30, "Gi"), (20, "Mi")):
+        if size % (1 << shift) == 0:
+            return f"hugepages-{size >> shift}{unit}"
+    return f"hugepages-{size >> 10}Ki"
 
 
 def _capabilities() -> frozenset[str]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _PATTERN = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]")
 """A sysctl or a pattern of them (kubernetes pkg/apis/policy/validation SysctlContainSlashPatternFmt)."""
 TABLES = ("images", "metrics", "network", "sysctls", "userNamespaces", "volumes")
+PIDS_LIMIT = "podPidsLimit"
+"""As in the kubelet's configuration: processes and threads of a pod; -1 and 0 are no limit of its own."""
 LOG_KEYS = ("containerLogMaxSize", "containerLogMaxFiles", "containerLogMonitorInterval")
 """Of the kubelet's configuration, with its names, defaults and rules."""
 
@@ -43,14 +45,15 @@ def read_config(layout: Layout) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise _refused(path, error) from error
     for name, value in settings.items():
-        if name not in LOG_KEYS and (name not in TABLES or not isinstance(value, dict)):
+        if name not in (*LOG_KEYS, PIDS_LIMIT) and (name not in TABLES or not isinstance(value, dict)):
             raise SpecError(
                 f"the configuration {path} has {name!r}, which is no table and no setting that nsrun knows",
-                resolution=f"Known: {', '.join((*(f'[{one}]' for one in TABLES), *LOG_KEYS))}.",
+                resolution=f"Known: {', '.join((*(f'[{one}]' for one in TABLES), PIDS_LIMIT, *LOG_KEYS))}.",
             )
     NetworkConfig.for_root(layout.base, settings.get("network"))
     ImageSettings.of(settings.get("images"))
     allowed_sysctls(settings)
+    pids_limit(settings)
     storage_classes(settings)
     if "metrics" in settings:
         from nsrun.server.metrics_settings import addresses
@@ -62,6 +65,21 @@ def read_config(layout: Layout) -> dict[str, Any]:
 
         log_policy(settings)
     return settings
+
+
+def pids_limit(settings: dict[str, Any]) -> int:
+    """`podPidsLimit`; 0 for none.
+
+    Raises:
+        SpecError: it is no whole number from -1 up.
+    """
+    value = settings.get(PIDS_LIMIT, -1)
+    if isinstance(value, bool) or not isinstance(value, int) or not -1 <= value < 1 << 22:
+        raise SpecError(
+            f"{PIDS_LIMIT} of the configuration is {value!r}: a whole number of processes and threads, or -1 for no limit",
+            resolution=f"{PIDS_LIMIT} = 4096",
+        )
+    return max(value, 0)
 
 
 def allowed_sysctls(settings: dict[str, Any]) -> tuple[str, ...]:

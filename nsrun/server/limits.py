@@ -29,7 +29,7 @@ class Resizer:
         engine = self._engine
         if self._done is engine.pod:
             return
-        limits = pod_limits(engine.pod)
+        limits = pod_limits(engine.pod, engine.world.node)
         if limits.controllers:
             try:
                 self._write()
@@ -44,9 +44,11 @@ class Resizer:
     def _write(self) -> None:
         """The pod's cgroup may never have less than one of its containers: it is opened, they get theirs, then it gets its own."""
         engine = self._engine
-        cgroups, uid, limits = engine.world.cgroups, engine.uid, pod_limits(engine.pod)
+        cgroups, uid, limits = engine.world.cgroups, engine.uid, pod_limits(engine.pod, engine.world.node)
         running = [one for one in engine.mirror.records.values() if one.alive]
-        wanted = {one.id: container_limits(engine.pod, engine.container(one.name)) for one in running}
+        wanted = {
+            one.id: container_limits(engine.pod, engine.container(one.name), engine.world.node) for one in running
+        }
         cgroups.check_memory(uid, None, limits)
         for instance_id, own in wanted.items():
             cgroups.check_memory(uid, instance_id, own)

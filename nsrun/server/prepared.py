@@ -106,7 +106,7 @@ def prepare(
     """
     world = engine.world
     directory = engine.paths.root(instance_id)
-    limits = container_limits(engine.pod, container)
+    limits = container_limits(engine.pod, container, world.node)
     joined = world.cgroups.controllers.of_legacy(limits)
     version = world.objects.version
     objects = values_for(world, engine.pod, container)

@@ -107,7 +107,7 @@ async def _settle(
         if reserved is not None:
             attached = parts.begin(_attach(engine, made, parts.begin(client.network()), reserved))
         await asyncio.sleep(0)
-        world.cgroups.create_pod(engine.uid, pod_limits(engine.pod))
+        world.cgroups.create_pod(engine.uid, pod_limits(engine.pod, world.node))
         engine.ledger.ips = ()
         if reserved is not None:
             engine.ledger.ips = (await reserved,)

@@ -93,8 +93,8 @@ class Stats:
             self._limits = {uid: one for uid, one in self._limits.items() if uid in alive}
             spec = engine.pod.spec
             every = (*spec.initContainers, *spec.containers)
-            own = {one.name or "": container_limits(engine.pod, one) for one in every}
-            known = self._limits[engine.uid] = (engine.pod, pod_limits(engine.pod), own)
+            own = {one.name or "": container_limits(engine.pod, one, self._world.node) for one in every}
+            known = self._limits[engine.uid] = (engine.pod, pod_limits(engine.pod, self._world.node), own)
         _, limits, of_containers = known
         return PodTarget(
             namespace=engine.namespace,

@@ -21,13 +21,14 @@ from nsrun.images.settings import ImageSettings
 from nsrun.network import Network, NetworkConfig
 from nsrun.plan import NodeFacts, SandboxInputs, Slot
 from nsrun.plan.ids import range_of
+from nsrun.plan.resources import HUGE_PAGES
 from nsrun.probes import Wires
 from nsrun.reconcile.admission import Amounts, Facts, HostPort, host_ports, requests_of
-from nsrun.security import LOCALHOST, host_devices, machine, seccomp_filter
+from nsrun.security import LOCALHOST, host_devices, huge_page_name, huge_pages, machine, seccomp_filter
 from nsrun.server import logdir
 from nsrun.server.claims import Claims
 from nsrun.server.clock import Clock
-from nsrun.server.config import allowed_sysctls, read_config, storage_classes
+from nsrun.server.config import allowed_sysctls, pids_limit, read_config, storage_classes
 from nsrun.server.imagegc import ImageCollector
 from nsrun.server.logpolicy import log_policy
 from nsrun.server.pulls import Pulls
@@ -88,6 +89,13 @@ class World:
             cgroup2=tree.kind == "v2" and tree.mount is not None,
             storage=str(layout.run),
         )
+        controllers = available(tree, self.cgroups.controllers.legacy)
+        self.node = replace(
+            self.node,
+            pids_limit=pids_limit(settings),
+            # Without the controller nobody could be kept from them; a pod that asks for some is told.
+            huge_pages=tuple(huge_pages()) if HUGE_PAGES in controllers else (),
+        )
         self.broken: set[str] = set()
         """uids whose directories could not be read: nothing of theirs is collected."""
         self.alive: Callable[[], Collection[str]] = set
@@ -118,7 +126,7 @@ class World:
             kernel=self._kernel,
             allowed_sysctls=self._sysctls,
             ports=ports,
-            capacity=Amounts(self.node.cpus * 1000, self.node.memory),
+            capacity=self.capacity(),
             used=used,
         )
 
@@ -131,6 +139,12 @@ class World:
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": names.get(arch, arch),
         }
+
+    def capacity(self) -> Amounts:
+        """What pods can request of this machine; what is set aside for huge pages is no memory for others."""
+        pages = huge_pages()
+        memory = max(self.node.memory - sum(pages.values()), 0)
+        return Amounts(self.node.cpus * 1000, memory, {huge_page_name(size): amount for size, amount in pages.items()})
 
     def host_files(self) -> tuple[str, str]:
         """This machine's hosts and resolv.conf, which pods' are made from.

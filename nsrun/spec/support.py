@@ -12,6 +12,7 @@ from typing import Any
 
 from nsrun.spec.defaults import SCHEDULER_NAME
 from nsrun.spec.model import ApiStruct, Object, Pod, Volume
+from nsrun.spec.resources import is_standard
 
 IMPLEMENTED = "implemented"
 NOT_APPLICABLE = "not-applicable"
@@ -62,8 +63,8 @@ def _host_network_port(value: Any, pod: Pod, around: list[Any]) -> bool:
     return bool(pod.spec.hostNetwork) and value == around[-1].containerPort
 
 
-def _cpu_and_memory(value: Any, _pod: Pod, _around: list[Any]) -> bool:
-    return not value.claims and {*value.requests, *value.limits} <= {"cpu", "memory", "ephemeral-storage"}
+def _standard(value: Any, _pod: Pod, _around: list[Any]) -> bool:
+    return not value.claims and all(is_standard(name) for name in (*value.requests, *value.limits))
 
 
 BLOCK = "block devices as volumes are not implemented"
@@ -174,11 +175,13 @@ TABLE: tuple[Row, ...] = (
     Row("spec.securityContext.windowsOptions", NOT_APPLICABLE, "this is not Windows"),
     Row("spec.os.name", IMPLEMENTED),
     # Pod: resources
-    Row("spec.resources", NOT_IMPLEMENTED, "of resources of the whole pod only cpu and memory are implemented",
-        fine=_cpu_and_memory),
+    Row("spec.resources", NOT_IMPLEMENTED, "of resources of the whole pod only cpu, memory and huge pages are implemented",
+        fine=_standard),
     Row("spec.resourceClaims", NOT_IMPLEMENTED, "resource claims are not implemented"),
-    Row("spec.overhead", NOT_IMPLEMENTED, "overhead is not implemented yet"),
-    Row("spec.runtimeClassName", NOT_IMPLEMENTED, "runtime classes are not implemented yet"),
+    Row("spec.overhead", NOT_IMPLEMENTED,
+        "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead: there are no RuntimeClasses here"),
+    Row("spec.runtimeClassName", NOT_IMPLEMENTED,
+        'pod rejected: RuntimeClass "{}" not found: nsrun starts containers itself, and there is no other runtime here'),
     # Pod: cluster
     Row("spec.automountServiceAccountToken", NOT_APPLICABLE, _NO_API, fine=_is(False)),
     Row("spec.serviceAccountName", NOT_APPLICABLE, _NO_API),
@@ -220,8 +223,9 @@ TABLE: tuple[Row, ...] = (
     Row("container.tty", IMPLEMENTED),
     Row("container.terminationMessagePath", IMPLEMENTED),
     Row("container.terminationMessagePolicy", IMPLEMENTED),
-    Row("container.resources", NOT_IMPLEMENTED, "of resource requests and limits only cpu, memory and ephemeral-storage are implemented",
-        fine=_cpu_and_memory),
+    Row("container.resources", NOT_IMPLEMENTED,
+        "of resource requests and limits only cpu, memory, ephemeral-storage and huge pages are implemented",
+        fine=_standard),
     Row("container.resizePolicy", IMPLEMENTED),
     Row("container.restartPolicy", IMPLEMENTED),
     Row("container.restartPolicyRules", IMPLEMENTED),
@@ -302,7 +306,7 @@ def _walk(value: Any, path: str, pattern: str, pod: Pod, around: list[Any], foun
     if row is not None:
         if row.status == IMPLEMENTED or _is_empty(value) or (row.fine is not None and row.fine(value, pod, around)):
             return
-        found.append(Unsupported(path, row.status, row.message))
+        found.append(Unsupported(path, row.status, row.message.replace("{}", str(value))))
     elif isinstance(value, ApiStruct):
         dot = "." if path else ""
         for name in value.__struct_fields__:

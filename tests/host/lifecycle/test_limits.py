@@ -225,3 +225,85 @@ def test_S_CGROUP_a_missing_controller_is_named(host: Host) -> None:
     with pytest.raises(MissingControllerError, match='"cpu"'):
         cgroups.create_pod("0-1", Limits(("cpu",)))
     cgroups.close(remove=True)
+
+
+def test_S_CGROUP_the_pids_limit_of_the_configuration(server: Server) -> None:
+    (server.root / "etc").mkdir(exist_ok=True)
+    config = server.root / "etc" / "config.toml"
+    config.write_text("podPidsLimit = 40\n")
+    server.up(pod("before", box("a", "pause")))
+    assert server.kill()
+    server.up(pod("p", box("a", "pause"), box("b", "pause", resources=SOME)))
+    assert number(groups(server, "p")["pids"] / "pids.max") == 40
+    assert (groups(server, "p", "a")["pids"] / "pids.max").read_text().strip() == "max", "it is the pod's"
+    code, out, _ = server.run("p", "/bin/forkmany", "10", "0.1", container="b")
+    assert (code, out) == (0, b"ready\n")
+    code, out, _ = server.run("p", "/bin/forkmany", "100", "0.1", container="a")
+    assert (code, out) != (0, b"ready\n"), "no process of the pod can be one too many"
+    assert number(groups(server, "p")["pids"] / "pids.current") <= 40
+    # A pod of before has no cgroup that could hold it; it runs on as it is.
+    assert groups(server, "before") == {}
+    assert server.run("before", "/bin/forkmany", "100", "0.1")[0] == 0
+    stats = server.call("pod.stats", names=["p"]).result["pods"][0]
+    assert stats["process_stats"]["thread_count"] >= 2
+    config.write_text("podPidsLimit = -2\n")
+    assert server.kill()
+    assert "podPidsLimit of the configuration is -2" in server.host.nsrun("pod", "ls", check=False).stderr
+    config.unlink()
+
+
+def test_S_ADMIT_huge_pages_that_the_machine_does_not_have(server: Server) -> None:
+    limits = {"limits": {"memory": "64Mi", "hugepages-1Gi": "1023Gi"}}
+    server.up(pod("huge", box("a", "pause", resources=limits)), wait="none")
+    until(lambda: server.get("huge")["status"].get("phase") == "Failed")
+    status = server.get("huge")["status"]
+    assert status["reason"] == "OutOfhugepages-1Gi"
+    assert f"requested: {1023 << 30}, used: 0, capacity: " in status["message"]
+
+
+def test_S_CGROUP_amounts_at_the_edges(server: Server) -> None:
+    tiny = {"limits": {"cpu": "1m", "memory": "4Mi"}, "requests": {"cpu": "1m", "memory": "1"}}
+    vast = {"limits": {"cpu": "100000", "memory": "7Ei"}, "requests": {"cpu": "1m", "memory": "1"}}
+    server.up(pod("tiny", box("a", "pause", resources=tiny)), pod("vast", box("a", "pause", resources=vast)))
+    own = groups(server, "tiny", "a")
+    assert number(own["cpu"] / "cpu.cfs_quota_us") == 1000, "the least that the kernel takes"
+    assert number(own["cpu"] / "cpu.shares") == 2
+    assert number(own["memory"] / "memory.limit_in_bytes") == 4 * MIB
+    assert number(groups(server, "vast", "a")["cpu"] / "cpu.cfs_quota_us") == 100_000 * 100_000
+    assert number(groups(server, "vast", "a")["memory"] / "memory.limit_in_bytes") > 1 << 60
+
+
+def test_S_CGROUP_what_somebody_removed_by_hand(server: Server) -> None:
+    """The cgroups of a running container cannot be removed; of one that is to start they are made again."""
+    server.up(pod("p", box("a", "pause", resources=SOME), restartPolicy="Always"))
+    own = groups(server, "p", "a")
+    with pytest.raises(OSError, match="busy"):
+        own["memory"].rmdir()
+    server.run("p", "/bin/true")
+    assert server.host.cgroup_base is not None
+    code, _, _ = server.run("p", "/bin/alloc", "100")
+    assert code == 137
+    server.call("pod.kill", name="p", signal="SIGKILL")
+    until(lambda: server.container("p", "a")["restartCount"] == 1 and server.container("p", "a")["ready"])
+    assert number(groups(server, "p", "a")["memory"] / "memory.limit_in_bytes") == 64 * MIB
+
+
+def test_S_OOM_in_a_child_and_in_an_init_container(server: Server) -> None:
+    """Version 1 kills one process: the container goes on if it was not the root, and fails with OOMKilled if it ends because of that."""
+    small = {"limits": {"memory": "24Mi"}}
+    server.up(
+        pod("child", box("a", "seq", "alloc", "100", ";", "pause", resources=small)),
+        pod("init", box("a", "pause"), inits=(box("i", "alloc", "100", resources=small),), restartPolicy="Never"),
+        wait="none",
+    )
+    until(lambda: server.get("init")["status"].get("phase") == "Failed")
+    ended = server.container("init", "i")["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
+
+    def kills() -> object:
+        inside = server.call("pod.stats", names=["child"], containers=True).result["pods"][0].get("containers")
+        return inside and inside[0]["memory"].get("oomKills")
+
+    until(lambda: kills() == 1)
+    assert server.container("child", "a")["state"].keys() == {"running"}
+    assert server.container("child", "a")["restartCount"] == 0

@@ -160,6 +160,8 @@ def legacy_twins(base: Path) -> list[Path]:
     if unified is None:
         return []
     tops = [
-        Path(mount[-1]) for mount in mounts if mount[0] == "cgroup" and {"cpu", "memory"} & set(mount[-2].split(","))
+        Path(mount[-1])
+        for mount in mounts
+        if mount[0] == "cgroup" and {"cpu", "memory", "pids", "hugetlb"} & set(mount[-2].split(","))
     ]
     return [path for path in (top / base.relative_to(unified) for top in tops) if path.is_dir()]

@@ -94,8 +94,8 @@ def test_S_CGROUP_a_controller_that_is_missing_is_named(tmp_path: Path) -> None:
         unified(top).prepare(base, BOTH)
     assert caught.value.controller == "memory"
     layout = Layout("v2", top, True, "")
-    assert available(layout, {}) == {"cpu"}
-    assert available(layout, {"memory": tmp_path / "memory"}) == {"cpu", "memory"}
+    assert available(layout, {}) == {"cpu", "pids"}
+    assert available(layout, {"memory": tmp_path / "memory"}) == {"cpu", "memory", "pids"}
     assert available(Layout("v1", None, True, "none"), {"cpu": tmp_path}) == set()
 
 
@@ -142,7 +142,51 @@ def test_S_CGROUP_all_pods_weigh_as_much_as_the_machine_has_processors(tmp_path:
 
 def test_S_CGROUP_only_what_a_cgroup_began_with_is_written(tmp_path: Path) -> None:
     top = group(tmp_path)
-    pod = group(top / "nsrun" / "pod-1", "cpu.weight")
+    pod = group(group(top / "nsrun", on="cpu pids") / "pod-1", "cpu.weight")
     controllers = unified(top)
     assert controllers.begun(pod, BOTH).controllers == ("cpu",)
     assert controllers.begun(pod, BOTH).memory == BOTH.memory
+
+
+HUGE = ("hugetlb.2MB.max", "hugetlb.2MB.rsvd.max", "hugetlb.1GB.max", "hugetlb.64KB.max")
+
+
+def test_S_CGROUP_processes_and_huge_pages(tmp_path: Path) -> None:
+    limits = Limits(("pids", "hugetlb"), pids=100, huge_pages=((64 << 10, 0), (2 << 20, 4 << 20), (1 << 30, 0)))
+    top = group(tmp_path / "two", controllers="pids hugetlb")
+    pod = group(top / "pod-1", "pids.max", *HUGE)
+    unified(top).apply(pod, limits)
+    assert texts(pod) == {
+        "pids.max": "100",
+        "hugetlb.64KB.max": "0",
+        "hugetlb.2MB.max": str(4 << 20),
+        "hugetlb.2MB.rsvd.max": str(4 << 20),
+        "hugetlb.1GB.max": "0",
+    }
+    unified(top).apply(pod, Limits(("pids",)))
+    assert texts(pod)["pids.max"] == "max"
+    old = {name: group(tmp_path / name) for name in ("pids", "hugetlb")}
+    files = [f"hugetlb.{size}.limit_in_bytes" for size in ("64KB", "2MB", "1GB")]
+    for name in old:
+        group(old[name] / "pod-1", "pids.max", *files)
+    Controllers(Layout("hybrid", top, True, ""), old).apply(pod, limits)
+    assert texts(old["pids"] / "pod-1") == {"pids.max": "100"}
+    assert texts(old["hugetlb"] / "pod-1") == {files[0]: "0", files[1]: str(4 << 20), files[2]: "0"}
+
+
+def test_stats_version_2_counts_for_every_pod_what_it_can(tmp_path: Path) -> None:
+    top = group(tmp_path, controllers="cpu io memory rdma", on="io memory")
+    base = group(top / "nsrun", controllers="io memory")
+    pod = group(base / "pod-1", controllers="memory")
+    unified(top).count_all(base)
+    assert (base / "cgroup.subtree_control").read_text().startswith("+io"), "the last word"
+    unified(top).count(pod)
+    assert (pod / "cgroup.subtree_control").read_text() == "+memory"
+    unit = group(top / "nsrun.service", controllers="io memory")
+    below = group(unit / "pods", controllers="")
+    unified(top).count_all(below)
+    unified(top).count(below)
+    assert (unit / "cgroup.subtree_control").read_text() == "", "that is systemd's"
+    bare = group(tmp_path / "bare", controllers="")
+    unified(bare).count(group(bare / "pod-1"))
+    assert texts(bare / "pod-1") == {}

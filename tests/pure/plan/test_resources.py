@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsrun.plan import container_limits, container_program, exec_program, ops, pod_limits
+from nsrun.plan import NodeFacts, container_limits, container_program, exec_program, ops, pod_limits
 from nsrun.plan.identity import oom_score_adj
 from nsrun.plan.resources import Limits, controllers_for, quota, shares, weight
 from nsrun.spec import load, pods
@@ -170,3 +170,31 @@ def test_S_CGROUP_joining_comes_before_everything_else() -> None:
         assert [op.slot for op in program.ops[:2] if isinstance(op, ops.JoinCgroup)] == [4, 5]
         assert [slot.profile for slot in program.slots if slot.kind == "cgroup"] == ["cpu", "memory"]
         assert program.slots[0].kind == "seccomp"
+
+
+def test_S_CGROUP_the_pids_limit_is_every_pods_and_the_pods_alone() -> None:
+    node = NodeFacts(pids_limit=100)
+    bare = made({"name": "a", "image": "i"})
+    assert pod_limits(bare, node) == Limits(("pids",), pids=100)
+    assert container_limits(bare, container(bare, "a"), node).pids == 0, "containers share what the pod has"
+    assert container_limits(bare, container(bare, "a"), node).controllers == ("pids",), "or they were not in it"
+    limited = made({"name": "a", "image": "i", "resources": {"limits": {"cpu": "1", "memory": "1Mi"}}})
+    assert pod_limits(limited, node).controllers == ("cpu", "memory", "pids")
+    assert pod_limits(limited, node).pids == 100
+
+
+def test_S_CGROUP_huge_pages() -> None:
+    two, gib = 2 << 20, 1 << 30
+    resources = {"limits": {"cpu": "1", "memory": "64Mi", "hugepages-2Mi": "8Mi"}}
+    pod = made({"name": "a", "image": "i", "resources": resources}, {"name": "b", "image": "i"})
+    node = NodeFacts(huge_pages=(two, gib))
+    assert container_limits(pod, container(pod, "a"), node).huge_pages == ((two, 8 << 20), (gib, 0))
+    assert container_limits(pod, container(pod, "b"), node).huge_pages == ((two, 0), (gib, 0)), "none unless it asks"
+    assert pod_limits(pod, node).huge_pages == ((two, 8 << 20), (gib, 0))
+    assert pod_limits(pod).controllers == ("cpu", "memory", "hugetlb")
+    bare = made({"name": "a", "image": "i"})
+    assert pod_limits(bare, node) == Limits(("hugetlb",), huge_pages=((two, 0), (gib, 0)))
+    assert pod_limits(bare) == Limits()
+    whole = made({"name": "a", "image": "i"}, resources={"limits": {"memory": "64Mi", "hugepages-1Gi": "1Gi"}})
+    assert container_limits(whole, container(whole, "a"), node).huge_pages == ((two, 0), (gib, gib))
+    assert pod_limits(whole, node).huge_pages == ((two, 0), (gib, gib))

@@ -124,6 +124,19 @@ def test_S_ADMIT_out_of_resources(
         assert found == f"OutOf{name}: Node didn't have enough resource: {name}, {text}"
 
 
+def test_S_ADMIT_out_of_huge_pages() -> None:
+    pod = asking("1", "1Mi")
+    pod.spec.containers[0].resources.requests["hugepages-2Mi"] = "8Mi"
+    have = Amounts(2000, 1 << 30, {"hugepages-2Mi": 10 << 20})
+    assert verdict(pod, capacity=have) is None
+    used = Amounts(0, 0, {"hugepages-2Mi": 4 << 20}) + Amounts(1, 2, {"hugepages-1Gi": 1})
+    numbers = f"requested: {8 << 20}, used: {4 << 20}, capacity: {10 << 20}"
+    text = f"OutOfhugepages-2Mi: Node didn't have enough resource: hugepages-2Mi, {numbers}"
+    assert verdict(pod, capacity=have, used=used) == text
+    text = f"OutOfhugepages-2Mi: Node didn't have enough resource: hugepages-2Mi, requested: {8 << 20}, used: 0, capacity: 0"
+    assert verdict(pod, capacity=HAVE) == text, "the machine has none"
+
+
 def test_S_ADMIT_requests_of_a_pod_as_a_whole_count_instead_of_its_containers() -> None:
     pod = asking("2", "1Gi", resources={"requests": {"cpu": "100m"}})
     assert requests_of(pod) == Amounts(100, 1 << 30)
