@@ -18,7 +18,8 @@ from nsrun.spec.model import Container, Pod, VolumeMount
 from nsrun.spec.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 
 MAX_TREES = 6
-"""Mounts with propagation both ways that a container may have: each takes one of the descriptors that a message can carry (csrc/wire.h)."""
+"""Mounts of images, and with propagation both ways, that a container may have: each takes one of the descriptors that a message can
+carry (csrc/wire.h)."""
 
 DEVICES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
 """Devices that every container has, so that any may have them as a hostPath, too."""
@@ -170,15 +171,17 @@ def volume_mounts(
         path = target_of(mount)
         _check_place(container, volume, path)
         slot = ops.NO_SLOT
-        if mount.mountPropagation == "Bidirectional":
-            if inputs.first_id:
-                raise PlanError(
-                    "CreateContainerError",
-                    f'container "{container.name}": volumeMount "{mount.name}" cannot have mountPropagation Bidirectional '
-                    "with hostUsers: false",
-                    details="What is mounted in a user namespace never shows outside of it.",
-                    resolution="Use HostToContainer, or leave hostUsers out.",
-                )
+        both_ways = mount.mountPropagation == "Bidirectional"
+        if both_ways and inputs.first_id:
+            raise PlanError(
+                CREATE_CONTAINER_ERROR,
+                f'container "{container.name}": volumeMount "{mount.name}" cannot have mountPropagation Bidirectional '
+                "with hostUsers: false",
+                details="What is mounted in a user namespace never shows outside of it.",
+                resolution="Use HostToContainer, or leave hostUsers out.",
+            )
+        # An image is mounted when the first container needs it: the pod's own mounts were copied before.
+        if both_ways or volume.kind == "image":
             slot = first_slot + len(slots)
             slots.append(Slot("tree", volume.path, below=below))
         if below:
@@ -188,7 +191,7 @@ def volume_mounts(
     if len(slots) > MAX_TREES:
         raise PlanError(
             CREATE_CONTAINER_ERROR,
-            f'container "{container.name}": at most {MAX_TREES} mounts can have mountPropagation Bidirectional',
+            f'container "{container.name}": at most {MAX_TREES} mounts can be of images or have mountPropagation Bidirectional',
         )
     placed.sort(key=lambda one: depth(one.path))
     return VolumeMounts(tuple(placed), tuple(sub_paths), tuple(slots))
@@ -208,7 +211,8 @@ def _bind(
     # A node that is root's on the machine would be the root's of a pod with ids of its own.
     attributes = [] if (privileged and not inputs.first_id) or harmless else ["MOUNT_ATTR_NODEV"]
     if inputs.first_id and not harmless:
-        flags.append("NSR_BIND_ID_MAP")
+        # An overlay cannot be mapped: an image is shown as it is, its files belong to nobody there.
+        flags.append("NSR_BIND_MAY_ID_MAP" if volume.kind == "image" else "NSR_BIND_ID_MAP")
     if mount.readOnly or volume.read_only:
         recursive = mount.recursiveReadOnly in ("Enabled", "IfPossible")
         flags.append("NSR_BIND_RREADONLY" if recursive else "NSR_BIND_READONLY")

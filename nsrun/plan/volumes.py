@@ -30,10 +30,20 @@ def volume_sources(pod: Pod, disk: str, memory: str) -> dict[str, VolumeSource]:
 
 
 def volume_source(volume: Volume, disk: str, memory: str) -> VolumeSource | None:
-    """Where one volume lies; None for a kind of which the manifest does not say it."""
+    """Where one volume lies; None for a kind of which the manifest does not say it.
+
+    Of a claim it names the claim: the server alone knows the volume that this is bound to.
+    """
+    if volume.persistentVolumeClaim is not None:
+        claim = volume.persistentVolumeClaim
+        return VolumeSource(f"claim:{claim.claimName}", "persistentVolumeClaim", read_only=bool(claim.readOnly))
+    if volume.ephemeral is not None:
+        return VolumeSource(f"claim:<pod>-{volume.name}", "ephemeral")
     if volume.emptyDir is not None:
         place = memory if in_memory(volume.emptyDir) else disk
         return VolumeSource(f"{place}/{volume.name}", "emptyDir")
+    if volume.image is not None:
+        return VolumeSource(f"{memory}/{volume.name}", "image", read_only=True)
     if volume.hostPath is not None:
         return VolumeSource(volume.hostPath.path, "hostPath")
     if is_projected(volume):

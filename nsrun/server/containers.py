@@ -33,6 +33,7 @@ from nsrun.server.prepared import Prepared, prepare
 from nsrun.server.pulls import failed
 from nsrun.server.sandbox import clear
 from nsrun.server.trace import mark
+from nsrun.server.volumes.image import mounted_for, mounts_images
 from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest, forget_jobs
 from nsrun.spec.model import Container
 from nsrun.spec.signals import signal_number as signal_by_name
@@ -62,9 +63,17 @@ async def _start(engine: PodEngine, action: StartContainer) -> None:
     container = engine.container(action.name)
     mark(engine.label, f"prepare {action.name}")
     try:
+        if not await mounted_for(engine, container):
+            return  # an image that it mounts is on its way, or cannot be had
         image = engine.pulls.image_for(container)
     except ImageError as error:
         failed(engine, container.name or "", container.image or "", error)
+        return
+    except PlanError as error:
+        _postpone(engine, action.name, error.reason, error.brief)
+        return
+    except (NsrunError, OSError) as error:
+        _postpone(engine, action.name, CREATE_CONTAINER_ERROR, brief_of(error))
         return
     if image is None:
         return  # it is on its way
@@ -278,7 +287,7 @@ async def prepare_first(engine: PodEngine) -> None:
         instance_id = secrets.token_hex(32)
         try:
             image = engine.world.images.look(container.image or "", container.imagePullPolicy or "")
-            if image is not None:
+            if image is not None and not mounts_images(engine.pod, container):
                 engine.prepared[action.name] = prepare(engine, action, container, image, instance_id)
         except (NsrunError, OSError):
             await release(engine, instance_id)

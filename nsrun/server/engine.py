@@ -236,8 +236,9 @@ class PodEngine:
             self.prepared.popitem()[1].close()
 
     def image_ids(self) -> set[str]:
-        """The images that containers of this pod are made from."""
-        return {known.image_id for known in self.ledger.containers.values() if known.image_id}
+        """The images that containers of this pod are made from, and that its volumes are."""
+        made_from = {known.image_id for known in self.ledger.containers.values() if known.image_id}
+        return made_from | set(self.ledger.volume_images.values())
 
     def note(self, kind: str, reason: str, message: str, container: str = "") -> None:
         """Add an event; a flood of them is folded and thinned out (S-EVENTS).

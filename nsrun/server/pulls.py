@@ -23,7 +23,7 @@ from nsrun.reconcile.backoff import retry_due
 from nsrun.reconcile.model import ContainerLedger, Waiting
 from nsrun.server.images import work
 from nsrun.server.pull_secrets import credentials_for
-from nsrun.spec.model import Container
+from nsrun.spec.model import Container, Volume
 from nsrun.spec.waiting import ERR_IMAGE_NEVER_PULL, ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, INVALID_IMAGE_NAME
 from nsrun.status.events import BACK_OFF, FAILED, INSPECT_FAILED, NORMAL, PULLED, PULLING, WARNING
 from nsrun.status.times import go_duration
@@ -36,6 +36,9 @@ AT_ONCE = 3
 """Images that come at the same time."""
 SHOWN_S = 10.0
 """How long status says ErrImagePull before it says ImagePullBackOff: a kubelet looks again at a pod after about so long."""
+
+_VOLUME = "volume/"
+"""Before the name of an image volume, where others are of containers: those have no slash."""
 
 _LOG = logging.getLogger("nsrun.pulls")
 
@@ -158,10 +161,16 @@ class PodPulls:
         self._engine = engine
         self._running: dict[str, tuple[_Wanted, asyncio.Task[None]]] = {}
         self._fresh: dict[str, tuple[_Wanted, Image]] = {}
+        self._waiting: dict[str, set[str]] = {}
+        """By image volume that is being pulled: the containers that wait for it."""
+        self._about: dict[str, str] = {}
+        """By container: the image that could not be had, where it was that of a volume."""
+        self.mounting = asyncio.Lock()
+        """Held by who mounts an image volume."""
 
     def running(self, name: str) -> bool:
-        """Whether the image of a container is on its way, so that nothing can be done for it now."""
-        return name in self._running
+        """Whether the image of a container, or one that it mounts, is on its way, so that nothing can be done for it now."""
+        return name in self._running or any(name in names for names in self._waiting.values())
 
     def image_for(self, container: Container) -> Image | None:
         """The image to make an instance of; None where it is being pulled from now on, and the pod is looked at again when it ends.
@@ -172,6 +181,7 @@ class PodPulls:
             ImageError: InvalidImageName or ErrImageNeverPull, in the kubelet's words.
         """
         name, wanted = container.name or "", _wanted(container)
+        self._about.pop(name, None)
         before = self._fresh.pop(name, None)
         if before is not None and before[0] == wanted:
             return before[1]
@@ -187,6 +197,31 @@ class PodPulls:
         self._running[name] = (wanted, task)
         return None
 
+    def image_for_volume(self, volume: Volume, container: str) -> Image | None:
+        """The image of an image volume, for a container that mounts it: as `image_for`, under the same rules.
+
+        Raises:
+            ImageError: InvalidImageName or ErrImageNeverPull, in the kubelet's words.
+        """
+        key, wanted = _VOLUME + volume.name, _wanted_of(volume)
+        self._about[container] = wanted.image
+        before = self._fresh.get(key)
+        if before is not None and before[0] == wanted:
+            return before[1]
+        if key not in self._running:
+            image, credentials = self._look(wanted)
+            if image is not None:
+                text = f'Container image "{wanted.image}" already present on machine and can be accessed by the pod'
+                self._engine.note(NORMAL, PULLED, text)
+                return image
+            self._engine.note(NORMAL, PULLING, f'Pulling image "{wanted.image}"')
+            task = asyncio.get_running_loop().create_task(
+                self._pull(key, wanted, credentials), name=f"pull for {self._engine.label}"
+            )
+            self._running[key] = (wanted, task)
+        self._waiting.setdefault(key, set()).add(container)
+        return None
+
     def _look(self, wanted: _Wanted) -> tuple[Image | None, tuple[PullCredential, ...]]:
         """The image, if it is here and this pod may use it; and what it has to pull it with."""
         image = self._engine.world.images.look(wanted.image, wanted.policy)
@@ -197,39 +232,35 @@ class PodPulls:
             image = None
         return image, credentials
 
-    async def image_of_volume(self, image: str, policy: str) -> Image:
-        """The image of an image volume, pulled if need be, under the same rules as a container's.
-
-        Raises:
-            ImageError: InvalidImageName, ErrImageNeverPull or ErrImagePull, in the kubelet's words.
-        """
-        found, credentials = self._look(_Wanted(image, policy))
-        if found is not None:
-            return found
-        return (await self._engine.world.pulls.pull(image, credentials=credentials)).image
-
     async def _pull(self, name: str, wanted: _Wanted, credentials: Sequence[PullCredential]) -> None:
         engine, clock = self._engine, self._engine.world.clock
         asked = clock.now()
         try:
             pulled = await engine.world.pulls.pull(wanted.image, credentials=credentials)
         except ImageError as error:
-            self._ended(name)
-            failed(engine, name, wanted.image, error)
+            self._failed(name, wanted, error)
         except (NsrunError, OSError) as error:
-            self._ended(name)
-            failed(engine, name, wanted.image, ImageError(ERR_IMAGE_PULL, brief_of(error)))
+            self._failed(name, wanted, ImageError(ERR_IMAGE_PULL, brief_of(error)))
         else:
             self._ended(name)
             self._fresh[name] = (wanted, pulled.image)
             waited = max(clock.now() - asked, pulled.seconds)
             took = f"{go_duration(pulled.seconds)} ({go_duration(waited)} including waiting)"
             size = f"Image size: {pulled.transferred} bytes."
-            engine.note(NORMAL, PULLED, f'Successfully pulled image "{wanted.image}" in {took}. {size}', name)
+            text = f'Successfully pulled image "{wanted.image}" in {took}. {size}'
+            engine.note(NORMAL, PULLED, text, "" if name.startswith(_VOLUME) else name)
         engine.wake()
+
+    def _failed(self, name: str, wanted: _Wanted, error: ImageError) -> None:
+        """Of a volume's image, every container is told that waits for it."""
+        containers = sorted(self._waiting.get(name, ())) if name.startswith(_VOLUME) else [name]
+        self._ended(name)
+        for container in containers:
+            failed(self._engine, container, wanted.image, error)
 
     def _ended(self, name: str) -> None:
         self._running.pop(name, None)
+        self._waiting.pop(name, None)
 
     def sync(self, now: float, *, wanted: bool) -> float | None:
         """Once a turn: ends pulls that nobody wants any more, and has status go on from ErrImagePull to ImagePullBackOff.
@@ -240,10 +271,9 @@ class PodPulls:
         Returns: when this is to be called again at the latest.
         """
         for name, (asked, task) in list(self._running.items()):
-            container = self._container(name)
-            if not wanted or container is None or _wanted(container) != asked:
+            if not wanted or self._still_wanted(name) != asked:
                 task.cancel()
-                self._running.pop(name, None)
+                self._ended(name)
         again: float | None = None
         for name, known in list(self._engine.ledger.containers.items()):
             waiting = known.waiting
@@ -259,12 +289,23 @@ class PodPulls:
         container = self._container(name)
         if container is None:
             return
-        text = f'Back-off pulling image "{container.image}"'
+        text = f'Back-off pulling image "{self._about.get(name) or container.image}"'
         self._engine.note(NORMAL, BACK_OFF, text, name)
         self._engine.note(WARNING, FAILED, f"Error: {IMAGE_PULL_BACK_OFF}", name)
         waiting = replace(waiting, reason=IMAGE_PULL_BACK_OFF, message=f"{text}: {waiting.reason}: {waiting.message}")
         self._engine.ledger.containers[name] = replace(known, waiting=waiting)
         self._engine.touch()
+
+    def _still_wanted(self, name: str) -> _Wanted | None:
+        """What is asked for under a name now, if anything is."""
+        if name.startswith(_VOLUME):
+            found = (
+                one for one in self._engine.pod.spec.volumes if _VOLUME + one.name == name and one.image is not None
+            )
+            volume = next(found, None)
+            return None if volume is None else _wanted_of(volume)
+        container = self._container(name)
+        return None if container is None else _wanted(container)
 
     def _container(self, name: str) -> Container | None:
         try:
@@ -284,6 +325,11 @@ class PodPulls:
 
 def _wanted(container: Container) -> _Wanted:
     return _Wanted(container.image or "", container.imagePullPolicy or "")
+
+
+def _wanted_of(volume: Volume) -> _Wanted:
+    assert volume.image is not None
+    return _Wanted(volume.image.reference or "", volume.image.pullPolicy or "")
 
 
 def failed(engine: PodEngine, name: str, image: str, error: ImageError) -> None:

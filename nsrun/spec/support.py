@@ -74,12 +74,11 @@ _TEMPLATE = "spec.volumes[].ephemeral.volumeClaimTemplate"
 _NO_CLUSTER = "nothing schedules pods here"
 _NO_API = "there is no Kubernetes API server to talk to"
 _ASSIGNED = "assigned by nsrun"
-_LATER = ("image",)
 _NEVER = tuple(
     name
     for name in Volume.__struct_fields__
     if name not in ("name", "emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
-    and name not in ("persistentVolumeClaim", "ephemeral", *_LATER)
+    and name not in ("persistentVolumeClaim", "ephemeral", "image")
 )
 """Kinds of volumes that need a cluster, a cloud or a driver."""
 
@@ -118,6 +117,7 @@ TABLE: tuple[Row, ...] = (
     Row("spec.volumes[].secret", IMPLEMENTED),
     Row("spec.volumes[].downwardAPI", IMPLEMENTED),
     Row("spec.volumes[].persistentVolumeClaim", IMPLEMENTED),
+    Row("spec.volumes[].image", IMPLEMENTED),
     Row(f"{_TEMPLATE}.metadata", IMPLEMENTED),
     Row(f"{_TEMPLATE}.spec.accessModes", IMPLEMENTED),
     Row(f"{_TEMPLATE}.spec.selector", IMPLEMENTED),
@@ -139,7 +139,6 @@ TABLE: tuple[Row, ...] = (
         Row(f"spec.volumes[].projected.sources[].{kind}", NOT_IMPLEMENTED, f"a {kind} comes from a cluster's signers, and there are none")
         for kind in ("clusterTrustBundle", "podCertificate")
     ),
-    *(Row(f"spec.volumes[].{kind}", NOT_IMPLEMENTED, f"{kind} volumes are not implemented yet") for kind in _LATER),
     *(Row(f"spec.volumes[].{kind}", NOT_IMPLEMENTED, f"{kind} volumes are not supported") for kind in _NEVER),
     # Pod: network and names
     Row("spec.hostname", IMPLEMENTED),

@@ -33,8 +33,8 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `sandbox_attempt` is the number of the newest sandbox that was begun, at `sandbox_created_at`; `sandbox_ready` says that
     it was finished. `failure`: the pod has failed as a whole. `restart_all`: all containers are being stopped to be
-    started anew. `terminal`: a terminal phase was published. `status` is the
-    last published status, kept for its transition times and its terminal phase.
+    started anew. `terminal`: a terminal phase was published. `volume_images`: the ids of the images that image volumes
+    are, by their names. `status` is the last published status, kept for its transition times and its terminal phase.
     """
 
     version: int = 1
@@ -48,6 +48,7 @@ class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
     restart_all: RestartAll | None = None
     terminal: bool = False
     containers: dict[str, ContainerLedger] = msgspec.field(default_factory=dict)
+    volume_images: dict[str, str] = msgspec.field(default_factory=dict)
     events: list[Event] = msgspec.field(default_factory=list)
     status: PodStatus = msgspec.field(default_factory=PodStatus)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from nsrun.volumes.atomic import write_files
 from nsrun.volumes.errors import VolumeError
 from nsrun.volumes.hostpath import check_host_path, make_missing
+from nsrun.volumes.imagetree import mount_layers
 from nsrun.volumes.mounted import check_propagation, remove_volumes
 from nsrun.volumes.ownership import give_to_group
 from nsrun.volumes.persistent import check_local, check_own
@@ -28,6 +29,7 @@ __all__ = [
     "make_directory",
     "make_missing",
     "make_sub_path",
+    "mount_layers",
     "mount_memory",
     "open_tree",
     "read_file",

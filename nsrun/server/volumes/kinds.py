@@ -9,6 +9,7 @@ from nsrun.server.volumes.claim import Claimed
 from nsrun.server.volumes.empty_dir import EmptyDir
 from nsrun.server.volumes.files import Files
 from nsrun.server.volumes.host_path import HostPath
+from nsrun.server.volumes.image import KIND as IMAGE_TREE
 from nsrun.spec.model import Volume
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ KINDS: Mapping[str, VolumeKind] = {
     "projected": _FILES,
     "persistentVolumeClaim": _CLAIMED,
     "ephemeral": _CLAIMED,
+    "image": IMAGE_TREE,
 }
 """By the field of the manifest's volume."""
 

@@ -25,6 +25,7 @@ SOURCES = {
     "disk": VolumeSource("/lib/volumes/u/disk", "emptyDir"),
     "fixed": VolumeSource("/run/fixed", "configMap", read_only=True),
     "host": VolumeSource("/srv", "hostPath"),
+    "image": VolumeSource("/run/image", "image", read_only=True),
 }
 
 
@@ -112,6 +113,19 @@ def test_S_VOL_both_ways_comes_by_a_descriptor() -> None:
     assert (bind.source, bind.propagation, bind.attributes) == ("", "MS_SHARED|MS_REC", "")
     slot = program.slots[bind.slot - 3]
     assert (slot.kind, slot.profile, slot.below) == ("tree", "/srv", "x/y")
+
+
+def test_S_VOL_image_comes_by_a_descriptor_and_read_only() -> None:
+    program = planned(VolumeMount(name="image", mountPath="/d", subPath="x"), VolumeMount(name="image", mountPath="/e"))
+    first, second = binds(program)
+    assert (first.source, first.attributes) == ("", "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NODEV")
+    assert [(slot.kind, slot.profile, slot.below) for slot in program.slots if slot.kind == "tree"] == [
+        ("tree", "/run/image", "x"),
+        ("tree", "/run/image", ""),
+    ]
+    assert second.slot == first.slot + 1
+    with pytest.raises(PlanError, match="at most 6 mounts can be of images or have mountPropagation Bidirectional"):
+        planned(*(VolumeMount(name="image", mountPath=f"/{at}") for at in range(7)))
 
 
 def test_S_VOL_sub_paths_are_to_be_made_and_bound_beneath_their_volume() -> None:
