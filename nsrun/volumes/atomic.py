@@ -47,6 +47,9 @@ def write_files(
     """
     for path in files:
         _check(path)
+        for parent in _parents(path):
+            if parent in files:
+                raise VolumeError(f"invalid path: {parent} is a file, and {path} is to lie in it")
     place = os.fspath(target)
     current = _current(place)
     changed = current is None or _contents(f"{place}/{current}") != {path: one.data for path, one in files.items()}
@@ -86,6 +89,12 @@ def _check(path: str) -> None:
         raise VolumeError(f"invalid path: {problem}: {path}")
 
 
+def _parents(path: str) -> list[str]:
+    """The directories that a file lies in, the topmost first."""
+    names = path.split("/")
+    return ["/".join(names[:depth]) for depth in range(1, len(names))]
+
+
 def _current(place: str) -> str | None:
     try:
         return os.readlink(f"{place}/{DATA}")
@@ -107,9 +116,7 @@ def _write(directory: str, files: Mapping[str, VolumeFile], group: int | None) -
     _make(directory, group)
     made = {""}
     for path, content in sorted(files.items()):
-        parents = path.split("/")[:-1]
-        for depth in range(1, len(parents) + 1):
-            parent = "/".join(parents[:depth])
+        for parent in _parents(path):
             if parent not in made:
                 made.add(parent)
                 _make(f"{directory}/{parent}", group)

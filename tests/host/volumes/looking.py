@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,17 @@ def pausing(name: str, *mounts: dict[str, Any], **fields: Any) -> dict[str, Any]
     return box(name, "pause", volumeMounts=list(mounts), **fields)
 
 
-def up(server: Server, *volumes: dict[str, Any], mounts: list[dict[str, Any]], name: str = "web", **spec: Any) -> str:
-    """Run a pod with these volumes, mounted in its one container; its uid."""
+def up(
+    server: Server,
+    *volumes: dict[str, Any],
+    mounts: list[dict[str, Any]],
+    name: str = "web",
+    objects: Sequence[dict[str, Any]] = (),
+    **spec: Any,
+) -> str:
+    """Run a pod with these volumes, mounted in its one container, and the objects that they are made of; its uid."""
     manifest = pod(name, pausing("a", *mounts), volumes=list(volumes), **spec)
-    uid: str = server.up(manifest)["pods"][0]["uid"]
+    uid: str = server.up(*objects, manifest)["pods"][0]["uid"]
     return uid
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nsrun.errors import UnsupportedError
 from tests.host.environment.test_objects import PASSWORD, apply, config_map, of_map, remove, secret
-from tests.host.server.harness import Server, pod, until
-from tests.host.volumes.looking import events, fails, mount, mounts, nothing_left, pausing, said, volume
+from tests.host.server.harness import Server, box, pod, until
+from tests.host.volumes.looking import events, fails, mount, mounts, nothing_left, pausing, said, up, volume
 
 pytestmark = [pytest.mark.requires("overlay", "bridge", "nftables"), pytest.mark.timeout(120)]
 
@@ -208,3 +213,133 @@ def _holds(path: Path, words: list[bytes]) -> bool:
         return False
     data = path.read_bytes()
     return any(word in data for word in words)
+
+
+def test_S_ATOMIC_a_volume_without_room_stays_as_it_was(server: Server) -> None:
+    uid = up(
+        server,
+        volume("c", configMap=of("site")),
+        volume("s", secret={"secretName": "key"}),
+        mounts=[mount("c", "/c"), mount("s", "/s")],
+        objects=[config_map("site", a="old", b="old"), secret("key", k="old")],
+    )
+    places = [_place(server, uid, "c").parent, _place(server, uid, "s")]
+    for place in places:
+        subprocess.run(["mount", "-o", "remount,size=32k", str(place)], check=True)
+    apply(server, config_map("site", a="x" * 100_000, b="new"), secret("key", k="x" * 100_000))
+    until(lambda: len([one for one in events(server, "FailedMount") if "No space left on device" in one]) == 2)
+    assert held(server, uid, "c") == {"a": "old", "b": "old"}
+    assert held(server, uid, "s") == {"k": "old"}
+    assert server.run("web", "/bin/true")[0] == 0
+    for place in places:
+        subprocess.run(["mount", "-o", "remount,size=1m", str(place)], check=True)
+    until(lambda: held(server, uid, "c") == {"a": "x" * 100_000, "b": "new"})
+    until(lambda: held(server, uid, "s") == {"k": "x" * 100_000})
+    assert len([one for one in os.listdir(_place(server, uid, "c")) if one.startswith("..")]) == 2
+
+
+def test_S_VOL_two_hundred_volumes_and_none_of_another_pod(server: Server) -> None:
+    many = 200
+    objects = [config_map(f"m{number}", key=str(number)) for number in range(many)]
+    volumes = [volume(f"v{number}", configMap=of(f"m{number}")) for number in range(many)]
+    places = [mount(f"v{number}", f"/v/{number}") for number in range(many)]
+    uid = up(server, *volumes, mounts=places, objects=objects)
+    assert [said(server, "cat", f"/v/{number}/key") for number in (0, 99, 199)] == ["0", "99", "199"]
+    other = config_map("m0", key="0") | {"metadata": {"name": "m0", "namespace": "other"}, "data": {"key": "another"}}
+    apply(server, other)
+    second = pod("web", pausing("a", mount("v0", "/v")), volumes=volumes[:1])
+    second["metadata"]["namespace"] = "other"
+    theirs = server.up(second)["pods"][0]["uid"]
+    assert _place(server, theirs, "v0").joinpath("key").read_text() == "another"
+    assert said(server, "cat", "/v/0/key") == "0"
+    roots = [line.split()[3] for line in said(server, "cat", "/proc/self/mountinfo").splitlines()]
+    assert len([root for root in roots if root.startswith("/v") and root[2:].isdigit()]) == many
+    assert theirs not in "".join(roots)
+    # All of them change.
+    apply(server, *(config_map(f"m{number}", key="new") for number in range(many)))
+    until(lambda: {(_place(server, uid, f"v{number}") / "key").read_text() for number in range(many)} == {"new"})
+    server.call("pod.down", names=["web"], namespace="other", grace_period_s=0)
+
+
+def test_S_ATOMIC_servers_that_are_killed_over_set_up_and_update(server: Server) -> None:
+    """Whoever reads meanwhile finds both files of one version, always, and in the end those of the last."""
+    apply(server, config_map("site", a="0", b="0"), secret("key", a="0", b="0"))
+    manifest = pod(
+        "web",
+        pausing("a", mount("c", "/c"), mount("s", "/s")),
+        volumes=[volume("c", configMap=of("site")), volume("s", secret={"secretName": "key"})],
+    )
+    server.up(manifest, wait="none")
+    for delay_s in (0.004, 0.012):
+        time.sleep(delay_s)
+        server.kill()
+        server.call("server.ping")
+    until(lambda: "running" in server.container("web", "a")["state"])
+    uid = server.get("web")["metadata"]["uid"]
+    with reading([_place(server, uid, "c"), _place(server, uid, "s")]) as seen:
+        for number, delay_s in enumerate((0.0, 0.001, 0.002, 0.004, 0.008), start=1):
+            text = str(number)
+            apply(server, config_map("site", a=text, b=text), secret("key", a=text, b=text))
+            time.sleep(delay_s)
+            server.kill()
+            server.call("server.ping")
+        until(lambda: held(server, uid, "c") == held(server, uid, "s") == {"a": "5", "b": "5"})
+    assert seen >= {"0", "5"}
+    for name in ("c", "s"):
+        assert len([one for one in os.listdir(_place(server, uid, name)) if one.startswith("..")]) == 2
+    assert server.container("web", "a")["restartCount"] == 0
+
+
+@contextlib.contextmanager
+def reading(places: list[Path]) -> Iterator[set[str]]:
+    """Reads a and b of volumes again and again, each pair by one look at `..data`; what was found. Raises if two of a pair differ."""
+    seen: set[str] = set()
+    different: list[tuple[str, str]] = []
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            for place in places:
+                try:
+                    fd = os.open(place / "..data", os.O_RDONLY | os.O_DIRECTORY)
+                except FileNotFoundError:
+                    continue
+                try:
+                    pair = [_text(fd, name) for name in "ab"]
+                except FileNotFoundError:
+                    continue  # replaced and removed in between
+                finally:
+                    os.close(fd)
+                seen.update(pair)
+                if pair[0] != pair[1]:
+                    different.append((pair[0], pair[1]))
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+    assert not different
+
+
+def _text(directory: int, name: str) -> str:
+    with open(os.open(name, os.O_RDONLY, dir_fd=directory)) as file:
+        return file.read()
+
+
+def test_tokens_of_a_cluster_are_refused_by_name(server: Server) -> None:
+    sources = [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}]
+    with pytest.raises(UnsupportedError) as caught:
+        server.up(
+            pod(
+                "web",
+                box("a", "pause"),
+                volumes=[volume("t", projected={"sources": sources})],
+                serviceAccountName="default",
+            )
+        )
+    assert "serviceAccountToken is issued by a Kubernetes API server" in (caught.value.details or "")
+    server.up(pod("web", box("a", "pause"), automountServiceAccountToken=True))
