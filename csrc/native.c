@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "op.h"
 #include "sys.h"
 
 enum { EXIT_FAILED = 128 };
@@ -185,6 +186,11 @@ int nsrun_capabilities(int pid, uint64_t *effective, uint64_t *permitted, uint64
 	*permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
 	*inheritable = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
 	return 0;
+}
+
+int nsrun_fs_user(uint32_t uid, uint32_t gid)
+{
+	return nsr_fs_user(uid, gid);
 }
 
 int nsrun_syncfs(int fd)

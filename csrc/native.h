@@ -22,6 +22,9 @@ int nsrun_spawn(const void *program, size_t size, const int *slots, int n_slots,
 int nsrun_apply(const void *program, size_t size, const int *slots, int n_slots, struct nsr_report *report);
 
 int nsrun_capabilities(int pid, uint64_t *effective, uint64_t *permitted, uint64_t *inheritable);
+
+/* setfsuid(2) and setfsgid(2) of the calling thread, with all permitted capabilities in effect. 0 or -errno. */
+int nsrun_fs_user(uint32_t uid, uint32_t gid);
 int nsrun_syncfs(int fd);
 int nsrun_inotify_init1(int flags);
 int nsrun_inotify_add_watch(int fd, const char *path, uint32_t mask);

@@ -50,6 +50,7 @@ int nsr_open_parent(struct nsr_run *run, const char *path, const char **name);
 /* op_user.c: a descriptor that stays the run's, or -errno; and the ids of a detached mount made those of that namespace */
 int nsr_user_namespace(struct nsr_run *run);
 int nsr_id_map(struct nsr_run *run, int tree);
+int nsr_fs_user(uid_t uid, gid_t gid);
 
 /* op_mount.c */
 int nsr_attach(struct nsr_run *run, int tree, const char *target);

@@ -165,18 +165,12 @@ int nsr_op_enter_user(struct nsr_run *run, struct nsr_args *args)
 	return result;
 }
 
-/*
- * The file system's idea of who this is: what is made from here on belongs to that user. Capabilities over files, which the kernel takes
- * from whoever is not root there, are taken up again: the machine's paths are still to be walked.
- */
-int nsr_op_fs_user(struct nsr_run *run, struct nsr_args *args)
+/* Capabilities over files, which the kernel takes from whoever is not root there, are taken up again: paths are still to be walked. */
+int nsr_fs_user(uid_t uid, gid_t gid)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-	uid_t uid = (uid_t)args->head.arg[0];
-	gid_t gid = (gid_t)args->head.arg[1];
 
-	(void)run;
 	syscall(SYS_setfsgid, gid);
 	syscall(SYS_setfsuid, uid);
 	/* They answer what was before, whether they succeed or not. */
@@ -187,6 +181,13 @@ int nsr_op_fs_user(struct nsr_run *run, struct nsr_args *args)
 	for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
 		data[i].effective = data[i].permitted;
 	return sys_answer(syscall(SYS_capset, &header, data));
+}
+
+/* The file system's idea of who this is: what is made from here on belongs to that user. */
+int nsr_op_fs_user(struct nsr_run *run, struct nsr_args *args)
+{
+	(void)run;
+	return nsr_fs_user((uid_t)args->head.arg[0], (gid_t)args->head.arg[1]);
 }
 
 int nsr_id_map(struct nsr_run *run, int tree)

@@ -26,7 +26,13 @@ _NO_RANGE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EB
 
 
 class Side(Protocol):
-    """Where names from the command line are resolved."""
+    """Where names from the command line are resolved.
+
+    Attributes:
+        root_id: what root is there, as this machine counts: not 0 where the pod has users of its own.
+    """
+
+    root_id: int
 
     def open(self, path: str, flags: int) -> int:
         """A descriptor of what `path` names; OSError when there is no such thing."""
@@ -37,6 +43,8 @@ class Side(Protocol):
 
 class Here:
     """This machine."""
+
+    root_id = 0
 
     def open(self, path: str, flags: int) -> int:
         """As open(2)."""
@@ -54,10 +62,12 @@ class Inside:
         root: descriptor of its root directory; stays the caller's.
         label: what stands before the colon in messages.
         workdir: where relative paths begin.
+        root_id: what its root is, as this machine counts.
     """
 
-    def __init__(self, root: int, label: str, workdir: str) -> None:
+    def __init__(self, root: int, label: str, workdir: str, root_id: int = 0) -> None:
         self._root, self._label, self._workdir = root, label, workdir
+        self.root_id = root_id
 
     def open(self, path: str, flags: int) -> int:
         """Open below the container's root, wherever symbolic links and `..` lead."""
@@ -69,16 +79,6 @@ class Inside:
     def named(self, path: str) -> str:
         """POD:PATH."""
         return f"{self._label}:{path}"
-
-
-class Keep(NamedTuple):
-    """What becomes of owner and mode.
-
-    Attributes:
-        owner: (uid, gid) of what is made; None keeps the source's, and set-id bits.
-    """
-
-    owner: tuple[int, int] | None
 
 
 class Copied(NamedTuple):
@@ -96,7 +96,13 @@ class Copied(NamedTuple):
     skipped: int
 
 
-def copy(source: Side, path: str, target: Side, to: str, keep: Keep, on_skipped: Callable[[str], None]) -> Copied:
+Owner = tuple[int, int]
+"""uid and gid, as this machine counts."""
+
+
+def copy(
+    source: Side, path: str, target: Side, to: str, owner: Owner | None, on_skipped: Callable[[str], None]
+) -> Copied:
     """Copy as cp(1) and docker cp do.
 
     A target that is a directory gets what is copied under its own name; a directory whose path ends in `/.` is copied without
@@ -105,13 +111,33 @@ def copy(source: Side, path: str, target: Side, to: str, keep: Keep, on_skipped:
     Args:
         source, target: the sides.
         path, to: names on them.
-        keep: what becomes of owners.
+        owner: whose what is made is; None keeps the source's owners, as each side counts them, and set-id bits.
         on_skipped: called with the path of each thing that cannot be copied.
 
     Raises:
         UsageError: a directory is to be copied over a file, or the like.
         StepError: what failed on what.
     """
+    if not target.root_id:
+        return _copy(source, path, target, to, owner, on_skipped)
+
+    def as_its_root() -> Copied:
+        from nsrun import native
+
+        # Nobody but the pod's users can own what is made on its mounts, not even for a moment.
+        native.fs_user(target.root_id, target.root_id)
+        return _copy(source, path, target, to, owner, on_skipped)
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    # The thread is somebody else from then on, and ends with the copy.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="nsrun-cp") as thread:
+        return thread.submit(as_its_root).result()
+
+
+def _copy(
+    source: Side, path: str, target: Side, to: str, owner: Owner | None, on_skipped: Callable[[str], None]
+) -> Copied:
     with contextlib.ExitStack() as stack:
         found = _opened(source, path, os.O_PATH)
         stack.callback(os.close, found)
@@ -121,7 +147,7 @@ def copy(source: Side, path: str, target: Side, to: str, keep: Keep, on_skipped:
             raise UsageError(f"{source.named(path)} is neither a file nor a directory, but {_kind(status.st_mode)}")
         contents = directory and (path.endswith("/.") or path == ".")
         into, name = _place(target, to, "" if contents else os.path.basename(os.path.normpath(path)), directory, stack)
-        copier = Copier(keep, on_skipped)
+        copier = Copier(owner, target.root_id - source.root_id, on_skipped)
         try:
             # The magic link is one of our own process: it leads to what has been looked at, whatever its name means by now.
             opened = os.open(
@@ -186,10 +212,17 @@ def _kind(mode: int) -> str:
 
 
 class Copier:
-    """Copies one tree. `done` counts."""
+    """Copies one tree. `done` counts.
 
-    def __init__(self, keep: Keep, on_skipped: Callable[[str], None]) -> None:
-        self._keep = keep
+    Args:
+        owner: whose all of it is to be; None keeps owners.
+        shift: what is added to an owner that is kept.
+        on_skipped: called with the path of what is not copied.
+    """
+
+    def __init__(self, owner: Owner | None, shift: int, on_skipped: Callable[[str], None]) -> None:
+        self._owner = owner
+        self._shift = shift
         self._on_skipped = on_skipped
         self._links: dict[tuple[int, int], int] = {}
         self._range = True
@@ -376,19 +409,19 @@ class Copier:
     def _dress(self, fd: int, status: os.stat_result) -> None:
         """Owner, mode and times of what was made. Owner first: chown takes set-id bits away."""
         mode = stat.S_IMODE(status.st_mode)
-        if self._keep.owner is None:
-            os.chown(fd, status.st_uid, status.st_gid)
-        else:
+        if self._owner is not None:
             # Somebody else's program would become one that runs as the new owner.
             mode &= ~(stat.S_ISUID | stat.S_ISGID)
-            os.chown(fd, *self._keep.owner)
+        os.chown(fd, *self._owner_of(status))
         os.fchmod(fd, mode)
         os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _dress_link(self, into: int, name: str, status: os.stat_result) -> None:
-        uid, gid = self._keep.owner or (status.st_uid, status.st_gid)
         with contextlib.suppress(FileNotFoundError):
-            os.chown(name, uid, gid, dir_fd=into, follow_symlinks=False)
+            os.chown(name, *self._owner_of(status), dir_fd=into, follow_symlinks=False)
+
+    def _owner_of(self, status: os.stat_result) -> Owner:
+        return self._owner or (status.st_uid + self._shift, status.st_gid + self._shift)
 
 
 def _beside() -> str:

@@ -29,7 +29,7 @@ from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutErro
 if TYPE_CHECKING:
     import socket
 
-    from nsrun.client.copying import Copied, Inside
+    from nsrun.client.copying import Copied, Inside, Owner
     from nsrun.client.forward import Listening
 
 Object = dict[str, Any]
@@ -671,8 +671,7 @@ class Pod:
         from nsrun.client import copying
 
         with self._inside(container) as (side, owner):
-            keep = copying.Keep(None if archive else owner)
-            return copying.copy(copying.Here(), os.fspath(path), side, to, keep, on_skipped)
+            return copying.copy(copying.Here(), os.fspath(path), side, to, None if archive else owner, on_skipped)
 
     def copy_from(
         self,
@@ -687,11 +686,11 @@ class Pod:
         from nsrun.client import copying
 
         with self._inside(container) as (side, _owner):
-            keep = copying.Keep(None if archive else (os.geteuid(), os.getegid()))
-            return copying.copy(side, path, copying.Here(), os.fspath(to), keep, on_skipped)
+            owner = None if archive else (os.geteuid(), os.getegid())
+            return copying.copy(side, path, copying.Here(), os.fspath(to), owner, on_skipped)
 
     @contextlib.contextmanager
-    def _inside(self, container: str | None) -> Iterator[tuple[Inside, tuple[int, int]]]:
+    def _inside(self, container: str | None) -> Iterator[tuple[Inside, Owner]]:
         from nsrun.client import copying
 
         params = {"name": self.name, "namespace": self.namespace, "container": container}
@@ -699,7 +698,7 @@ class Pod:
         (root,) = answer.fds
         try:
             yield (
-                copying.Inside(root, self.name, answer.result["workdir"]),
+                copying.Inside(root, self.name, answer.result["workdir"], answer.result["root_id"]),
                 (answer.result["uid"], answer.result["gid"]),
             )
         finally:

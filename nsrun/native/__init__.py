@@ -12,6 +12,7 @@ from nsrun._native import ffi, lib
 from nsrun.native.calls import (
     capget,
     close_range,
+    fs_user,
     fsconfig_create,
     fsconfig_flag,
     fsconfig_string,
@@ -58,6 +59,7 @@ __all__ = [
     "encode",
     "ffi",
     "flags",
+    "fs_user",
     "fsconfig_create",
     "fsconfig_flag",
     "fsconfig_string",

@@ -138,6 +138,11 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
     answer("close_range", lib.sys_close_range(first, last, flags))
 
 
+def fs_user(uid: int, gid: int) -> None:
+    """Whose what the calling thread makes from here on is (setfsuid(2), setfsgid(2)); its capabilities stay."""
+    answer("setfsuid", lib.nsrun_fs_user(uid, gid))
+
+
 def syncfs(fd: int) -> None:
     """Write everything of the file system that `fd` lies on to its disk (syncfs(2))."""
     answer("syncfs", lib.nsrun_syncfs(fd))

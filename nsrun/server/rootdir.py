@@ -24,7 +24,7 @@ def root(engine: PodEngine, request: Request) -> Answer:
     symbolic link in there otherwise leads to the machine's own files.
 
     Returns:
-        container, uid, gid (as this machine counts them), workdir.
+        container; uid, gid of its process and root_id, the id that its root is, all as this machine counts them; workdir.
 
     Raises:
         ConflictError: the container does not run. NotFoundError: there is no such container.
@@ -34,6 +34,8 @@ def root(engine: PodEngine, request: Request) -> Answer:
     try:
         fd = os.open(directory / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         status = (directory / "status").read_text(encoding="utf-8", errors="replace")
+        # One range for users and groups alike; the first line begins at the container's 0.
+        root_id = int((directory / "uid_map").read_text(encoding="ascii").split()[1])
     except (FileNotFoundError, ProcessLookupError) as error:
         raise _ended(engine, instance.name) from error
     # A number that was given away anew in the meantime would be another process's: the shim tells of the end first.
@@ -47,7 +49,14 @@ def root(engine: PodEngine, request: Request) -> Answer:
     container = engine.container(instance.name)
     workdir = working_directory(container, image_of(engine, container, instance.id).config)
     return Answer(
-        {"container": instance.name, "uid": owner.get("Uid", 0), "gid": owner.get("Gid", 0), "workdir": workdir}, [fd]
+        {
+            "container": instance.name,
+            "uid": owner.get("Uid", 0),
+            "gid": owner.get("Gid", 0),
+            "root_id": root_id,
+            "workdir": workdir,
+        },
+        [fd],
     )
 
 

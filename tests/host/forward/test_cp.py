@@ -222,6 +222,29 @@ def test_links_that_change_while_they_are_walked(pod: nsrun.Pod, tree: Path, box
         canary.rmdir()
 
 
+def test_a_pod_with_users_of_its_own_has_its_own_owners(client: nsrun.Client, tree: Path, box: Host) -> None:
+    mounts = [{"name": "room", "mountPath": "/room"}]
+    other = container("other", SLEEPER, securityContext={"runAsUser": 1000}, volumeMounts=mounts)
+    wish = manifest(
+        "own",
+        container("root", SLEEPER, volumeMounts=mounts),
+        other,
+        volumes=[{"name": "room", "emptyDir": {}}],
+        hostUsers=False,
+    )
+    with client.up(json.dumps(wish)) as pod:
+        pod.copy_to(tree, "/room/root", container="root")
+        pod.copy_to(tree / "plain", "/room/other", container="other")
+        pod.copy_to(tree / "plain", "/tmp/plain", container="root")
+        pod.copy_to(tree, "/room/archive", container="root", archive=True)
+        words = ["stat", "-c", "%u", "/room/root/tool", "/room/root", "/room/other", "/tmp/plain", "/room/archive/tool"]
+        assert pod.exec(words, container="root").text.split() == ["0", "0", "1000", "0", "77"]
+        back = box.scratch / f"own-{tree.name}"
+        pod.copy_from("/room/archive", back, container="root", archive=True)
+        assert (back / "tool").stat().st_uid == 77
+        assert seen(back) == seen(tree)
+
+
 def test_a_full_disk_leaves_nothing_half_made(client: nsrun.Client, box: Host) -> None:
     mounts = [{"name": "small", "mountPath": "/small"}]
     volume = {"name": "small", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
