@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PYTEST := $(BIN)/python -m pytest
 
-C_SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.py)
+C_SOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.py csrc/pause/*.c)
 BUILD_INPUTS := $(C_SOURCES) setup.py pyproject.toml tools/packages.sh nsrun/_version.py
 
 .PHONY: help

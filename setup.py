@@ -1,9 +1,10 @@
-"""Builds the two native parts into one platform wheel; everything else about the package is in pyproject.toml.
+"""Builds the three native parts into one platform wheel; everything else about the package is in pyproject.toml.
 
 * `nsrun._native`, the cffi module, from csrc/build.py;
-* `nsrun/bin/nsrun-shim`, the program that stands by every pod: one compiler command, printed as it is run.
+* `nsrun/bin/nsrun-shim`, the program that stands by every pod: one compiler command, printed as it is run;
+* `nsrun/bin/nsrun-pause`, the first process of a PID namespace that a pod's containers share: static and without a C library.
 
-`CC` selects the compiler for both. `NSRUN_SANITIZE=address`, `undefined` or both with a comma builds them with sanitizers; the module
+`CC` selects the compiler for all. `NSRUN_SANITIZE=address`, `undefined` or both with a comma builds them with sanitizers; the module
 then needs the sanitizer's runtime preloaded (`LD_PRELOAD=$(gcc -print-file-name=libasan.so)`).
 """
 
@@ -50,25 +51,44 @@ def shim_command(output: Path) -> list[str]:
     ]
 
 
+def pause_command(output: Path) -> list[str]:
+    """The compiler command for pause: it is alone in its file system, and 12 KB of memory are all it takes. Never with sanitizers."""
+    return [
+        *shlex.split(os.environ.get("CC", "cc")),
+        "-std=gnu11",
+        "-Os",
+        *BUILD["WARNINGS"],
+        *("-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
+        *("-fno-pie", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-s"),
+        "-o",
+        str(output),
+        "csrc/pause/pause.c",
+    ]
+
+
+PROGRAMS = {"nsrun-shim": shim_command, "nsrun-pause": pause_command}
+
+
 class BuildNative(build_ext):
-    """The cffi module, then the shim, each where the package will look for it."""
+    """The cffi module, then the programs, each where the package will look for it."""
 
     def run(self) -> None:
-        """Build both."""
+        """Build all of them."""
         super().run()
         base = HERE if self.inplace else Path(self.build_lib).resolve()
-        output = base / "nsrun" / "bin" / "nsrun-shim"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        fresh = output.with_suffix(".new")
-        command = shim_command(fresh)
-        print(shlex.join(command), flush=True)
-        subprocess.run(command, check=True, cwd=HERE)
-        # Replaced, not overwritten: a running shim keeps the old file (and writing to it would be ETXTBSY).
-        fresh.replace(output)
+        directory = base / "nsrun" / "bin"
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, command_for in PROGRAMS.items():
+            fresh = directory / f"{name}.new"
+            command = command_for(fresh)
+            print(shlex.join(command), flush=True)
+            subprocess.run(command, check=True, cwd=HERE)
+            # Replaced, not overwritten: a running shim keeps the old file (and writing to it would be ETXTBSY).
+            fresh.replace(directory / name)
 
     def get_outputs(self) -> list[str]:
         """What was built, for `pip uninstall` and the wheel's record."""
-        return [*super().get_outputs(), str(Path(self.build_lib) / "nsrun" / "bin" / "nsrun-shim")]
+        return [*super().get_outputs(), *(str(Path(self.build_lib) / "nsrun" / "bin" / name) for name in PROGRAMS)]
 
 
 setup(cffi_modules=["csrc/build.py:ffibuilder"], cmdclass={"build_ext": BuildNative})

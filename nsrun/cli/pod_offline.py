@@ -119,7 +119,7 @@ def plan(
         for number, one in enumerate(planned):
             if number:
                 say("")
-            say(paint(f"# pod {one.pod}, " + (f"container {one.container}" if one.container else "sandbox"), "bold"))
+            say(paint(f"# pod {one.pod}, " + (title_of(one.container)), "bold"))
             for line in one.lines:
                 say(clean(line))
             if one.problem is not None:
@@ -129,6 +129,13 @@ def plan(
         sys.stdout.flush()
         raise problems[0]
     return 0
+
+
+def title_of(container: str) -> str:
+    """What a program is of."""
+    if not container:
+        return "sandbox"
+    return "first process of the shared PID namespace" if container == "<pause>" else f"container {container}"
 
 
 def plan_data(planned: offline.Planned) -> dict[str, Any]:

@@ -132,8 +132,16 @@ def programs(
     from nsrun import plan
 
     name = pod.metadata.name or ""
-    sandbox = plan.SandboxInputs(shm_dir=f"{root.run}/pods/<uid>/shm", node=facts(), first_id=first_id(pod))
+    sandbox = plan.SandboxInputs(
+        shm_dir=f"{root.run}/pods/<uid>/shm",
+        node=facts(),
+        first_id=first_id(pod),
+        pause_dir=f"{root.run}/pods/<uid>/pause",
+        pause_file="<nsrun-pause>",
+    )
     yield described(name, "", lambda: plan.sandbox_program(pod, sandbox))
+    if pod.spec.shareProcessNamespace:
+        yield described(name, "<pause>", lambda: plan.pause_program(sandbox))
     for container in [*pod.spec.initContainers, *pod.spec.containers]:
         config = image_config(str(container.image), images)
         yield described(

@@ -45,6 +45,11 @@ def shim_path() -> str:
     return _path.join(_path.dirname(_path.dirname(_path.abspath(__file__))), "bin", "nsrun-shim")
 
 
+def pause_path() -> str:
+    """The executable of the first process in a PID namespace that a pod's containers share, built into the package."""
+    return _path.join(_path.dirname(shim_path()), "nsrun-pause")
+
+
 __all__ = [
     "Child",
     "ProgramError",
@@ -74,6 +79,7 @@ __all__ = [
     "move_mount",
     "open_tree",
     "openat2",
+    "pause_path",
     "pidfd_getfd",
     "pidfd_open",
     "pidfd_send_signal",

@@ -30,6 +30,7 @@ from nsrun.plan.inputs import (
     SubPath,
     VolumeSource,
 )
+from nsrun.plan.pause import pause_program
 from nsrun.plan.projections import ObjectData, VolumeFile, is_projected, volume_files, volume_references
 from nsrun.plan.resources import Limits, container_limits, pod_limits
 from nsrun.plan.sandbox import sandbox_program
@@ -68,6 +69,7 @@ __all__ = [
     "is_projected",
     "memory_size",
     "oom_score_adj",
+    "pause_program",
     "pod_files",
     "pod_hostname",
     "pod_limits",

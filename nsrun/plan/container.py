@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from nsrun.plan import capabilities, filesystem, ops
 from nsrun.plan.environment import as_strings, command_line, environment, pod_environment, working_directory
 from nsrun.plan.identity import UNCONFINED, Identity, identity
-from nsrun.plan.inputs import FIRST_SLOT, ContainerInputs, ImageUser, PlanError, Program, Slot
+from nsrun.plan.inputs import FIRST_SLOT, ContainerInputs, ImageUser, NodeFacts, PlanError, Program, Slot
 from nsrun.plan.mounts import volume_mounts
 from nsrun.spec.model import Container, Pod
 from nsrun.spec.waiting import CREATE_CONTAINER_ERROR
@@ -69,10 +69,14 @@ def container_program(pod: Pod, container: Container, inputs: ContainerInputs) -
     return Program(
         ops=tuple(program),
         # With a target it is born into that one's PID namespace: whoever starts it enters that before.
-        clone_flags="CLONE_NEWNS" if inputs.target or pod.spec.hostPID else "CLONE_NEWNS|CLONE_NEWPID",
+        clone_flags="CLONE_NEWNS" if _joins(pod, inputs) else "CLONE_NEWNS|CLONE_NEWPID",
         slots=(*slots, *volumes.slots),
         sub_paths=volumes.sub_paths,
     )
+
+
+def _joins(pod: Pod, inputs: ContainerInputs) -> bool:
+    return bool(inputs.target or pod.spec.hostPID or pod.spec.shareProcessNamespace)
 
 
 def exec_program(
@@ -141,9 +145,12 @@ def _with_user(inputs: ContainerInputs, user: ImageUser) -> ContainerInputs:
 
 
 def _oom_score_adj(who: Identity, inputs: ContainerInputs) -> ops.Op:
-    # Going below what the server has takes CAP_SYS_RESOURCE. A root without it (in a container, say) still runs Guaranteed pods.
-    lenient = "CAP_SYS_RESOURCE" not in inputs.node.capabilities
-    return ops.OomScoreAdj(who.oom_score_adj, lenient, why="from the pod's QoS class")
+    return oom_score_adj_op(who.oom_score_adj, inputs.node, why="from the pod's QoS class")
+
+
+def oom_score_adj_op(value: int, node: NodeFacts, *, why: str = "") -> ops.Op:
+    """Going below what the server has takes CAP_SYS_RESOURCE. A root without it (in a container, say) still runs Guaranteed pods."""
+    return ops.OomScoreAdj(value, "CAP_SYS_RESOURCE" not in node.capabilities, why=why)
 
 
 def _limits(inputs: ContainerInputs) -> list[ops.Op]:

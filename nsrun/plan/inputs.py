@@ -184,6 +184,9 @@ class SandboxInputs:
     node: NodeFacts
     first_id: int = 0
     """As of `ContainerInputs`."""
+    pause_dir: str = ""
+    """An empty directory, and `pause_file` the program, of the first process of a PID namespace that the pod's containers share."""
+    pause_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

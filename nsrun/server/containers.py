@@ -27,7 +27,7 @@ from nsrun.reconcile.model import (
     SignalContainer,
     StartContainer,
 )
-from nsrun.server import logdir
+from nsrun.server import logdir, pause
 from nsrun.server.instances import start_error
 from nsrun.server.prepared import Prepared, prepare
 from nsrun.server.pulls import failed
@@ -134,7 +134,7 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
                         clone_flags=prepared.clone_flags,
                         cgroup_fd=prepared.cgroup_fd,
                         slots=prepared.slots,
-                        target=_target(engine, prepared.target),
+                        target=_target(engine, prepared.target) or _namespace(engine),
                         flags=_flags(container),
                     )
                 )
@@ -146,6 +146,9 @@ async def _launch(engine: PodEngine, action: StartContainer, container: Containe
                 # Noted one by one: a sibling may have ended after the shim made the list and before it is read here.
                 for listed in await shim.list():
                     engine.mirror.note(listed)
+                if error.number == errno.ESRCH and pause.wanted(engine):
+                    await _forget_unborn(engine, prepared.id)
+                    return
                 if prepared.id not in engine.mirror.records:
                     if prepared.target and error.number in (errno.ESRCH, errno.ENOENT):
                         raise _no_target(prepared.target) from error  # it ended a moment ago
@@ -173,6 +176,22 @@ def _target(engine: PodEngine, name: str) -> str:
     if instance is None:
         raise _no_target(name)
     return instance.id
+
+
+def _namespace(engine: PodEngine) -> str:
+    """The id of the instance whose PID namespace the containers of the pod share; empty when each has its own."""
+    return engine.mirror.pause.id if pause.wanted(engine) and engine.mirror.pause is not None else ""
+
+
+async def _forget_unborn(engine: PodEngine, instance_id: str) -> None:
+    """The first process of the shared PID namespace is ending, of which the shim tells in a moment: this was no start of the container."""
+    record = engine.mirror.records.get(instance_id)
+    if record is not None and engine.shim is not None:
+        with contextlib.suppress(ShimError):
+            await engine.shim.forget(instance_id)
+    engine.mirror.drop(instance_id)
+    await release(engine, instance_id)
+    await asyncio.sleep(pause.POLL_S)
 
 
 def _no_target(name: str) -> ConflictError:

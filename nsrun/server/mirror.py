@@ -10,6 +10,7 @@ from nsrun.plan.mounts import places
 from nsrun.reconcile.model import Instance
 from nsrun.server import termination
 from nsrun.server.instances import instance_of
+from nsrun.server.pause import is_pause
 from nsrun.server.prepared import log_path
 from nsrun.shim import Record
 
@@ -37,22 +38,30 @@ class Mirror:
     Attributes:
         records: by id.
         killed: when SIGKILL was last asked for, by id; seconds since the epoch.
+        pause: the record of the first process of a PID namespace that the containers share, if there is one.
         settled_logs: ids of those whose shim is known to write to the log file with the log's own name (S-LOG).
     """
 
     def __init__(self, engine: PodEngine) -> None:
         self._engine = engine
         self.records: dict[str, Record] = {}
+        self.pause: Record | None = None
         self.killed: dict[str, float] = {}
         self._ends: dict[str, End] = {}
         self.settled_logs: set[str] = set()
 
     def take(self, records: Iterable[Record]) -> None:
         """These are all there are."""
-        self.records = {record.id: record for record in records}
+        self.records, self.pause = {}, None
+        for record in records:
+            self.note(record)
 
     def note(self, record: Record) -> None:
         """Mirror a record; an answer that was overtaken by the news of its exit does not undo it."""
+        if is_pause(record):
+            if self.pause is None or self.pause.id != record.id or self.pause.alive:
+                self.pause = record
+            return
         before = self.records.get(record.id)
         if before is None or before.alive:
             self.records[record.id] = record
@@ -80,6 +89,7 @@ class Mirror:
 
     def clear(self) -> None:
         """Forget all instances."""
+        self.pause = None
         for instance_id in list(self.records):
             self.drop(instance_id)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nsrun.reconcile import settle
 from nsrun.reconcile.model import ContainerLedger, Instance, Observed, Sandbox, SandboxState
-from nsrun.server import logdir
+from nsrun.server import logdir, pause
 from nsrun.shim import read_records, shim_alive
 from nsrun.status.events import NORMAL
 
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 
 def sandbox_state(engine: PodEngine) -> SandboxState:
-    """What there is of a sandbox. That its shim cannot be reached now does not make it a dead one: only its lock tells."""
+    """What there is of a sandbox. That its shim cannot be reached now does not make it a dead one: only its lock tells.
+
+    Without the first process of a PID namespace that the containers share, nobody can be started in it any more.
+    """
     if engine.ledger.sandbox_ready and (engine.shim is not None or shim_alive(engine.paths.directory)):
-        return SandboxState.READY
+        first = engine.mirror.pause
+        lost = engine.shim is not None and pause.wanted(engine) and (first is None or not first.alive)
+        return SandboxState.DEAD if lost else SandboxState.READY
     return SandboxState.DEAD if engine.paths.shim_lock.exists() else SandboxState.NONE
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsrun import native
 from nsrun.errors import NsrunError, StepError, brief_of
-from nsrun.plan import pod_files, pod_limits, sandbox_program
+from nsrun.plan import SandboxInputs, pod_files, pod_limits, sandbox_program
 from nsrun.reconcile import waiting_after
+from nsrun.server import pause
 from nsrun.server.trace import mark
 from nsrun.shim import ShimClient, ShimError, begin_spawn, shim_alive
 from nsrun.state.files import remove_tree, unlink_if_there, write_atomic
@@ -76,7 +77,7 @@ async def create(engine: PodEngine, attempt: int, ahead: Ahead) -> None:
 async def _make(engine: PodEngine, ahead: Ahead) -> None:
     """While the shim starts and makes the namespaces, the address is reserved; while it gets that, `ahead` is at work."""
     world, paths = engine.world, engine.paths
-    program = native.encode(sandbox_program(engine.pod, world.sandbox_inputs(engine.pod, engine.uid, paths)).ops)
+    inputs = world.sandbox_inputs(engine.pod, engine.uid, paths)
     parts = _Parts()
     try:
         reserved = None if engine.pod.spec.hostNetwork else parts.begin(world.network.reserve(engine.uid))
@@ -84,7 +85,7 @@ async def _make(engine: PodEngine, ahead: Ahead) -> None:
         spawned = begin_spawn(paths.directory, engine.label)
         mark(engine.label, "shim spawned")
         try:
-            await _settle(engine, program, reserved, parts, ahead)
+            await _settle(engine, inputs, reserved, parts, ahead)
         finally:
             # Tells why, if it was the shim that failed.
             spawned.wait()
@@ -95,9 +96,10 @@ async def _make(engine: PodEngine, ahead: Ahead) -> None:
 
 
 async def _settle(
-    engine: PodEngine, program: bytes, reserved: asyncio.Task[str] | None, parts: _Parts, ahead: Ahead
+    engine: PodEngine, inputs: SandboxInputs, reserved: asyncio.Task[str] | None, parts: _Parts, ahead: Ahead
 ) -> None:
     world, paths = engine.world, engine.paths
+    program = native.encode(sandbox_program(engine.pod, inputs).ops)
     client = await ShimClient.connect(paths.directory)
     try:
         _directories(paths)
@@ -117,6 +119,8 @@ async def _settle(
         await taken
         await made
         mark(engine.label, "namespaces")
+        if pause.wanted(engine):
+            await pause.begin(engine, client, inputs)
         if attached is not None:
             await attached
             mark(engine.label, "network")
@@ -178,6 +182,8 @@ async def stop(engine: PodEngine) -> None:
     """End an empty sandbox."""
     _keep_exits(engine)
     patience_s = 0.0
+    if engine.shim is not None:
+        await pause.end(engine, engine.shim)
     if engine.shim is not None:
         # EBUSY: a command that was executed in a container outlived it (hostPID). It goes with the shim.
         with contextlib.suppress(ShimError, TimeoutError):

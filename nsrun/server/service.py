@@ -284,6 +284,7 @@ class Service:
             "runtime": {
                 "shim_pid": engine.link.pid,
                 "first_id": engine.world.ids.of(engine.uid) or None,
+                "pause_pid": engine.mirror.pause.pid if engine.mirror.pause is not None else None,
                 "sandbox": {
                     "state": sandbox_state(engine).value,
                     "attempt": engine.ledger.sandbox_attempt,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsrun.errors import StepError, errno_text
 from nsrun.server import containers, logdir, sandbox
+from nsrun.server.pause import is_pause
 from nsrun.server.trace import mark
 from nsrun.shim import Event, Exited, JobEnded, LogBlocked, ShimClient, ShimError, shim_alive
 from nsrun.status.events import FAILED_SYNC, LOG_BLOCKED, WARNING
@@ -72,7 +73,8 @@ class ShimLink:
         hello, _, records = await asyncio.gather(client.hello(), client.subscribe(), client.list())
         for record in records:
             engine.mirror.note(record)
-            logdir.link(engine, record)
+            if not is_pause(record):
+                logdir.link(engine, record)
         self.client = client
         self.pid = hello.pid
         engine.hooks.tell()

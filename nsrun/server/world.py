@@ -167,7 +167,13 @@ class World:
             NsrunError: there are none for it.
         """
         first = self.ids.take(uid) if pod.spec.hostUsers is False else 0
-        return SandboxInputs(shm_dir=str(paths.shm), node=self.node, first_id=first)
+        return SandboxInputs(
+            shm_dir=str(paths.shm),
+            node=self.node,
+            first_id=first,
+            pause_dir=str(paths.pause),
+            pause_file=native.pause_path(),
+        )
 
     def node_for(self, *, privileged: bool) -> NodeFacts:
         """The machine as a plan is to see it: with its devices, looked up anew, for a privileged container."""

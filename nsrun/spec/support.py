@@ -155,8 +155,7 @@ TABLE: tuple[Row, ...] = (
     Row("spec.hostPID", IMPLEMENTED),
     Row("spec.hostIPC", IMPLEMENTED),
     Row("spec.hostUsers", IMPLEMENTED),
-    Row("spec.shareProcessNamespace", NOT_IMPLEMENTED, "a shared PID namespace is not implemented yet",
-        fine=_is(False)),
+    Row("spec.shareProcessNamespace", IMPLEMENTED),
     # Pod: security
     Row("spec.securityContext.runAsUser", IMPLEMENTED),
     Row("spec.securityContext.runAsGroup", IMPLEMENTED),

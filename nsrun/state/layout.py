@@ -70,6 +70,11 @@ class PodPaths:
         return self.directory / "shm"
 
     @property
+    def pause(self) -> Path:
+        """Where the first process of a shared PID namespace has its empty root; an empty directory for everybody else."""
+        return self.directory / "pause"
+
+    @property
     def memory_volumes(self) -> Path:
         """Where the volumes of the pod that are kept in memory are mounted."""
         return self.directory / "volumes"

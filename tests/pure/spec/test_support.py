@@ -171,6 +171,7 @@ def test_what_is_done_is_not_reported() -> None:
             {"spec.volumes[0].emptyDir.medium": LATER},
         ),
         (found(hostPID=True, hostIPC=True, hostNetwork=True, shareProcessNamespace=False), {}),
+        (found(shareProcessNamespace=True, hostUsers=False), {}),
         (found(hostUsers=False, dnsPolicy="ClusterFirstWithHostNet"), {"spec.dnsPolicy": LATER}),
         (found(runtimeClassName="x", overhead={"cpu": "1"}), {"spec.runtimeClassName": LATER, "spec.overhead": LATER}),
         (found(securityContext={"fsGroup": 1, "seccompProfile": {"type": "Localhost", "localhostProfile": "x"}}), {}),
