@@ -39,6 +39,8 @@ for group in "$@"; do
 		need systemd test -x /lib/systemd/systemd
 		need skopeo command -v skopeo
 		need umoci command -v umoci
+		need buildah command -v buildah
+		need podman command -v podman
 		need docker-registry command -v docker-registry
 		need openssl command -v openssl
 		;;

@@ -27,6 +27,8 @@ _MAX_PATH = 4000
 _MAX_ID = (1 << 32) - 2  # the last one means "leave it" to chown(2)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NIX = "/nix/"
+"""Nix's dockerTools writes absolute names in its layers (nixpkgs stream_layered_image.py), below this alone; to be taken from the root."""
 _WHITEOUT, _OPAQUE, _RESERVED = b".wh.", b".wh..wh..opq", b".wh..wh."
 _OPEN_DIRECTORIES = 64
 _CHUNK = 1 << 20
@@ -112,7 +114,7 @@ class Unpack:
 
     def _steps(self, entry: Entry, name: bytes) -> Steps:
         """The components of a name, checked."""
-        if name.startswith(b"/"):
+        if name.startswith(b"/") and not f"{os.fsdecode(name)}/".startswith(_NIX):
             raise self._refuse(entry, "has an absolute name")
         steps = tuple(step for step in name.split(b"/") if step not in (b"", b"."))
         if b".." in steps:
