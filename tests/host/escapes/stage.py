@@ -19,9 +19,13 @@ ATTACKS = "/bin/attacks"
 SECRET = "a secret of the machine"
 STRICT = {"runAsUser": 1000, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
-PRISON, VICTIM, FREE = "prison", "victim", "free"
-ATTACKERS = ("root", "user", "strict")
-"""Containers of PRISON: default settings, as a user, and as a user who may not become anyone else and can do nothing."""
+PRISON, MAPPED, VICTIM, FREE = "prison", "mapped", "victim", "free"
+ATTACKERS = (f"{PRISON}/root", f"{PRISON}/user", f"{PRISON}/strict", f"{MAPPED}/root", f"{MAPPED}/user")
+"""Default settings; as a user; as a user who may not become anyone else and can do nothing; the first two with hostUsers: false."""
+POWERS = ("SYS_ADMIN", "SYS_TIME", "SYS_BOOT", "SYS_MODULE", "SYSLOG", "SYS_RAWIO", "DAC_READ_SEARCH", "NET_ADMIN")
+"""Capabilities that would be power over the machine without a user namespace."""
+ROOTS = (f"{PRISON}/root", f"{MAPPED}/root")
+USERS = tuple(one for one in ATTACKERS if one not in ROOTS)
 
 _SETTINGS = (
     "kernel/core_pattern",
@@ -43,7 +47,7 @@ def attacker(name: str, *words: str, **fields: Any) -> dict[str, Any]:
 
 
 class Stage:
-    """A server with three pods that stay, and what is outside of them.
+    """A server with four pods that stay, and what is outside of them.
 
     Attributes:
         server: knows the test image, which has the program of the attacks, once more with the set-user-ID bit as /bin/suid.
@@ -73,6 +77,13 @@ class Stage:
                 attacker("root"),
                 attacker("user", securityContext={"runAsUser": 1000}),
                 attacker("strict", securityContext=STRICT),
+            ),
+            pod(
+                MAPPED,
+                attacker("root"),
+                attacker("user", securityContext={"runAsUser": 1000}),
+                attacker("admin", securityContext={"capabilities": {"add": list(POWERS)}}),
+                hostUsers=False,
             ),
             pod(
                 VICTIM,
@@ -147,7 +158,7 @@ class Stage:
             "root": sorted(os.listdir("/")),
             "alive": alive(self.bystander.pid),
             "clock": round((time.time() - time.monotonic()) / 2),
-            "pods": {name: self._instances(name) for name in (PRISON, VICTIM, FREE)},
+            "pods": {name: self._instances(name) for name in (PRISON, MAPPED, VICTIM, FREE)},
         }
 
     def _instances(self, name: str) -> list[tuple[str, str, int]]:

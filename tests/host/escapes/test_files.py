@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.escapes.stage import ATTACKERS, ATTACKS, FREE, PRISON, SECRET, VICTIM, Stage, as_nobody
+from tests.host.escapes.stage import (
+    ATTACKERS,
+    ATTACKS,
+    FREE,
+    MAPPED,
+    PRISON,
+    ROOTS,
+    SECRET,
+    USERS,
+    VICTIM,
+    Stage,
+    as_nobody,
+)
 from tests.host.server.harness import box, pod
 
 WRITES = (
@@ -26,15 +38,15 @@ WRITES = (
 def test_settings_of_the_kernel(stage: Stage, path: str) -> None:
     """core_pattern names a program that the kernel runs as root of the machine."""
     assert stage.attack(f"{PRISON}/root", "write_back", path) == "EROFS"
-    for attacker in ("user", "strict"):
-        assert stage.attack(f"{PRISON}/{attacker}", "write_back", path) in ("EROFS", "EACCES"), attacker
+    for attacker in ATTACKERS:
+        assert stage.attack(attacker, "write_back", path) in ("EROFS", "EACCES"), attacker
     assert stage.attack(f"{FREE}/privileged", "write_back", path) == "ok"
 
 
 def test_sysrq(stage: Stage) -> None:
     there = os.path.exists("/proc/sysrq-trigger")
     for attacker in ATTACKERS:
-        result = stage.attack(f"{PRISON}/{attacker}", "open_to_write", "/proc/sysrq-trigger")
+        result = stage.attack(attacker, "open_to_write", "/proc/sysrq-trigger")
         assert result in (("EROFS", "EACCES") if there else ("ENOENT",)), attacker
     works = "ok" if there else "ENOENT"
     assert stage.attack(f"{FREE}/privileged", "open_to_write", "/proc/sysrq-trigger") == works
@@ -47,7 +59,7 @@ def test_settings_of_devices(stage: Stage, path: str) -> None:
     if not os.path.exists(path):
         path = "/sys/kernel/profiling" if os.path.exists("/sys/kernel/profiling") else "/sys/kernel/uevent_helper"
     for attacker in ATTACKERS:
-        assert stage.attack(f"{PRISON}/{attacker}", "open_to_write", path) in ("EROFS", "EACCES"), attacker
+        assert stage.attack(attacker, "open_to_write", path) in ("EROFS", "EACCES"), attacker
     assert stage.attack(f"{PRISON}/root", "open_to_write", path) == "EROFS"
     assert stage.attack(f"{FREE}/privileged", "open_to_write", path) == "ok"
 
@@ -58,7 +70,7 @@ def test_masked_paths(stage: Stage) -> None:
     assert covered
     for path in covered:
         for attacker in ATTACKERS:
-            assert stage.run(f"{PRISON}/{attacker}", "show", path) == ["ok"], (attacker, path)
+            assert stage.run(attacker, "show", path) == ["ok"], (attacker, path)
         assert stage.attack(f"{PRISON}/root", "change_mode", path, "0777") == "EROFS"
         assert len(stage.run(f"{FREE}/privileged", "show", path)) > 1, path
     assert stage.run(f"{PRISON}/root", "show", "/sys/firmware/dmi") == ["ENOENT"]
@@ -68,9 +80,9 @@ def test_masked_paths(stage: Stage) -> None:
 def test_devices_keep_their_mode_and_owner(stage: Stage, name: str) -> None:
     """They are the machine's own nodes."""
     for attacker in ATTACKERS:
-        assert stage.attack(f"{PRISON}/{attacker}", "change_mode", f"/dev/{name}", "0600") == "EROFS", attacker
-        assert stage.attack(f"{PRISON}/{attacker}", "change_owner", f"/dev/{name}", "1234") == "EROFS", attacker
-        assert stage.attack(f"{PRISON}/{attacker}", "replace", f"/dev/{name}") in ("EBUSY", "EACCES"), attacker
+        assert stage.attack(attacker, "change_mode", f"/dev/{name}", "0600") == "EROFS", attacker
+        assert stage.attack(attacker, "change_owner", f"/dev/{name}", "1234") == "EROFS", attacker
+        assert stage.attack(attacker, "replace", f"/dev/{name}") in ("EBUSY", "EACCES"), attacker
 
 
 def _disks() -> list[tuple[str, str, str]]:
@@ -89,8 +101,8 @@ def test_raw_devices(stage: Stage) -> None:
         for kind, major, minor in _disks():
             words = ("device", path, kind, major, minor)
             assert stage.run(f"{PRISON}/root", *words) == ["open", "EACCES"], words
-            for attacker in ("user", "strict"):
-                assert stage.run(f"{PRISON}/{attacker}", *words)[0] == "mknod", (attacker, words)
+            for attacker in (*USERS, f"{MAPPED}/root"):
+                assert stage.run(attacker, *words)[0] == "mknod", (attacker, words)
     assert stage.run(f"{FREE}/privileged", "device", "/dev/node", "c", "1", "3") == ["open", "ok"]
 
 
@@ -145,17 +157,18 @@ def test_dots_and_links_in_a_volume(stage: Stage, shared: Path) -> None:
 def test_chroot(stage: Stage) -> None:
     """Root may chroot, and climb out of it: up to the container's root, which is no chroot."""
     secret = str(stage.outside / "secret")
-    assert stage.run(f"{PRISON}/root", "chroot_out", secret) == ["ENOENT"]
-    assert stage.run(f"{PRISON}/root", "chroot_out", "/etc/passwd")[-1] == "ok", "it does get out of the chroot"
-    for attacker in ("user", "strict"):
-        assert stage.run(f"{PRISON}/{attacker}", "chroot_out", secret) == ["EPERM"], attacker
+    for attacker in ROOTS:
+        assert stage.run(attacker, "chroot_out", secret) == ["ENOENT"]
+        assert stage.run(attacker, "chroot_out", "/etc/passwd")[-1] == "ok", "it does get out of the chroot"
+    for attacker in USERS:
+        assert stage.run(attacker, "chroot_out", secret) == ["EPERM"], attacker
 
 
 def test_root_of_a_process(stage: Stage) -> None:
     secret = str(stage.outside / "secret")
     for path in (f"/proc/1/root{secret}", f"/proc/1/cwd/..{secret}", f"/proc/self/root/..{secret}"):
         for attacker in ATTACKERS:
-            assert stage.run(f"{PRISON}/{attacker}", "show", path) in (["ENOENT"], ["EACCES"]), (attacker, path)
+            assert stage.run(attacker, "show", path) in (["ENOENT"], ["EACCES"]), (attacker, path)
     assert stage.run(f"{PRISON}/root", "show", "/proc/1/root/etc/passwd")[-1] == "ok"
 
 
@@ -167,6 +180,9 @@ def test_others_of_the_machine_do_not_reach_a_containers_files(stage: Stage, sha
     for path in planted:
         done = as_nobody(path, "become_root")
         assert "Permission denied" in done.stderr and "euid 0" not in done.stdout, done
+    # With hostUsers: false it is not even root's.
+    assert stage.attack(f"{MAPPED}/root", "plant_suid", "/tmp/mapped") == "ok"
+    assert [path.stat().st_uid >= 1 << 16 for path in stage.server.root.rglob("upper/tmp/mapped")] == [True]
     # Control: in a directory that everybody may enter, a hostPath, it would.
     assert stage.attack("shared/root", "plant_suid", "/v/suid") == "ok"
     assert as_nobody(shared / "suid", "become_root").stdout == "euid 0\nok\n"
@@ -174,7 +190,7 @@ def test_others_of_the_machine_do_not_reach_a_containers_files(stage: Stage, sha
 
 
 def test_environment_of_the_server_stays_outside(stage: Stage) -> None:
-    for where in (*(f"{PRISON}/{attacker}" for attacker in ATTACKERS), f"{FREE}/privileged"):
+    for where in (*ATTACKERS, f"{FREE}/privileged"):
         for pid in ("1", "self"):
             said = stage.run(where, "show", f"/proc/{pid}/environ")
             assert said[-1] == "ok" and "NSRUN_TESTS_SECRET" not in said[0], where
@@ -184,16 +200,16 @@ def test_environment_of_the_server_stays_outside(stage: Stage) -> None:
 def test_control_group_files(stage: Stage) -> None:
     """Nothing of the tree of control groups can be written; its path on the machine does not show."""
     for attacker in ATTACKERS:
-        result = stage.attack(f"{PRISON}/{attacker}", "open_to_write", "/sys/fs/cgroup/cgroup.procs")
+        result = stage.attack(attacker, "open_to_write", "/sys/fs/cgroup/cgroup.procs")
         assert result in ("ENOENT", "EROFS", "EACCES"), attacker
-        shown = stage.run(f"{PRISON}/{attacker}", "show", "/proc/self/cgroup")
+        shown = stage.run(attacker, "show", "/proc/self/cgroup")
         unified = [line for line in shown if line.startswith("0::")]
         assert unified == ["0::/"], shown
 
 
 def test_nothing_of_the_runtime_is_left_open(stage: Stage) -> None:
     """No descriptor, and no working directory, of the machine's (CVE-2016-9962, CVE-2024-21626)."""
-    for where in (*(f"{PRISON}/{attacker}" for attacker in ATTACKERS), f"{FREE}/privileged"):
+    for where in (*ATTACKERS, f"{FREE}/privileged"):
         assert stage.run(where, "descriptors") == ["EBADF"], where
         assert stage.run(where, "directory") == ["/", "ok"], where
     # Control: one that is there is found. The first process of a container is looked at from beside it.

@@ -40,7 +40,7 @@ def offered(stage: Stage) -> None:
 )
 def test_what_another_pod_shares(stage: Stage, words: tuple[str, ...], refused: str) -> None:
     """IPC and network namespaces are a pod's own, and so are /dev/shm and /dev/mqueue."""
-    for where in (*(f"{PRISON}/{attacker}" for attacker in ATTACKERS), f"{FREE}/privileged"):
+    for where in (*ATTACKERS, f"{FREE}/privileged"):
         assert stage.attack(where, *words) == refused, where
     # Control: what is in the same pod shares all of it.
     assert stage.attack(f"{VICTIM}/b", *words) == "ok"
@@ -52,7 +52,7 @@ def test_abstract_sockets_of_the_machine(stage: Stage) -> None:
         listener.bind("\0nsrun-tests-machine")
         listener.listen()
         for attacker in ATTACKERS:
-            assert stage.attack(f"{PRISON}/{attacker}", "connect_abstract", "nsrun-tests-machine") == "ECONNREFUSED"
+            assert stage.attack(attacker, "connect_abstract", "nsrun-tests-machine") == "ECONNREFUSED"
         stage.server.up(pod("of-host", box("a", "pause"), hostNetwork=True))
         try:
             assert stage.attack("of-host/a", "connect_abstract", "nsrun-tests-machine") == "ok"
@@ -67,10 +67,10 @@ def test_sockets_of_nsrun(stage: Stage) -> None:
     """The server's and the shims' are not to be seen inside; outside they are root's alone."""
     run = stage.server.root / "run"
     shims = sorted(run.glob("pods/*/shim.sock"))
-    assert len(shims) == 3
+    assert len(shims) == 4
     for path in (run / "nsrun.sock", *shims):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        for where in (*(f"{PRISON}/{attacker}" for attacker in ATTACKERS), f"{FREE}/privileged"):
+        for where in (*ATTACKERS, f"{FREE}/privileged"):
             assert stage.attack(where, "show", str(path)) == "ENOENT", where
         assert "EACCES" in as_nobody(stage.rootfs("tests.local/testbox") / "bin/attacks", "show", path).stdout
 
@@ -117,9 +117,9 @@ def test_input_of_a_terminal(stage: Stage) -> None:
     """TIOCSTI types for whoever reads the terminal next (CVE-2017-5226): without --tty there is none, with it one of the command's own."""
     for attacker in ATTACKERS:
         for words in (("type", "reboot"), ("paste",), ("steal_terminal",)):
-            assert stage.attack(f"{PRISON}/{attacker}", *words) == "ENOTTY", (attacker, words)
-        assert stage.run(f"{PRISON}/{attacker}", "streams") == ["0 pipe", "1 pipe", "2 pipe", "ok"], attacker
-        assert _with_terminal(stage, f"{PRISON}/{attacker}", "paste")[-1] in ("EINVAL", "ENOTTY", "EPERM")
+            assert stage.attack(attacker, *words) == "ENOTTY", (attacker, words)
+        assert stage.run(attacker, "streams") == ["0 pipe", "1 pipe", "2 pipe", "ok"], attacker
+        assert _with_terminal(stage, attacker, "paste")[-1] in ("EINVAL", "ENOTTY", "EPERM")
     # Control: on its own terminal it types for itself, where the kernel still lets anybody.
     legacy = Path("/proc/sys/dev/tty/legacy_tiocsti")
     allowed = not legacy.exists() or legacy.read_text().strip() == "1"
