@@ -207,10 +207,11 @@ def _tell_systemd(words: str) -> None:
 
 
 def _name_process() -> None:
-    """`nsrun-server` in ps and top."""
+    """`nsrun-server` in ps and top; and no core file, no tracer without CAP_SYS_PTRACE: Secrets are in its memory."""
     import prctl
 
     prctl.set_name("nsrun-server")
+    prctl.set_dumpable(0)
 
 
 def _raise_descriptor_limit() -> None:

@@ -53,7 +53,7 @@ def test_a_mount_point_that_is_exchanged(stage: Stage, kind: str) -> None:
             return len(found) == ROUNDS and all("terminated" in one["state"] for one in found)
 
         until(ended)
-        places = set()
+        places: set[str] = set()
         for one in stage.server.get(POD)["status"]["containerStatuses"]:
             if one["state"]["terminated"]["reason"] != "Completed":
                 continue  # the way was another one at the wrong moment: it did not start
