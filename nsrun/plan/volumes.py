@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from nsrun.plan.inputs import VolumeSource
+from nsrun.plan.inputs import PlanError, VolumeSource
 from nsrun.plan.projections import has_own_memory, is_projected
-from nsrun.plan.resources import pod_limits
+from nsrun.plan.resources import page_size, pod_limits
 from nsrun.spec.model import EmptyDirVolumeSource, Pod, Volume
-from nsrun.spec.quantity import parse
+from nsrun.spec.quantity import QuantityError, parse
+from nsrun.spec.resources import is_huge_page
+from nsrun.spec.waiting import CONFIG_ERROR
 
-MEMORY = "Memory"
+MEMORY, HUGE_PAGES = "Memory", "HugePages"
 SHARED = ".configmaps"
 """Directory of the volumes that have a tmpfs together, among those that have one each; no name of a volume begins with a dot."""
 
@@ -56,8 +58,40 @@ def volume_source(volume: Volume, disk: str, memory: str) -> VolumeSource | None
 
 
 def in_memory(source: EmptyDirVolumeSource) -> bool:
-    """Whether an emptyDir is a tmpfs."""
-    return source.medium == MEMORY
+    """Whether an emptyDir is a tmpfs, or has huge pages."""
+    return source.medium == MEMORY or has_huge_pages(source)
+
+
+def has_huge_pages(source: EmptyDirVolumeSource) -> bool:
+    """Whether an emptyDir is a hugetlbfs."""
+    return (source.medium or "").startswith(HUGE_PAGES)
+
+
+def huge_page_size(pod: Pod, medium: str) -> int:
+    """Bytes of the pages of an emptyDir with this medium, HugePages or HugePages-2Mi (emptyDir, getPageSizeMountOption).
+
+    Raises:
+        PlanError: CreateContainerConfigError, in the kubelet's words: the pod has not requested such pages, or several sizes.
+    """
+    requested = [
+        page_size(name)
+        for container in (*pod.spec.containers, *pod.spec.initContainers)
+        for name in container.resources.requests
+        if is_huge_page(name)
+    ]
+    if medium == HUGE_PAGES and len(set(requested)) > 1:
+        text = f"medium: {medium} can't be used if container requests multiple huge page sizes"
+        raise PlanError(CONFIG_ERROR, text)
+    if medium != HUGE_PAGES:
+        try:
+            wanted = page_size(medium.replace(HUGE_PAGES, "hugepages", 1))
+        except QuantityError:
+            raise PlanError(CONFIG_ERROR, f'unknown storage medium "{medium}"') from None
+        requested = [size for size in requested if size == wanted]
+    if not requested:
+        text = f"medium {medium}: hugePages storage requested, but there is no resource request for huge pages"
+        raise PlanError(CONFIG_ERROR, text)
+    return requested[0]
 
 
 def memory_size(pod: Pod, source: EmptyDirVolumeSource, machine: int) -> int:

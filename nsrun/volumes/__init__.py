@@ -13,7 +13,7 @@ from nsrun.volumes.mounted import check_propagation, remove_volumes
 from nsrun.volumes.ownership import give_to_group
 from nsrun.volumes.persistent import check_local, check_own
 from nsrun.volumes.reading import read_file
-from nsrun.volumes.scratch import make_directory, mount_memory
+from nsrun.volumes.scratch import make_directory, mount_huge_pages, mount_memory
 from nsrun.volumes.subpath import make_sub_path, open_tree
 from nsrun.volumes.usage import Usage, disk_usage
 
@@ -29,6 +29,7 @@ __all__ = [
     "make_directory",
     "make_missing",
     "make_sub_path",
+    "mount_huge_pages",
     "mount_layers",
     "mount_memory",
     "open_tree",

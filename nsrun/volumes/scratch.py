@@ -39,6 +39,37 @@ def make_directory(target: Path, group: int | None = None) -> None:
     os.rename(raw, target)
 
 
+def mount_huge_pages(target: Path, page_size: int, group: int | None = None) -> None:
+    """Mount a hugetlbfs at `target`, unless something is mounted there already.
+
+    Args:
+        target: made if need be.
+        page_size: bytes.
+        group: fsGroup, as for `make_directory`.
+
+    Raises:
+        OSError: it cannot be mounted; EINVAL, there are no pages of this size.
+    """
+    os.makedirs(target, mode=_PRIVATE, exist_ok=True)
+    if os.stat(target).st_dev != os.stat(target.parent).st_dev:
+        return
+    fs = native.fsopen("hugetlbfs")
+    try:
+        native.fsconfig_string(fs, "source", "nodev")
+        native.fsconfig_string(fs, "pagesize", f"{page_size >> 10}K")
+        native.fsconfig_string(fs, "mode", f"{_OPEN_TO_ALL | (_SETGID if group is not None else 0):o}")
+        if group is not None:
+            native.fsconfig_string(fs, "gid", str(group))
+        native.fsconfig_create(fs)
+        tree = native.fsmount(fs, native.flags("MOUNT_ATTR_NODEV"))
+    finally:
+        os.close(fs)
+    try:
+        native.move_mount(tree, target)
+    finally:
+        os.close(tree)
+
+
 def mount_memory(target: Path, size: int = 0, group: int | None = None, mode: int = _OPEN_TO_ALL) -> None:
     """Mount a tmpfs at `target`, unless one is there already. It is not swapped out where the kernel can keep it from that (6.4).
 

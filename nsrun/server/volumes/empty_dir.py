@@ -1,14 +1,14 @@
-"""emptyDir: a directory on disk, or a tmpfs."""
+"""emptyDir: a directory on disk, a tmpfs, or huge pages."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from nsrun.plan import memory_size
-from nsrun.plan.volumes import in_memory
+from nsrun.plan.volumes import has_huge_pages, huge_page_size, in_memory
 from nsrun.server.volumes.kind import VolumeKind, group_of
 from nsrun.spec.model import Volume
-from nsrun.volumes import make_directory, mount_memory
+from nsrun.volumes import make_directory, mount_huge_pages, mount_memory
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
@@ -21,7 +21,10 @@ class EmptyDir(VolumeKind):
         source, group = volume.emptyDir, group_of(engine)
         if source is None:
             return
-        if in_memory(source):
+        if has_huge_pages(source):
+            size = huge_page_size(engine.pod, source.medium or "")
+            mount_huge_pages(engine.paths.memory_volumes / volume.name, size, group)
+        elif in_memory(source):
             size = memory_size(engine.pod, source, engine.world.node.memory)
             mount_memory(engine.paths.memory_volumes / volume.name, size, group)
         else:

@@ -180,3 +180,14 @@ def test_S_VOL_nothing_is_left_whenever_the_server_dies(server: Server) -> None:
         until(lambda uid=uid: not (server.root / "run" / "pods" / uid).exists())  # type: ignore[misc]
         until(lambda uid=uid: not (server.root / "lib" / "volumes" / uid).exists())  # type: ignore[misc]
         nothing_left(server, uid)
+
+
+@pytest.mark.skipif("hugetlbfs" not in Path("/proc/filesystems").read_text(), reason="this kernel has no hugetlbfs")
+def test_S_VOL_empty_dir_of_huge_pages_is_a_hugetlbfs(server: Server) -> None:
+    container = pausing("a", mount("v", "/v"))
+    container["resources"] = {"limits": {"memory": "64Mi", "hugepages-2Mi": "0"}}
+    manifest = pod("web", container, volumes=[volume("v", emptyDir={"medium": "HugePages-2Mi"})])
+    uid = server.up(manifest)["pods"][0]["uid"]
+    assert mounts(server)["/v"][3] == "hugetlbfs"
+    server.down("web")
+    nothing_left(server, uid)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nsrun.plan import PlanError, Program, VolumeSource, container_program, memory_size, ops, volume_sources
 from nsrun.plan.mounts import sub_path, target_of
+from nsrun.plan.volumes import huge_page_size
 from nsrun.spec.model import (
     Container,
     EmptyDirVolumeSource,
@@ -193,3 +194,27 @@ def test_S_VOL_where_volumes_lie_and_how_large_they_are() -> None:
     assert memory_size(one, EmptyDirVolumeSource(medium="Memory"), 8 << 30) == 8 << 30
     one.spec.containers[0].resources = ResourceRequirements(limits={"memory": "64Mi"})
     assert memory_size(one, EmptyDirVolumeSource(medium="Memory"), 8 << 30) == 64 << 20
+
+
+def asking(*names: str) -> Container:
+    return Container(name="app", image="box", resources=ResourceRequirements(requests=dict.fromkeys(names, "0")))
+
+
+@pytest.mark.parametrize(
+    ("medium", "names", "size"),
+    [
+        ("HugePages", ["hugepages-2Mi"], 2 << 20),
+        ("HugePages-1Gi", ["hugepages-2Mi", "hugepages-1Gi"], 1 << 30),
+        ("HugePages", ["cpu"], "medium HugePages: hugePages storage requested, but there is no resource request for huge pages"),
+        ("HugePages-1Gi", ["hugepages-2Mi"], "but there is no resource request for huge pages"),
+        ("HugePages", ["hugepages-2Mi", "hugepages-1Gi"], "medium: HugePages can't be used if container requests multiple huge page sizes"),
+        ("HugePages-many", ["hugepages-2Mi"], 'unknown storage medium "HugePages-many"'),
+    ],
+)  # fmt: skip
+def test_S_VOL_pages_of_an_empty_dir_of_huge_pages(medium: str, names: list[str], size: int | str) -> None:
+    found = pod(asking(*names))
+    if isinstance(size, int):
+        assert huge_page_size(found, medium) == size
+    else:
+        with pytest.raises(PlanError, match=size):
+            huge_page_size(found, medium)

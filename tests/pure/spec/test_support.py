@@ -167,7 +167,7 @@ def test_what_is_done_is_not_reported() -> None:
         ),
         (found(volumes=[{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]), {}),
         (
-            found(volumes=[{"name": "v", "emptyDir": {"medium": "HugePages"}}]),
+            found(volumes=[{"name": "v", "emptyDir": {"medium": "Tape"}}]),
             {"spec.volumes[0].emptyDir.medium": LATER},
         ),
         (found(hostPID=True, hostIPC=True, hostNetwork=True, shareProcessNamespace=False), {}),
