@@ -102,13 +102,18 @@ def _objections(pod: Pod, facts: Facts) -> Iterator[tuple[str, str]]:
         yield "PodOSSelectorNodeLabelDoesNotMatch", message
     if pod.spec.os is not None and pod.spec.os.name != OS:
         yield "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    yield from out_of_resources(pod, facts)
+    if any(_taken(port, facts.ports) for port in host_ports(pod)):
+        text = "node(s) didn't have free ports for the requested pod ports"
+        yield "NodePorts", f"Predicate NodePorts failed: {text}"
+
+
+def out_of_resources(pod: Pod, facts: Facts) -> Iterator[tuple[str, str]]:
+    """Reason and message for each resource of which the machine has not enough left."""
     for name, requested, used, capacity in _compared(requests_of(pod), facts):
         if requested and requested > capacity - used:
             numbers = f"requested: {requested}, used: {used}, capacity: {capacity}"
             yield f"OutOf{name}", f"Node didn't have enough resource: {name}, {numbers}"
-    if any(_taken(port, facts.ports) for port in host_ports(pod)):
-        text = "node(s) didn't have free ports for the requested pod ports"
-        yield "NodePorts", f"Predicate NodePorts failed: {text}"
 
 
 def _compared(wanted: Amounts, facts: Facts) -> Iterator[tuple[str, int, int, int]]:

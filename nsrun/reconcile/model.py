@@ -6,7 +6,10 @@ All times are seconds since the epoch (CLOCK_REALTIME) as floats; the caller inj
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from nsrun.spec.model import ResourceRequirements
 
 
 class InstanceState(enum.Enum):
@@ -241,6 +244,24 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizeState:
+    """What a status tells of it.
+
+    Attributes:
+        reason, message: why it is not taken up: Infeasible or Deferred; "" when it is.
+        in_progress: it is being carried out.
+        error: why that did not succeed yet, or "".
+        actual: what containers have that were given something else.
+    """
+
+    reason: str = ""
+    message: str = ""
+    in_progress: bool = False
+    error: str = ""
+    actual: Mapping[str, ResourceRequirements] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """All that is known of a pod besides its spec.
 
@@ -253,6 +274,7 @@ class Observed:
     `changed` has the number of the first instance of a container's present definition: one before it is stopped and started anew.
     `tempo`: back-off delays and probe periods are divided by it; grace periods, deadlines and hooks are not.
     `unscheduled`: why the pod cannot begin yet, as a scheduler says it.
+    `resize`: a change of amounts that is not carried out yet.
     """
 
     sandbox: Sandbox = Sandbox()
@@ -268,6 +290,7 @@ class Observed:
     changed: dict[str, int] = field(default_factory=dict)
     tempo: float = 1.0
     unscheduled: str = ""
+    resize: ResizeState | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,9 +307,9 @@ async def _update(registry: Registry, jobs: list[Job], *, replace: bool) -> None
     for job in jobs:
         if job.verdict == "configured" and job.engine is not None:
             inits = {one.name for one in job.pod.spec.initContainers if one.restartPolicy != "Always"}
-            running = (job.engine.mirror.running(name) for name in job.judged.redefined if name not in inits)
-            job.renewed = {one.name: one.attempt + 1 for one in running if one is not None}
-            changes.update(job.engine, job.pod, job.judged, job.options)
+            before = {one.name: one for one in job.engine.mirror.instances() if one.alive and one.name not in inits}
+            redefined = changes.update(job.engine, job.pod, job.judged, job.options)
+            job.renewed = {name: before[name].attempt + 1 for name in redefined if name in before}
 
 
 async def _replace_old(registry: Registry, jobs: list[Job], request: Request) -> None:

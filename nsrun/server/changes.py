@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ import msgspec
 from nsrun.errors import ConflictError, StepError
 from nsrun.reconcile import request_deletion
 from nsrun.reconcile.ledger import request_restart
+from nsrun.reconcile.resizing import begin, verdict
 from nsrun.reconcile.termination import grace_of
 from nsrun.server.events import marked_deleted
 from nsrun.server.observing import observe
-from nsrun.spec.update import updated
+from nsrun.spec.update import redefined_by_amounts, updated
 from nsrun.state.ledger import write_deletion, write_wish
 from nsrun.status.foreign import with_conditions
 
@@ -38,7 +39,7 @@ def delete(engine: PodEngine, grace_s: float | None = None) -> None:
     deletion = request_deletion(engine.wish.deletion, now, grace_of(engine.pod) if grace_s is None else grace_s)
     if deletion == engine.wish.deletion:
         return
-    wish = msgspec.structs.replace(engine.wish, object=marked_deleted(engine.pod, deletion), deletion=deletion)
+    wish = msgspec.structs.replace(engine.wish, object=marked_deleted(engine.desired, deletion), deletion=deletion)
     try:
         write_deletion(engine.paths, wish)
     except FileNotFoundError:
@@ -48,8 +49,7 @@ def delete(engine: PodEngine, grace_s: float | None = None) -> None:
         raise StepError(
             "write", str(engine.paths.wish), error.errno or 0, what=f'pod "{engine.label}" cannot be taken down'
         ) from error
-    engine.wish = wish
-    engine.pod = wish.object
+    engine.hold(wish)
     engine.last_resort.expect()
     engine.wake()
 
@@ -74,8 +74,10 @@ def set_conditions(
     engine.save()
 
 
-def update(engine: PodEngine, pod: Pod, judged: Update, options: dict[str, Any]) -> None:
+def update(engine: PodEngine, pod: Pod, judged: Update, options: dict[str, Any]) -> tuple[str, ...]:
     """Make the pod another one, as far as that is possible in place; published too when this returns.
+
+    Amounts that the machine does not have, or not now, are asked for, and those from before stay in force.
 
     Nothing may be starting (`engine.starting.none`): an instance is made from the definition at the time of its start.
 
@@ -85,14 +87,63 @@ def update(engine: PodEngine, pod: Pod, judged: Update, options: dict[str, Any])
         judged: how that differs from the pod, without objections.
         options: those of the wish that are to be other ones.
 
+    Returns:
+        The containers whose definition is another one.
+
     Raises:
         StepError: it could not be written down; then the pod is as it was.
     """
     now = engine.world.clock.now()
+    new = updated(engine.desired, pod, of_spec=judged.of_spec)
+    resize, redefined = begin(engine.pod, new), judged.redefined
+    if resize is not None:
+        engine.resizer.refused = verdict(new, engine.world.facts_for(new, engine.uid))
+        if engine.resizer.refused is None:
+            resize = replace(resize, accepted=True)
+            redefined = tuple(dict.fromkeys((*redefined, *redefined_by_amounts(engine.pod, new))))
+        else:
+            redefined = judged.of_image
+    wish = msgspec.structs.replace(
+        engine.wish,
+        object=new,
+        changed=_begin_anew(engine, redefined, now),
+        options=engine.wish.options | options,
+        resize=resize,
+    )
+    _replace_wish(engine, wish, now)
+    if resize is not None:
+        engine.resizer.tell()
+    return redefined
+
+
+def accept_resize(engine: PodEngine) -> None:
+    """Have the amounts that are asked for in force: the machine has them now.
+
+    Raises:
+        StepError: it could not be written down; then the pod is as it was.
+    """
+    assert engine.wish.resize is not None
+    now = engine.world.clock.now()
+    changed = _begin_anew(engine, redefined_by_amounts(engine.pod, engine.desired), now)
+    resize = replace(engine.wish.resize, accepted=True)
+    _replace_wish(engine, msgspec.structs.replace(engine.wish, changed=changed, resize=resize), now)
+
+
+def end_resize(engine: PodEngine) -> None:
+    """The amounts that are asked for are in force and given to the containers.
+
+    Raises:
+        StepError: it could not be written down; then the pod is as it was.
+    """
+    _replace_wish(engine, msgspec.structs.replace(engine.wish, resize=None), engine.world.clock.now())
+
+
+def _begin_anew(engine: PodEngine, names: Collection[str], now: float) -> dict[str, int]:
+    """The numbers of the first instances of definitions, these containers having another one from now on."""
     changed = dict(engine.wish.changed)
-    if judged.redefined:
+    if names:
         observed = observe(engine, now)
-        for name in judged.redefined:
+        for name in names:
             known = observed.ledgers.get(name)
             if known is not None:
                 changed[name] = known.starts
@@ -100,13 +151,7 @@ def update(engine: PodEngine, pod: Pod, judged: Update, options: dict[str, Any])
                 engine.ledger.containers[name] = replace(known, backoff_s=0.0, waiting=None)
                 engine.touch()
         engine.save()
-    wish = msgspec.structs.replace(
-        engine.wish,
-        object=updated(engine.pod, pod, of_spec=judged.of_spec),
-        changed=changed,
-        options=engine.wish.options | options,
-    )
-    _replace_wish(engine, wish, now)
+    return changed
 
 
 def extend(engine: PodEngine, pod: Pod) -> None:
@@ -127,8 +172,7 @@ def _replace_wish(engine: PodEngine, wish: Wish, now: float) -> None:
         raise StepError(
             "write", str(engine.paths.wish), error.errno or 0, what=f'pod "{engine.label}" could not be changed'
         ) from error
-    engine.wish = wish
-    engine.pod = wish.object
+    engine.hold(wish)
     engine.published.publish(observe(engine, now), now)
     engine.wake()
 

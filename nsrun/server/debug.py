@@ -37,12 +37,12 @@ def add(engine: PodEngine, request: Request) -> object:
             f'pod "{engine.label}": static pods do not support ephemeral containers',
             resolution="Run a command in one of its containers: nsrun pod exec",
         )
-    pod = with_ephemeral(engine.pod, wanted)
+    pod = with_ephemeral(engine.desired, wanted)
     before = {one.name for one in engine.pod.spec.ephemeralContainers}
     for index, container in enumerate(pod.spec.ephemeralContainers):
         if container.name not in before:
             _refuse_unsupported(engine, pod, f"spec.ephemeralContainers[{index}]")
-    if pod is not engine.pod:
+    if pod is not engine.desired:
         changes.extend(engine, pod)
     return {"name": engine.name, "namespace": engine.namespace, "uid": engine.uid, "container": wanted.get("name")}
 

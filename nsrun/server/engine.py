@@ -33,6 +33,7 @@ from nsrun.reconcile.model import (
     StopSandbox,
     WakeAt,
 )
+from nsrun.reconcile.resizing import in_force
 from nsrun.server import containers, logdir, sandbox
 from nsrun.server.claims import Placing
 from nsrun.server.events import marked_deleted
@@ -82,11 +83,9 @@ class PodEngine:
     ) -> None:
         self.world = world
         self.uid = uid
-        self.wish = wish
         self.ledger = ledger
         self.paths: PodPaths = world.layout.pod(uid)
-        # A deletion that a full disk left room for only in a file's name is not in the object.
-        self.pod: Pod = wish.object if wish.deletion is None else marked_deleted(wish.object, wish.deletion)
+        self.hold(wish)
         self.namespace = self.pod.metadata.namespace or "default"
         self.name = self.pod.metadata.name or ""
         self.label = f"{self.namespace}/{self.name}"
@@ -163,9 +162,19 @@ class PodEngine:
         """The published phase."""
         return self.ledger.status.phase or "Pending"
 
+    def hold(self, wish: Wish) -> None:
+        """Take what is on disk as what is to be.
+
+        `desired` is the pod as it is asked for, and told of; `pod` the same with the amounts that are in force.
+        """
+        self.wish = wish
+        # A deletion that a full disk left room for only in a file's name is not in the object.
+        self.desired: Pod = wish.object if wish.deletion is None else marked_deleted(wish.object, wish.deletion)
+        self.pod: Pod = in_force(self.desired, wish.resize)
+
     def asked_for(self) -> Pod:
         """The pod as the manifest had it: what was added to the spec since is taken out again."""
-        asked = copy.deepcopy(self.pod)
+        asked = copy.deepcopy(self.desired)
         asked.spec.nodeName = self.wish.options.get("nodeName")
         asked.spec.ephemeralContainers = []
         return asked
@@ -319,9 +328,10 @@ class PodEngine:
         restarting = self.ledger.restart_all
         again = [self.pulls.sync(now, wanted=not self.deleting and not self.finished), await self.volumes.refresh()]
         again_at = min((at for at in again if at is not None), default=None)
+        # Before looking: what is in force afterwards is what is told.
+        self.resizer.sync()
         observed = observe(self, now)
         self.hooks.resume()
-        self.resizer.sync()
         self.disk.sync()
         if not self.published.spec_is_known or observed.restart_all != restarting:
             # That all are started anew is told of before it is over.

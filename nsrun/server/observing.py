@@ -67,6 +67,7 @@ def observe(engine: PodEngine, now: float) -> Observed:
             restart_all=ledger.restart_all,
             changed=engine.wish.changed,
             tempo=engine.tempo,
+            resize=engine.resizer.state,
             unscheduled="" if engine.admitted else engine.placing.message,
         ),
         now,

@@ -31,6 +31,7 @@ class Registry:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        world.room_made = self._retry_resizes
         self._by_uid: dict[str, PodEngine] = {}
         self._by_name: dict[tuple[str, str], PodEngine] = {}
         self.on_gone: Callable[[], None] = lambda: None
@@ -155,7 +156,14 @@ class Registry:
             del self._by_name[engine.namespace, engine.name]
         self._world.collect_soon()
         self._world.claims.wake_waiting()
+        self._retry_resizes()
         self.on_gone()
+
+    def _retry_resizes(self) -> None:
+        """Have the pods look again that ask for more than there was."""
+        for engine in self._by_uid.values():
+            if engine.wish.resize is not None and not engine.wish.resize.accepted:
+                engine.wake()
 
     async def adopt(self) -> None:
         """Take over what earlier servers left: every directory with a wish is a pod.

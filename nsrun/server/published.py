@@ -44,7 +44,7 @@ class Published:
 
     def object(self) -> dict[str, Any]:
         """The Pod with its status, as builtins."""
-        pod: dict[str, Any] = msgspec.to_builtins(self._engine.pod)
+        pod: dict[str, Any] = msgspec.to_builtins(self._engine.desired)
         pod["metadata"]["resourceVersion"] = self.version
         pod["status"] = msgspec.to_builtins(self._engine.ledger.status)
         return pod
@@ -91,6 +91,7 @@ class Published:
         if status.phase in FINISHED and not engine.ledger.terminal:
             engine.ledger.terminal = True
             engine.world.claims.wake_waiting()
+            engine.world.room_made()
         engine.touch()
         self.version = hub.next_version()
         change: Change = "ADDED" if self._announced is None else "MODIFIED"

@@ -106,6 +106,8 @@ class World:
         """Gives the machine's ports that the pods besides one have; the registry sets it."""
         self.requests_besides: Callable[[str], Amounts] = lambda _uid: Amounts()
         """Gives what the pods besides one have requested together; the registry sets it."""
+        self.room_made: Callable[[], None] = lambda: None
+        """Called when a pod needs less of the machine than before; the registry sets it."""
         self._kernel = _version(os.uname().release)
         self._sysctls = allowed_sysctls(settings)
         self._filters: dict[Slot | bytes, int] = {}

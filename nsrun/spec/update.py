@@ -57,6 +57,7 @@ class Update:
         fixed: the fields among `paths` that the last of `errors` is about, which itself names only those that may change.
         redefined: the containers whose definition is another one, so that a running one is to be started again; in the
             order of the API.
+        of_image: those of them that have another image.
         of_spec: the spec differs, not only the metadata.
     """
 
@@ -64,6 +65,7 @@ class Update:
     errors: tuple[FieldError, ...] = ()
     fixed: tuple[str, ...] = ()
     redefined: tuple[str, ...] = ()
+    of_image: tuple[str, ...] = ()
     of_spec: bool = False
 
 
@@ -94,9 +96,17 @@ def judge_update(old: Pod, new: Pod) -> Update:
     errors = Errors()
     _annotations(old.metadata, new.metadata, errors)
     fixed = _spec(old, new, errors)
+    pairs = [] if errors else list(zip(_containers(old.spec), _containers(new.spec), strict=False))
+    redefined = tuple(after.name for before, after in pairs if _redefined(before, after))
+    of_image = tuple(after.name for before, after in pairs if before.image != after.image)
+    of_spec = any(path.startswith("spec") for path in paths)
+    return Update(tuple(paths), tuple(errors), tuple(fixed), redefined, of_image, of_spec)
+
+
+def redefined_by_amounts(old: Pod, new: Pod) -> tuple[str, ...]:
+    """The containers that are started again for their amounts, because their resizePolicy says so."""
     pairs = zip(_containers(old.spec), _containers(new.spec), strict=False)
-    redefined = () if errors else tuple(after.name for before, after in pairs if _redefined(before, after))
-    return Update(tuple(paths), tuple(errors), tuple(fixed), redefined, any(path.startswith("spec") for path in paths))
+    return tuple(after.name for before, after in pairs if _restarted(before, after))
 
 
 def updated(pod: Pod, asked: Pod, *, of_spec: bool) -> Pod:
@@ -121,8 +131,10 @@ def _containers(spec: PodSpec) -> list[Container]:
 
 
 def _redefined(old: Container, new: Container) -> bool:
-    if old.image != new.image:
-        return True
+    return old.image != new.image or _restarted(old, new)
+
+
+def _restarted(old: Container, new: Container) -> bool:
     restarted = {one.resourceName for one in new.resizePolicy if one.restartPolicy == "RestartContainer"}
     return any(_amounts(old.resources, name) != _amounts(new.resources, name) for name in restarted)
 

@@ -9,6 +9,7 @@ import msgspec
 
 from nsrun.errors import InternalError
 from nsrun.reconcile.model import ContainerLedger, Deletion, PodFailure, RestartAll, Waiting
+from nsrun.reconcile.resizing import Resize
 from nsrun.spec.model import Pod, PodStatus
 from nsrun.state.files import read_or_none, write_atomic
 from nsrun.state.layout import PodPaths
@@ -20,12 +21,14 @@ class Wish(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `deletion` has the exact time and grace period of it; `options` is what `pod up` was told. `changed` has the
     number of the first instance of a container's present definition: one that was begun before it is started anew.
+    `resize`: amounts in `object` that containers do not have yet.
     """
 
     object: Pod
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     deletion: Deletion | None = None
     changed: dict[str, int] = msgspec.field(default_factory=dict)
+    resize: Resize | None = None
 
 
 class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):

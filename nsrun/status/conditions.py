@@ -18,7 +18,18 @@ READY = "Ready"
 CONTAINERS_READY = "ContainersReady"
 SCHEDULED = "PodScheduled"
 RESTARTING_ALL = "AllContainersRestarting"
-OWN = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, RESTARTING_ALL)
+RESIZE_PENDING = "PodResizePending"
+RESIZE_IN_PROGRESS = "PodResizeInProgress"
+OWN = (
+    READY_TO_START,
+    INITIALIZED,
+    READY,
+    CONTAINERS_READY,
+    SCHEDULED,
+    RESTARTING_ALL,
+    RESIZE_PENDING,
+    RESIZE_IN_PROGRESS,
+)
 
 
 def foreign(previous: Iterable[PodCondition]) -> list[PodCondition]:
@@ -64,6 +75,7 @@ def conditions(
     ]
     if _could_restart_all(pod):
         made.append(_restarting_all(observed, phase))
+    made += _resizing(observed)
     for condition in made:
         old = before.get(condition.type)
         kept = old.lastTransitionTime if old is not None and old.status == condition.status else None
@@ -86,6 +98,17 @@ def not_scheduled(pod: Pod, message: str, previous: Iterable[PodCondition], now:
         observedGeneration=pod.metadata.generation,
     )
     return [*foreign(before.values()), made]
+
+
+def _resizing(observed: Observed) -> list[PodCondition]:
+    """What there is of a resize (pkg/kubelet/status/status_manager.go GetPodResizeConditions)."""
+    resize = observed.resize
+    if resize is None:
+        return []
+    if not resize.in_progress:
+        return [PodCondition(type=RESIZE_PENDING, status="True", reason=resize.reason, message=resize.message)]
+    reason = "Error" if resize.error else None
+    return [PodCondition(type=RESIZE_IN_PROGRESS, status="True", reason=reason, message=resize.error or None)]
 
 
 def _truth(value: bool) -> str:

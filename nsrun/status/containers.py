@@ -79,9 +79,19 @@ def container_statuses(pod: Pod, observed: Observed, views: Views, finish: Finis
     )
     if not going_on and not views.anything_alive:
         _account_for_all(pod, made)
+    _as_they_are(made, observed)
     made.mains.sort(key=_name)
     made.ephemeral.sort(key=_name)
     return made
+
+
+def _as_they_are(made: Statuses, observed: Observed) -> None:
+    """Say what containers have as long as it is not what they were allocated."""
+    actual = observed.resize.actual if observed.resize is not None else {}
+    for status in (*made.inits, *made.mains):
+        if status.resources is not None and status.name in actual:
+            had = actual[status.name]
+            status.resources = ResourceRequirements(limits=dict(had.limits), requests=dict(had.requests))
 
 
 def _name(status: ContainerStatus) -> str:

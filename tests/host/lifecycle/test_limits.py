@@ -57,6 +57,11 @@ def pid_of(server: Server, name: str, container: str) -> int:
     )  # fmt: skip
 
 
+def conditions(server: Server, name: str, kind: str) -> list[dict[str, Any]]:
+    """The conditions of a pod of this type: one or none."""
+    return [one for one in server.get(name)["status"]["conditions"] if one["type"] == kind]
+
+
 def test_S_CGROUP_limits_are_in_force(server: Server) -> None:
     server.up(pod("p", box("a", "pause", resources=SOME), box("b", "pause")))
     own = groups(server, "p", "a")
@@ -185,6 +190,57 @@ def test_S_CGROUP_resize_in_place(server: Server) -> None:
         assert server.container("p", "a")["resources"] == resources
         assert server.container("p", "a")["allocatedResources"] == resources["requests"]
     assert [one["id"] for one in server.runtime("p")["instances"]] == before
+    until(lambda: server.reasons("p").count("ResizeCompleted") + server.reasons("p").count("ResizeStarted") >= 4)
+    assert not conditions(server, "p", "PodResizeInProgress")
+    assert not conditions(server, "p", "PodResizePending")
+
+
+def test_S_CGROUP_resize_that_the_machine_does_not_have_room_for(server: Server) -> None:
+    """Infeasible is for ever, Deferred until another pod needs less; what is in force goes on, whoever is killed."""
+    cpus = os.cpu_count() or 1
+
+    def asking(cpu: str, **more: Any) -> dict[str, Any]:
+        return box("a", "pause", resources={"requests": {"cpu": cpu}}, **more)
+
+    restart = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+    server.up(pod("other", asking(f"{cpus * 1000 - 500}m")), pod("p", asking("300m", resizePolicy=restart)))
+    first = server.runtime("p")["instances"][0]["id"]
+    server.up(pod("p", asking(str(cpus + 1), resizePolicy=restart)))
+    (told,) = conditions(server, "p", "PodResizePending")
+    assert (told["status"], told["reason"]) == ("True", "Infeasible")
+    text = f"Node didn't have enough capacity: cpu, requested: {cpus * 1000 + 1000}, capacity: {cpus * 1000}"
+    assert told["message"] == text
+    assert server.get("p")["spec"]["containers"][0]["resources"]["requests"]["cpu"] == str(cpus + 1)
+    assert server.container("p", "a")["allocatedResources"] == {"cpu": "300m"}
+    assert server.container("p", "a")["resources"] == {"requests": {"cpu": "300m"}}
+    assert number(groups(server, "p", "a")["cpu"] / "cpu.shares") == 307
+
+    server.up(pod("p", asking("600m", resizePolicy=restart)))
+    numbers = f"requested: 600, used: {cpus * 1000 - 500}, capacity: {cpus * 1000}"
+    (told,) = conditions(server, "p", "PodResizePending")
+    assert (told["reason"], told["message"], told["observedGeneration"]) == (
+        "Deferred", f"Node didn't have enough resource: cpu, {numbers}", 3,
+    )  # fmt: skip
+    assert {"ResizeInfeasible", "ResizeDeferred"} <= set(server.reasons("p"))
+    assert "ResizeStarted" not in server.reasons("p")
+    assert server.kill()
+    assert conditions(server, "p", "PodResizePending")[0]["reason"] == "Deferred"
+    assert server.container("p", "a")["allocatedResources"] == {"cpu": "300m"}
+    assert server.runtime("p")["instances"][0]["id"] == first
+    # A third pod has the room that is not taken.
+    server.up(pod("third", asking("200m")))
+    server.down("third")
+    server.down("other")
+    until(lambda: not conditions(server, "p", "PodResizePending"))
+    until(lambda: server.container("p", "a")["allocatedResources"] == {"cpu": "600m"})
+    until(lambda: server.container("p", "a")["restartCount"] == 1 and server.container("p", "a")["ready"])
+    until(lambda: "ResizeCompleted" in server.reasons("p"))
+    assert number(groups(server, "p", "a")["cpu"] / "cpu.shares") == 614
+    assert server.container("p", "a")["restartCount"] == 1
+    messages = [
+        one["message"] for one in server.call("pod.events", name="p").result["events"] if "esize" in one["reason"]
+    ]
+    assert any(text.startswith('Pod resize completed: {"containers":[{"name":"a","resources":') for text in messages)
 
 
 def test_S_CGROUP_S_UPDATE_resize_with_a_restart_where_the_policy_says_so(server: Server) -> None:
@@ -217,6 +273,19 @@ def test_S_CGROUP_memory_is_not_taken_from_who_uses_it(server: Server) -> None:
     until(lambda: "ResizeError" in server.reasons("p"))
     assert number(groups(server, "p", "a")["memory"] / "memory.limit_in_bytes") == 64 * MIB
     assert server.container("p", "a")["restartCount"] == 0
+    until(lambda: conditions(server, "p", "PodResizeInProgress"))
+    (told,) = conditions(server, "p", "PodResizeInProgress")
+    assert (told["status"], told["reason"], told["observedGeneration"]) == ("True", "Error", 2)
+    assert "below current usage" in told["message"]
+    assert server.container("p", "a")["resources"] == SOME, "what it has"
+    # Also to a server that knows nothing of it; and asking for what there was ends it.
+    assert server.kill()
+    until(lambda: conditions(server, "p", "PodResizeInProgress"))
+    assert server.container("p", "a")["resources"] == SOME
+    manifest["spec"]["containers"][0]["resources"] = SOME
+    server.up(manifest)
+    until(lambda: not conditions(server, "p", "PodResizeInProgress"))
+    assert number(groups(server, "p", "a")["memory"] / "memory.limit_in_bytes") == 64 * MIB
 
 
 def test_S_CGROUP_a_missing_controller_is_named(host: Host) -> None:

@@ -1,0 +1,84 @@
+"""Resizes in place: what is in force, what the machine cannot give, and the words of it."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from nsrun import spec
+from nsrun.reconcile.admission import Amounts, Facts
+from nsrun.reconcile.resizing import Resize, begin, in_force, summary, verdict
+from nsrun.spec.model import Pod
+from nsrun.state.ledger import Wish
+
+
+def made(*cpus: str, generation: int = 1, memory: str = "64Mi") -> Pod:
+    """A pod with a sidecar and containers that request so much cpu."""
+    boxes = [
+        {"name": f"c{number}", "image": "i", "resources": {"requests": {"cpu": cpu, "memory": memory}}}
+        for number, cpu in enumerate(cpus)
+    ]
+    body = {
+        "initContainers": [{**boxes[0], "name": "side", "restartPolicy": "Always"}],
+        "containers": boxes,
+    }
+    text = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": body})
+    (found,) = spec.load(text.encode(), "p.json")
+    assert isinstance(found.object, Pod), found.messages
+    found.object.metadata.generation = generation
+    return found.object
+
+
+def test_S_CGROUP_resize_what_is_in_force() -> None:
+    old, new = made("1", "2"), made("1", "3")
+    resize = begin(old, new)
+    assert resize == Resize({"c1": old.spec.containers[1].resources})
+    assert in_force(new, resize).spec == old.spec
+    assert in_force(new, resize).metadata is new.metadata
+    assert new.spec.containers[1].resources.requests["cpu"] == "3", "what is asked for is left as it is"
+    assert in_force(new, Resize(resize.before, accepted=True)) is new
+    assert in_force(new, None) is new
+    assert begin(old, made("1", "2")) is None
+    assert set((begin(old, made("2", "2")) or Resize()).before) == {"side", "c0"}
+    wish = Wish(object=new, resize=resize)
+    assert msgspec.json.decode(msgspec.json.encode(wish), type=Wish) == wish
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "used", "expected"),
+    [
+        ("1", "1Gi", Amounts(2000, 1 << 30), None),
+        ("3", "1Gi", Amounts(), ("Infeasible", "Node didn't have enough capacity: cpu, requested: 6000, capacity: 4000")),
+        (
+            "3", "3Gi", Amounts(),
+            ("Infeasible", f"Node didn't have enough capacity: memory, requested: {6 << 30}, capacity: {4 << 30}"),
+        ),
+        (
+            "1", "1Gi", Amounts(2500, 0),
+            ("Deferred", "Node didn't have enough resource: cpu, requested: 2000, used: 2500, capacity: 4000"),
+        ),
+        (
+            "1", "1Gi", Amounts(0, 3 << 30),
+            (
+                "Deferred",
+                f"Node didn't have enough resource: memory, requested: {2 << 30}, used: {3 << 30}, capacity: {4 << 30}",
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_S_CGROUP_resize_that_the_machine_cannot_give(
+    cpu: str, memory: str, used: Amounts, expected: tuple[str, str] | None
+) -> None:
+    facts = Facts(kernel=(6, 1), capacity=Amounts(4000, 4 << 30), used=used)
+    assert verdict(made(cpu, memory=memory), facts) == expected
+
+
+def test_S_CGROUP_resize_the_words_of_its_events() -> None:
+    pod = made("1", generation=3)
+    pod.spec.initContainers = []
+    data = '{"containers":[{"name":"c0","resources":{"requests":{"cpu":"1","memory":"64Mi"}}}],"generation":3'
+    assert summary("Pod resize started", pod) == f"Pod resize started: {data}}}"
+    assert summary("Pod resize Deferred", pod, "why") == f'Pod resize Deferred: {data},"error":"why"}}'
+    assert summary("x", made("1")).startswith('x: {"initContainers":[{"name":"side",')
