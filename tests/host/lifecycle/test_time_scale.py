@@ -27,7 +27,8 @@ def test_S_BACKOFF_the_table_passes_in_seconds_with_a_time_scale(server: Server,
     journal.until("a start", 7)
     gaps = [later - earlier for earlier, later in pairwise(journal.times("a start"))]
     for gap, nominal in zip(gaps, (0, 10, 20, 40, 80, 160), strict=False):
-        assert nominal / 100 <= gap + 0.005 < nominal / 100 + 0.3, gaps
+        # Not earlier; how much later is a matter of how busy the machine is.
+        assert nominal / 100 <= gap + 0.005 < nominal / 100 + 1.5, gaps
     # Until the seventh one's end is seen, what the sixth waited for stands there.
     words = "back-off 5m0s restarting failed container=a"
     until(lambda: waiting(server, "web").get("message", "").startswith(words), what=f"not: {words}")
