@@ -10,7 +10,7 @@ from __future__ import annotations
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
 from nsrun.images.reference import Reference, parse
-from nsrun.images.store import ImageStore, Puller, never_pull, parse_name
+from nsrun.images.store import ImageStore, never_pull, parse_name
 from nsrun.images.trees import remove_tree
 from nsrun.plan.inputs import ImageConfig, RootBind, RootFs
 
@@ -19,7 +19,6 @@ __all__ = [
     "ImageConfig",
     "ImageError",
     "ImageStore",
-    "Puller",
     "Reference",
     "RootBind",
     "RootFs",

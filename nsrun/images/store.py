@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nsrun.errors import ConflictError, NotFoundError, SpecError, StepError
 from nsrun.images import host, reference
@@ -30,17 +30,6 @@ Images = list[Image]
 Steps = list[dict[str, Any]]
 
 
-class Puller(Protocol):
-    """Where images come from that are not here: a registry."""
-
-    def pull(self, wanted: reference.Reference, store: ImageStore) -> Image:
-        """Gets the image into the store.
-
-        Raises:
-            ImageError: ErrImagePull, with the registry's answer.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What images take on disk, in bytes: `blobs` as they came, `layers` unpacked, `reclaimable` of both without unused images."""
@@ -57,13 +46,11 @@ class ImageStore:
 
     Args:
         lib_dir: the directory; `images` in it is made when the first image is.
-        puller: asked for images that are not here.
         durable: flush new images to the disk before they get their name.
     """
 
-    def __init__(self, lib_dir: Path, *, puller: Puller | None = None, durable: bool = True) -> None:
+    def __init__(self, lib_dir: Path, *, durable: bool = True) -> None:
         self.content = Content(Path(lib_dir) / "images", durable=durable)
-        self._puller = puller
         self._host: tuple[object, Image] | None = None
         self._seen: tuple[object, dict[str, Image], tuple[Image, ...]] = (None, {}, ())
 
@@ -78,7 +65,8 @@ class ImageStore:
                 in has no other source than this store, so Always is content with it.
 
         Raises:
-            ImageError: InvalidImageName or ErrImageNeverPull, in the kubelet's words.
+            ImageError: InvalidImageName or ErrImageNeverPull, in the kubelet's words; ErrImagePull for a name of nsrun's own that there is
+                not: no registry is asked.
         """
         wanted = parse_name(name)
         found = self._find(wanted)
@@ -86,21 +74,9 @@ class ImageStore:
             return found
         if policy == "Never":
             raise never_pull(name)
-        return None
-
-    def resolve(self, name: str, policy: str = "") -> Image:
-        """The image of a container, pulled if it has to be.
-
-        Raises:
-            ImageError: InvalidImageName, ErrImageNeverPull or ErrImagePull, in the kubelet's words.
-        """
-        found = self.look(name, policy)
-        if found is not None:
-            return found
-        wanted = parse_name(name)
-        if self._puller is None or wanted.domain == _RESERVED:
+        if wanted.domain == _RESERVED:
             raise not_here(name)
-        return self._puller.pull(wanted, self)
+        return None
 
     def list(self) -> list[Image]:
         """All images, the built-in one first, then by name; an image with two names is in it twice, those without one come last."""
@@ -577,10 +553,8 @@ def not_here(name: str) -> ImageError:
     """There is no such image, and no registry to ask for it."""
     return ImageError(
         ERR_IMAGE_PULL,
-        f'image "{name}" is not here, and there is no registry to ask for it',
-        resolution=f"Bring it: nsrun image load FILE, "
-        f"or nsrun image import {name} PATH (a root directory or a tar archive of one), "
-        f"or use the built-in image {HOST_IMAGE}.",
+        f'image "{name}" is not here, and no registry has it: names that begin with {_RESERVED}/ are nsrun\'s own',
+        resolution=f"{HOST_IMAGE} is always there; nsrun image ls lists the others.",
     )
 
 

@@ -96,7 +96,8 @@ def test_it_changes_when_the_machine_does(machine: Path) -> None:
 
 def test_on_this_machine(tmp_path: Path) -> None:
     store = ImageStore(tmp_path, durable=False)
-    image = store.resolve("nsrun.local/host", "Always")
+    image = store.look("nsrun.local/host", "Always")
+    assert image is not None
     (lower,) = image.rootfs.lowers
     assert RootBind("/usr", "/usr") in image.rootfs.binds
     assert sorted(os.listdir(lower)) == sorted(
@@ -108,5 +109,6 @@ def test_on_this_machine(tmp_path: Path) -> None:
     allowed |= {path.partition("/")[2] for path, _, _ in host.FILES} | {"mtab"}
     assert set(os.listdir(f"{lower}/etc")) <= allowed
     assert image.user("www-data").uid == 33
-    again = ImageStore(tmp_path, durable=False).resolve("nsrun.local/host:latest", "Never")
+    again = ImageStore(tmp_path, durable=False).look("nsrun.local/host:latest", "Never")
+    assert again is not None
     assert (again.id, again.rootfs) == (image.id, image.rootfs)
