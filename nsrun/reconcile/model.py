@@ -375,13 +375,12 @@ class RunHook(Action):
 
     Note the HookRun in the stored ledger before it begins (`ledger.hook_started`), and how it ended (`hook_finished`):
     it is asked for until the first is there, and never again after.
-    `timeout_s` is the time that the hook has in seconds; None = as long as it takes.
+    How long it may take is not the hook's business: the stop that waits for it goes on without it.
     """
 
     name: str
     id: str
     hook: HookKind
-    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

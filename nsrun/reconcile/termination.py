@@ -149,8 +149,7 @@ def _before_signal(
     reason = f"container {view.name}: {first.reason}"
     hook = view.pre_stop
     if view.has_pre_stop and hook is None:
-        grace_s = min(stop.grace_s for stop in stops)
-        return [RunHook(reason, view.name, instance.id, HookKind.PRE_STOP, grace_s)]
+        return [RunHook(reason, view.name, instance.id, HookKind.PRE_STOP)]
     waiting_since = first.since
     if hook is not None:
         over_at = min(_hook_over(stop, hook, now) for stop in stops)

@@ -18,6 +18,7 @@ from typing import Any
 from backports import zstd
 
 from nsrun import native
+from nsrun.images import Image, ImageStore
 
 Entry = tuple[tarfile.TarInfo, bytes]
 FORMS = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
@@ -197,3 +198,10 @@ def umoci_unpack(layout: Path, tag: str, bundle: Path) -> Path:
     """The root file system as umoci unpacks it."""
     subprocess.run(["umoci", "unpack", "--image", f"{layout}:{tag}", str(bundle)], check=True, capture_output=True)
     return bundle / "rootfs"
+
+
+def image_here(store: ImageStore, name: str, policy: str = "") -> Image:
+    """An image of the store that need not be pulled."""
+    found = store.look(name, policy)
+    assert found is not None, name
+    return found

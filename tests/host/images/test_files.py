@@ -17,7 +17,7 @@ import pytest
 
 from nsrun.errors import ConflictError, NotFoundError, NsrunError, SpecError, UsageError
 from nsrun.images import ImageStore
-from tests.host.images.making import Layout, directory, entry, layer, tree, umoci_unpack, whiteout
+from tests.host.images.making import Layout, directory, entry, image_here, layer, tree, umoci_unpack, whiteout
 
 pytestmark = pytest.mark.host
 
@@ -90,7 +90,7 @@ def test_what_skopeo_writes(tmp_path: Path, store: ImageStore, layout: Layout, f
     assert image.config.env == ("A=b",)
     assert (image.config.user, image.config.workdir, image.stop_signal_number()) == ("7:8", "/srv", 37)
     assert image.size == 3004
-    assert store.resolve("example.org/app:1", "Always") == image
+    assert store.look("example.org/app:1", "Always") == image
     config = json.loads(skopeo("inspect", "--config", "--raw", f"{form}:{target}:example.org/app:1"))
     assert config["config"]["Entrypoint"] == ["/bin/app"]
     assert len(image.rootfs.lowers) == 4, "two layers, the looks of bin/, and what containers mount on"
@@ -104,7 +104,7 @@ def test_a_layout_directory_with_tags_only(store: ImageStore, layout: Layout) ->
     with pytest.raises(UsageError, match="there are 2 images in it, and one name"):
         store.load(str(layout.path), name="x")
     assert store.tag(one.id, "named:1").name == "docker.io/library/named:1"
-    assert store.resolve("named:1").digest == one.digest
+    assert image_here(store, "named:1").digest == one.digest
     assert sorted(image.name for image in store.list()) == ["", "docker.io/library/named:1", "nsrun.local/host:latest"]
 
 

@@ -15,7 +15,7 @@ import pytest
 from nsrun.images import ImageError, ImageStore, parse
 from nsrun.images.pulling import RegistryPuller
 from nsrun.images.settings import ImageSettings
-from tests.host.images.making import Layout, directory, entry, layer, mounted, tree, umoci_unpack, whiteout
+from tests.host.images.making import Layout, directory, entry, image_here, layer, mounted, tree, umoci_unpack, whiteout
 from tests.host.images.registries import PASSWORD, USER, Registry, running
 
 pytestmark = pytest.mark.host
@@ -72,8 +72,8 @@ def test_an_image_of_many_layers(tmp_path: Path, store: ImageStore, layout: Layo
     assert found == theirs
     assert {event["state"] for event in events} >= {"waiting", "done"}
     assert len({event["layer"] for event in events}) == 8
-    assert store.resolve(f"{registry.host}/app:1", "IfNotPresent") == image
-    assert store.resolve(f"{registry.host}/app@{image.digest}", "Never").id == image.id
+    assert store.look(f"{registry.host}/app:1", "IfNotPresent") == image
+    assert image_here(store, f"{registry.host}/app@{image.digest}", "Never").id == image.id
     assert not [*store.content.directory.glob(".new*"), *store.content.directory.glob("partial/*")]
 
 
@@ -141,7 +141,7 @@ def test_an_index_with_several_platforms(tmp_path: Path, store: ImageStore, regi
     image = pull(store, f"{registry.host}/many:1")
     assert image.digest == here["digest"]
     assert image.source == f"{registry.host}/many@{top['digest']}", "what the name stands for"
-    assert store.resolve(f"{registry.host}/many@{top['digest']}", "Never").digest == here["digest"]
+    assert image_here(store, f"{registry.host}/many@{top['digest']}", "Never").digest == here["digest"]
     by_digest = pull(store, f"{registry.host}/many@{top['digest']}")
     assert by_digest.digest == here["digest"]
 
@@ -227,7 +227,7 @@ def test_short_names(store: ImageStore, registry: Registry) -> None:
     image = pull(store, "app:1", settings=settings)
     assert image.name == "docker.io/library/app:1", "what the manifest says"
     assert image.source.startswith(f"{registry.host}/app@")
-    assert store.resolve("app:1", "IfNotPresent") == image
+    assert store.look("app:1", "IfNotPresent") == image
 
 
 @pytest.mark.parametrize(

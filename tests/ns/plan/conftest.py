@@ -29,7 +29,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def image(store: ImageStore) -> Image:
     """The image of static testbox."""
-    return store.resolve("box")
+    found = store.look("box")
+    assert found is not None
+    return found
 
 
 @pytest.fixture
@@ -41,7 +43,9 @@ def box(image: Image, tmp_path: Path, cache: Path) -> Box:
 @pytest.fixture
 def host_box(store: ImageStore, tmp_path: Path, cache: Path) -> Box:
     """Runs containers of the built-in image."""
-    return Box(tmp_path, store.resolve("nsrun.local/host"), cache)
+    found = store.look("nsrun.local/host")
+    assert found is not None
+    return Box(tmp_path, found, cache)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -243,7 +243,7 @@ def test_an_import_that_is_killed_leaves_nothing_for_long(store: ImageStore, tmp
         (big / f"file{number}").write_bytes(os.urandom(1 << 20))
     code = (
         "import sys; from pathlib import Path; from nsrun.images import ImageStore;"
-        f"s = ImageStore(Path({str(tmp_path / 'lib')!r}), durable=False); s.resolve({HOST!r}); print('go', flush=True);"
+        f"s = ImageStore(Path({str(tmp_path / 'lib')!r}), durable=False); s.look({HOST!r}); print('go', flush=True);"
         f"s.import_('box', {str(big)!r})"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:

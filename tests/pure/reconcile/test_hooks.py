@@ -91,7 +91,7 @@ def test_S_SIDECAR_whose_postStart_hook_runs_gates_the_next() -> None:
 
 def test_S_HOOK_S_TERM_preStop_comes_first_and_its_time_is_subtracted_in_whole_seconds() -> None:
     pod = hooked(app="preStop")()
-    assert deciding(pod, seen(instance("app"), deletion=DOWN), T0 + 100) == [("preStop 30", "app")]
+    assert deciding(pod, seen(instance("app"), deletion=DOWN), T0 + 100) == [("preStop", "app")]
     begun = seen(instance("app"), ledgers={"app": ran("app", HookKind.PRE_STOP, 100)}, deletion=DOWN)
     assert deciding(pod, begun, T0 + 101) == [("wake", 130)]
     ended = {"app": ran("app", HookKind.PRE_STOP, 100, 107.9)}
@@ -111,7 +111,7 @@ def test_S_HOOK_S_TERM_a_preStop_hook_that_takes_all_the_time_leaves_two_seconds
 
 def test_S_HOOK_a_server_that_comes_late_still_runs_the_preStop_hook() -> None:
     pod = hooked(app="preStop")()
-    assert deciding(pod, seen(instance("app"), deletion=DOWN), T0 + 900) == [("preStop 30", "app")]
+    assert deciding(pod, seen(instance("app"), deletion=DOWN), T0 + 900) == [("preStop", "app")]
     observed = seen(instance("app"), ledgers={"app": ran("app", HookKind.PRE_STOP, 900)}, deletion=DOWN)
     assert deciding(pod, observed, T0 + 900) == [("wake", 902)]
     assert deciding(pod, observed, T0 + 902) == [("signal 15", "app")]
@@ -132,7 +132,7 @@ def test_S_HOOK_no_preStop_for_a_container_that_ended_by_itself() -> None:
 def test_S_HOOK_S_TERM_preStop_of_sidecars_starts_at_once_and_the_signal_waits_for_the_turn() -> None:
     pod = hooked(s="preStop")(inits=("s*",))
     observed = seen(instance("s"), instance("app"), deletion=DOWN)
-    assert deciding(pod, observed, T0 + 100) == [("signal 15", "app"), ("preStop 30", "s")]
+    assert deciding(pod, observed, T0 + 100) == [("signal 15", "app"), ("preStop", "s")]
     ledgers = {"s": ran("s", HookKind.PRE_STOP, 100, 105)}
     observed = seen(instance("s"), stopped_at("app", T0 + 100), ledgers=ledgers, deletion=DOWN)
     assert deciding(pod, observed, T0 + 105) == [("wake", 130)]
@@ -147,7 +147,10 @@ def test_S_HOOK_preStop_runs_for_a_failed_probe_and_for_a_failed_postStart_hook(
     for cause, grace_s in ((StopCause.LIVENESS, 7.0), (StopCause.POST_START, None)):
         ledger = request_stop(ran("app", HookKind.POST_START, 0, 1), StopRequest(T0 + 9, grace_s, cause, "why"))
         observed = seen(instance("app"), ledgers={"app": ledger})
-        assert deciding(pod, observed, T0 + 9) == [(f"preStop {grace_s or 30:g}", "app")]
+        assert deciding(pod, observed, T0 + 9) == [("preStop", "app")]
+        begun = hook_started(ledger, HookKind.PRE_STOP, instance("app").id, T0 + 9)
+        over = replace(observed, ledgers={"app": begun})
+        assert deciding(pod, over, T0 + 9) == [("wake", 9 + (grace_s or 30))]
 
 
 @pytest.mark.parametrize(("grace_s", "end"), [(60.0, 170), (5.0, 115), (1.0, 112)])

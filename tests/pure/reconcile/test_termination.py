@@ -34,8 +34,8 @@ def deciding(pod: Pod, observed: Observed, now: float) -> list[tuple[str, object
         match action:
             case AnnounceStop():
                 continue
-            case RunHook(name=name, hook=hook, timeout_s=timeout_s):
-                words.append((f"{hook.value} {timeout_s:g}" if timeout_s is not None else hook.value, name))
+            case RunHook(name=name, hook=hook):
+                words.append((hook.value, name))
             case SignalContainer(name=name, signal=signo):
                 words.append((f"signal {signo}", name))
             case KillContainer(name=name):

@@ -554,8 +554,6 @@ class World:
             assert self.deletion is None
         else:
             assert self.memory.ledgers[action.name].announced == action.id
-            assert action.timeout_s is not None
-            assert action.timeout_s > 0
             assert record.stop_at is None
         known = hook_started(self.memory.ledgers[action.name], action.hook, action.id, self.now)
         self.memory.ledgers[action.name] = known
