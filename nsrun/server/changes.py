@@ -14,10 +14,10 @@ from nsrun.reconcile import request_deletion
 from nsrun.reconcile.ledger import request_restart
 from nsrun.reconcile.resizing import begin, verdict
 from nsrun.reconcile.termination import grace_of
-from nsrun.server.events import marked_deleted
 from nsrun.server.observing import observe
 from nsrun.spec.update import redefined_by_amounts, updated
 from nsrun.state.ledger import write_deletion, write_wish
+from nsrun.status.deletion import marked_deleted
 from nsrun.status.foreign import with_conditions
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from nsrun.errors import ConflictError, NsrunError, StepError, brief_of, errno_t
 from nsrun.images import Image, ImageError
 from nsrun.plan import PlanError
 from nsrun.plan.mounts import places
-from nsrun.reconcile import decide, waiting_after
+from nsrun.reconcile import decide
 from nsrun.reconcile.ledger import stop_announced
 from nsrun.reconcile.model import (
     AnnounceStop,
@@ -30,7 +30,7 @@ from nsrun.reconcile.model import (
 from nsrun.server import logdir, pause
 from nsrun.server.instances import start_error
 from nsrun.server.prepared import Prepared, prepare
-from nsrun.server.pulls import failed
+from nsrun.server.pulls import failed, put_off
 from nsrun.server.sandbox import clear
 from nsrun.server.trace import mark
 from nsrun.server.volumes.image import mounted_for, mounts_images
@@ -223,15 +223,7 @@ def _remember(engine: PodEngine, container: Container, prepared: Prepared) -> No
 
 def _postpone(engine: PodEngine, name: str, reason: str, message: str) -> None:
     engine.note(WARNING, FAILED, f"Error: {message}", name)
-    _wait(engine, name, reason, message)
-
-
-def _wait(engine: PodEngine, name: str, reason: str, message: str) -> None:
-    known = engine.ledger.containers.get(name, ContainerLedger())
-    waiting = waiting_after(known.waiting, reason, message, engine.world.clock.now())
-    engine.ledger.containers[name] = replace(known, waiting=waiting)
-    engine.touch()
-    _LOG.info("pod %s: container %s: %s: %s", engine.label, name, reason, message)
+    put_off(engine, name, reason, message)
 
 
 def announce(engine: PodEngine, action: AnnounceStop) -> None:

@@ -36,7 +36,6 @@ from nsrun.reconcile.model import (
 from nsrun.reconcile.resizing import in_force
 from nsrun.server import containers, logdir, sandbox
 from nsrun.server.claims import Placing
-from nsrun.server.events import marked_deleted
 from nsrun.server.eviction import DiskWatch
 from nsrun.server.hooks import Hooks
 from nsrun.server.inflight import InFlight
@@ -59,6 +58,7 @@ from nsrun.spec.model import Container, Pod, PodStatus
 from nsrun.state.files import remove_tree, unlink_if_there
 from nsrun.state.layout import PodPaths
 from nsrun.state.ledger import Ledger, Wish, write_ledger
+from nsrun.status.deletion import marked_deleted
 from nsrun.status.events import EVICTED, FAILED_SYNC, WARNING
 
 RETRY_S = 1.0

@@ -5,17 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import msgspec
-
-from nsrun.reconcile.model import Deletion
 from nsrun.spec.model import ContainerStatus, ObjectMeta, Pod, PodStatus
 from nsrun.spec.waiting import BACKING_OFF
 from nsrun.status.events import Event, container_path
 from nsrun.status.times import rfc3339
 
 COMPONENT = "nsrun"
-_LONGEST_S = 2**63 - 1
-"""What an int64 of the API holds; a grace period is a float here, which may be a little more."""
 
 
 def field_path(pod: Pod, container: str) -> str:
@@ -68,16 +63,6 @@ def as_object(event: Event, metadata: ObjectMeta, version: str, node: str) -> di
         "reportingComponent": COMPONENT,
         "reportingInstance": node,
     }
-
-
-def marked_deleted(pod: Pod, deletion: Deletion) -> Pod:
-    """The pod with the metadata of one that is being taken down."""
-    metadata = msgspec.structs.replace(
-        pod.metadata,
-        deletionTimestamp=rfc3339(deletion.requested_at + deletion.grace_s),
-        deletionGracePeriodSeconds=int(min(deletion.grace_s, _LONGEST_S)),
-    )
-    return msgspec.structs.replace(pod, metadata=metadata)
 
 
 def newly_backing_off(before: PodStatus, after: PodStatus) -> list[str]:

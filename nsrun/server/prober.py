@@ -141,6 +141,7 @@ class Prober:
             if outcome is not None:
                 success, text = self._judge(slot, outcome), outcome.text
         except Exception:
+            # Nobody awaits this task, and the next run is armed below: a bug in one run must not end the probing.
             _LOG.exception("pod %s: the %s probe of %s: a bug", engine.label, slot.kind.value, slot.container.name)
         finally:
             slot.worker, verdict = finish(slot.worker, instance_id, success)
@@ -148,7 +149,7 @@ class Prober:
             if verdict is not None:
                 engine.probe_result(slot.container.name, instance_id, slot.kind, verdict, text)
         except Exception:
-            # What was said is in the ledger; the pod's loop sees it, and tells what is the matter.
+            # As above. What was said is in the ledger; the pod's loop sees it, and tells what is the matter.
             _LOG.exception("pod %s: the %s probe of %s", engine.label, slot.kind.value, slot.container.name)
         if self._slots.get((slot.container.name, slot.kind)) is slot:
             self._arm(engine.world.clock.now())

@@ -341,9 +341,13 @@ def failed(engine: PodEngine, name: str, image: str, error: ImageError) -> None:
     else:
         engine.note(WARNING, FAILED, f'Failed to pull image "{image}": {error.brief}', name)
     engine.note(WARNING, FAILED, f"Error: {error.reason}", name)
+    put_off(engine, name, error.reason, ". ".join(filter(None, (error.brief, error.resolution))))
+
+
+def put_off(engine: PodEngine, name: str, reason: str, message: str) -> None:
+    """Note that a container has no instance, why, and when it is tried again."""
     known = engine.ledger.containers.get(name, ContainerLedger())
-    message = ". ".join(filter(None, (error.brief, error.resolution)))
-    waiting = waiting_after(known.waiting, error.reason, message, engine.world.clock.now())
+    waiting = waiting_after(known.waiting, reason, message, engine.world.clock.now())
     engine.ledger.containers[name] = replace(known, waiting=waiting)
     engine.touch()
-    _LOG.info("pod %s: container %s: %s: %s", engine.label, name, error.reason, message)
+    _LOG.info("pod %s: container %s: %s: %s", engine.label, name, reason, message)

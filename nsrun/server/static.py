@@ -125,6 +125,7 @@ class StaticPods:
             try:
                 await self._turn()
             except Exception:
+                # What is expected is told per file; whatever else it is, the other files go on being watched.
                 _LOG.exception("static pods: a bug")
                 self._rescan_at = self._world.clock.now() + RESCAN_S
 

@@ -185,9 +185,8 @@ def test_S_EVENTS_as_an_object_of_the_api() -> None:
 
 REASONS = """
     Pulling Pulled Created Started Killing BackOff Failed Unhealthy ProbeWarning FailedPostStartHook FailedPreStopHook
-    FailedMount FailedCreatePodSandBox SandboxChanged ExceededGracePeriod FailedKillPod FailedSync InspectFailed
-    ErrImageNeverPull DeadlineExceeded MissingClusterDNS DNSConfigForming NetworkNotReady Evicted
-    FailedCreatePodContainer InvalidEnvironmentVariableNames ResizeStarted ResizeCompleted ResizeDeferred
+    FailedMount FailedCreatePodSandBox SandboxChanged FailedSync FailedValidation FailedScheduling InspectFailed
+    ErrImageNeverPull Evicted LifecycleHTTPFallback ResizeStarted ResizeCompleted ResizeDeferred
 """
 
 
