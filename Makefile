@@ -41,6 +41,11 @@ build: $(VENV)/.built ## .venv with nsrun in it (.venv/bin/nsrun); does nothing 
 demo: build ## run a Pod: an init container, a sidecar, two main containers on one localhost (root)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh
 
+.PHONY: demo-kiada
+demo-kiada: build ## a Node.js application behind a TLS proxy, four ways (root)
+	tools/packages.sh kiada
+	@PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON="$(CURDIR)/$(BIN)/python" KIADA_CACHE="$(CURDIR)/build/kiada" examples/kiada/demo.sh
+
 .PHONY: test
 test: test-pure test-ns test-host ## everything that proves it (root)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -113,6 +114,13 @@ def _userns() -> str | None:
     return _in_namespaces("exec unshare --user --map-root-user --net true")
 
 
+def _kiada() -> str | None:
+    programs = Path(__file__).parents[1] / "build" / "kiada"
+    if not all(os.access(programs / name, os.X_OK) for name in ("node", "envoy")):
+        return "Node.js and Envoy are not in build/kiada; run: make demo-kiada"
+    return None if shutil.which("curl") and shutil.which("openssl") else "curl and openssl are not installed"
+
+
 def _test_host() -> str | None:
     return None if "NSRUN_TEST_HOST" in os.environ else "not in a test host; run: make test-host"
 
@@ -127,6 +135,7 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "memory1": _memory1,
     "userns": _userns,
     "systemd": _systemd,
+    "kiada": _kiada,
     "test-host": _test_host,
 }
 

@@ -59,6 +59,10 @@ for group in "$@"; do
 		need clang command -v clang
 		need libclang-rt-14-dev sh -c 'echo "int LLVMFuzzerTestOneInput(const char *d, unsigned long n){(void)d;(void)n;return 0;}" | clang -fsanitize=fuzzer,address -x c - -o /dev/null'
 		;;
+	kiada)
+		need curl command -v curl
+		need openssl command -v openssl
+		;;
 	bench)
 		need podman command -v podman
 		need crun command -v crun
