@@ -37,6 +37,8 @@ class Volumes:
 
     def __init__(self, engine: PodEngine) -> None:
         self._engine = engine
+        self._kinds: tuple[Pod, list[tuple[Volume, VolumeKind]]] | None = None
+        """Those of this pod, so that they need not be looked up again and again."""
         self._news = 0
         """How often an object that they are made of has changed, or there was a reason to look at all of them."""
         self._told: tuple[Pod, int] | None = None
@@ -46,10 +48,16 @@ class Volumes:
         self._refresh_at: float | None = None
         self._delay_s = 0.0
 
+    def _with_kinds(self) -> list[tuple[Volume, VolumeKind]]:
+        pod = self._engine.pod
+        if self._kinds is None or self._kinds[0] is not pod:
+            self._kinds = pod, list(with_kinds(pod.spec.volumes))
+        return self._kinds[1]
+
     def sources(self) -> Mapping[str, VolumeSource]:
         """Where they lie, by name."""
         found = {}
-        for volume, kind in with_kinds(self._engine.pod.spec.volumes):
+        for volume, kind in self._with_kinds():
             source = kind.source(self._engine, volume)
             if source is not None:
                 found[volume.name] = source
@@ -63,7 +71,7 @@ class Volumes:
         told = engine.pod, self._news
         failed: dict[str, str] = {}
         ready: list[tuple[Volume, VolumeKind]] = []
-        for volume, kind in with_kinds(engine.pod.spec.volumes):
+        for volume, kind in self._with_kinds():
             try:
                 await kind.prepare(engine, volume)
                 ready.append((volume, kind))
@@ -129,7 +137,7 @@ class Volumes:
         told = self._told
         if told is not None and told[0] is wanted[0] and told[1] == wanted[1]:
             return None
-        kept = [one for one in with_kinds(engine.pod.spec.volumes) if one[1].refreshes]
+        kept = [one for one in self._with_kinds() if one[1].refreshes]
         # Before there is a sandbox they are looked at as they are set up.
         if engine.deleting or engine.finished or not kept or not engine.ledger.sandbox_ready:
             return None
@@ -179,7 +187,7 @@ class Volumes:
 
     def _tear_down(self) -> None:
         engine = self._engine
-        for volume, kind in with_kinds(engine.pod.spec.volumes):
+        for volume, kind in self._with_kinds():
             kind.tear_down(engine, volume)
         remove_volumes([engine.paths.memory_volumes, engine.paths.disk_volumes], remove_tree)
 

@@ -47,8 +47,9 @@ def pattern(lines: list[str]) -> re.Pattern[str]:
 
 @pytest.fixture
 def workplace(host: Host) -> Path:
-    """A directory with the example's manifest."""
-    shutil.copy(REPOSITORY / "examples" / "pod.yaml", host.scratch)
+    """A directory with the examples' manifests."""
+    for manifest in (REPOSITORY / "examples").glob("*.yaml"):
+        shutil.copy(manifest, host.scratch)
     return host.scratch
 
 
