@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nsrun.state.files import remove_tree
 from nsrun.volumes import give_to_group
 
 pytestmark = [pytest.mark.pure, pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")]
@@ -100,14 +101,18 @@ def test_S_VOL_a_volume_may_be_a_file(tmp_path: Path) -> None:
 
 
 def test_S_VOL_very_deep_directories(tmp_path: Path) -> None:
-    fd = os.open(tmp_path, os.O_RDONLY)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    fd = os.open(volume, os.O_RDONLY)
     for _ in range(1500):
         os.mkdir("d", 0o700, dir_fd=fd)
         deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
         os.close(fd)
         fd = deeper
     try:
-        assert give_to_group(tmp_path, GROUP) is None
+        assert give_to_group(volume, GROUP) is None
         assert os.fstat(fd).st_gid == GROUP
     finally:
         os.close(fd)
+        # What pytest uses stumbles over it.
+        remove_tree(volume)
