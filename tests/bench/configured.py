@@ -9,10 +9,13 @@ from typing import Any
 import nsrun
 from tests.bench.measure import Figure, in_turn, timed
 from tests.bench.nsrun_side import Nsrun
+from tests.host.server.harness import Wire
 
 VOLUMES = 10
 VARIABLES = 20
 EXTRA_MS = 5
+UPDATE_MS = 20
+PATIENCE_S = 10.0
 
 
 def config_maps() -> list[dict[str, Any]]:
@@ -79,6 +82,9 @@ def configured(side: Nsrun, runs: int) -> list[Figure]:
             client.down(name, grace_period=0, force=True)
             return (started - asked) * 1e3
 
+        changes = _Changes(side, client)
+        update = in_turn(runs, update=changes.one)["update"]
+        changes.close()
         samples = in_turn(runs, **{kind: lambda kind=kind: start(kind) for kind in kinds})
     bare, whole = samples["bare"].median, samples["all"].median
     what = f"{VOLUMES} ConfigMap volumes, {VARIABLES} variables, limits"
@@ -86,8 +92,43 @@ def configured(side: Nsrun, runs: int) -> list[Figure]:
         Figure(
             f"{what}: request to exec'ed", "ms", whole, f"at most {EXTRA_MS} ms more",
             whole - bare <= EXTRA_MS, "bare pod", bare, list(samples.values()),
-        )
+        ),
+        Figure(
+            "request to change a ConfigMap, to its file in the pod", "ms", update.median, f"at most {UPDATE_MS} ms",
+            update.median <= UPDATE_MS, samples=[update],
+        ),
     ]  # fmt: skip
+
+
+class _Changes:
+    """A pod whose ConfigMap is changed again and again."""
+
+    def __init__(self, side: Nsrun, client: nsrun.Client) -> None:
+        self._client = client
+        self._wire = Wire(side.root / "run" / "nsrun.sock")
+        self._number = 0
+        pod_ = client.up(pod("changes", volumes=True))
+        self._file = side.root / "run" / "pods" / pod_.uid / "volumes" / ".configmaps" / "m0" / "key"
+
+    def one(self) -> float:
+        """Milliseconds from the request to the moment that the file, looked at all the time, has the new value."""
+        self._number += 1
+        text = f"change {self._number}"
+        wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m0"}, "data": {"key": text}}
+        documents = [{"name": "m0.json", "text": json.dumps(wanted)}]
+        begun = time.perf_counter()
+        self._wire.send("object.apply", {"documents": documents})
+        while self._file.read_text() != text:
+            if time.perf_counter() - begun > PATIENCE_S:
+                raise TimeoutError("the ConfigMap's file does not change")
+            time.sleep(0.0001)
+        spent = (time.perf_counter() - begun) * 1e3
+        self._wire.receive()
+        return spent
+
+    def close(self) -> None:
+        self._wire.close()
+        self._client.down("changes", grace_period=0, force=True)
 
 
 def _started(client: nsrun.Client, name: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,19 @@ def test_S_VOL_places_that_cannot_be_mounted_on(server: Server, path: str, words
         )
     )
     assert words in server.container("web", "a")["state"]["waiting"]["message"]
+
+
+def test_S_VOL_a_read_only_directory_of_the_host(server: Server) -> None:
+    place = server.root / "only-to-read"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "small", str(place)], check=True)
+    try:
+        made = {"path": f"{place}/new", "type": "DirectoryOrCreate"}
+        server.up(pod("bad", pausing("a", mount("h", "/h")), volumes=[volume("h", hostPath=made)]), wait="none")
+        up(server, volume("h", hostPath={"path": str(place), "type": "Directory"}), mounts=[mount("h", "/h")])
+        assert "EROFS" in fails(server, "write", "/h/x", "x")
+        until(lambda: events(server, "FailedMount", "bad"))
+        assert "Read-only file system" in events(server, "FailedMount", "bad")[0]
+        server.call("pod.down", all=True, grace_period_s=0)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
