@@ -93,9 +93,10 @@ conformance-run: build ## run the tests that prove rules, and print each rule's 
 	$(BIN)/python tools/conformance.py --results build/conformance/*.xml
 
 .PHONY: fuzz
-fuzz: ## libFuzzer on everything in C that decodes bytes; FUZZ_SECONDS=60 for each target
+fuzz: build ## libFuzzer on everything in C that decodes bytes, and the reader of layers (root); FUZZ_SECONDS=60 for each
 	tools/packages.sh fuzz
 	tools/fuzz.sh $${FUZZ_SECONDS:-60}
+	$(BIN)/python -m tests.host.testhost -- $(BIN)/python -m tests.host.images.fuzzing $${FUZZ_SECONDS:-60}
 
 .PHONY: check
 check: build ## ruff, mypy --strict, C warnings as errors with gcc and clang, Vagrantfile

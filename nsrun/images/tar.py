@@ -187,7 +187,7 @@ class TarReader:
             entry.link = long_link
         if pax:
             self._apply(entry, pax, pairs)
-        if b"\0" in entry.name or b"\0" in entry.link:
+        if b"\0" in entry.name or b"\0" in entry.link or any(b"\0" in key for key in entry.xattrs):
             raise TarError("there is a NUL character in a name")
         return entry
 

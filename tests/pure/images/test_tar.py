@@ -18,7 +18,7 @@ from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsrun.errors import NsrunError
+from nsrun.errors import NsrunError, SpecError
 from nsrun.images.compression import CompressionError, Plain
 from nsrun.images.pack import Pack
 from nsrun.images.tar import Entry, TarError, TarReader
@@ -245,3 +245,13 @@ def test_a_description_without_end() -> None:
     huge = archive(tarfile.PAX_FORMAT, [member("x" * 3_000_000)])
     with pytest.raises(TarError, match="description has"):
         read(huge)
+
+
+def test_an_attribute_whose_name_has_a_nul_character(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("f")
+    info.pax_headers = {"SCHILY.xattr.user.nXte": "x"}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as file:
+        file.addfile(info)
+    with pytest.raises(SpecError, match="NUL character"):
+        Unpack(io.BytesIO(buffer.getvalue().replace(b"user.nXte", b"user.n\0te")), str(tmp_path), subject="x").run()
