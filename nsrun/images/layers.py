@@ -29,6 +29,7 @@ from nsrun.images.unpack import NeedsBelow, Unpack
 BASE = "base"
 """The lowest layer of every image: what each container mounts on, where the image does not have it."""
 _AHEAD = 8
+_WRITE_BEGINS = 4 << 20
 _FORMS = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 
 
@@ -74,6 +75,7 @@ class Tee:
         self._expected = expected
         self._skip = skip
         self._hash = hashlib.sha256()
+        self._begun = 0
         self.size = 0
 
     @property
@@ -105,6 +107,10 @@ class Tee:
             view = memoryview(new)
             while view:
                 view = view[os.write(self._file, view) :]
+            if self.size - self._begun >= _WRITE_BEGINS:
+                # The disk begins with it now, and not when everybody waits for it; nor does it stay in memory: nobody reads it soon.
+                self._begun = self.size
+                os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
         return data
 
 
