@@ -52,7 +52,7 @@ def shim_command(output: Path) -> list[str]:
 
 
 def pause_command(output: Path) -> list[str]:
-    """The compiler command for pause: it is alone in its file system, and 12 KB of memory are all it takes. Never with sanitizers."""
+    """The compiler command for pause: it is alone in its file system, and 16 KB of memory are all it takes. Never with sanitizers."""
     return [
         *shlex.split(os.environ.get("CC", "cc")),
         "-std=gnu11",

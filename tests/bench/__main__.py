@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.bench import conmon
 from tests.bench.configured import configured
 from tests.bench.forward import forward
+from tests.bench.identities import identities
 from tests.bench.images import images
 from tests.bench.measure import Figure, in_turn, run, timed
 from tests.bench.nsrun_side import NSRUN, POD, Nsrun
@@ -290,9 +291,10 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
     parser.add_argument(
         "--only",
-        choices=["probes", "forward", "configured", "images"],
+        choices=["probes", "forward", "configured", "images", "identities"],
         help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward; "
-        "configured: what ConfigMaps, variables and limits cost; images: pulls beside podman and skopeo)",
+        "configured: what ConfigMaps, variables and limits cost; images: pulls beside podman and skopeo; "
+        "identities: users and PID namespaces of a pod's own)",
     )
     parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
@@ -325,6 +327,8 @@ def main() -> None:
                 figures += scale(side, options.pods)
             if options.only in (None, "forward"):
                 figures += forward(side, options.runs)
+            if options.only in (None, "identities"):
+                figures += identities(side, options.runs)
             if options.only in (None, "probes"):
                 figures += probes(side, options.runs, options.probed)
             if options.only in (None, "images"):
