@@ -15,7 +15,8 @@ from typing import Any
 
 from nsrun import native
 from nsrun.errors import errno_text
-from nsrun.plan import ops
+from nsrun.plan import IDS_PER_POD, ops
+from nsrun.plan.ids import DEFAULT_FIRST
 
 KERNEL_NEEDED = (5, 12)
 """clone3 into a cgroup (5.7), openat2 (5.6), pidfds (5.3), mount_setattr (5.12)."""
@@ -149,6 +150,36 @@ def _overlay(lib: Path) -> Check:
             "Containers' layers need a file system like ext4, xfs, btrfs or tmpfs: choose another place with --root DIR.",
         )
     return Check("overlay", True, f"works with its layers on {directory}")
+
+
+def _user_namespaces(lib: Path) -> Check:
+    name, need = "user namespaces", "Only pods with hostUsers: false need this."
+    made = ops.UserNamespace(DEFAULT_FIRST, IDS_PER_POD, "CLONE_NEWNET|CLONE_NEWIPC|CLONE_NEWUTS")
+    if os.geteuid() != 0:
+        return Check(name, True, "nsrun is not root here, and only root can give pods ids of their own")
+    number = _in_child("CLONE_NEWNS", made)
+    if number:
+        hint = "sysctl user.max_user_namespaces must not be 0, and nsrun must not be in a chroot or a user namespace itself."
+        return Check(name, False, f"none can be made: {errno_text(number)}", f"{hint} {need}")
+    directory = next((one for one in (lib, *lib.parents) if one.is_dir()), Path("/"))
+    if not os.access(directory, os.W_OK):
+        return Check(name, True, "can be made")
+    with tempfile.TemporaryDirectory(prefix=".nsrun-doctor-", dir=directory) as scratch:
+        merged, lower, upper, work, memory = (
+            os.path.join(scratch, one) for one in ("merged", "lower", "upper", "work", "memory")
+        )
+        for path in (merged, lower, upper, work, memory):
+            os.mkdir(path)
+        begin = (made, ops.Private())
+        layers = _in_child("CLONE_NEWNS", *begin, ops.IdMap(lower), ops.Overlay(merged, (lower,), upper, work))
+        tmpfs = (ops.Root(memory), ops.Mount("tmpfs", "/"), ops.IdMap(memory))
+        others = _in_child("CLONE_NEWNS", *begin, *tmpfs)
+    kind = _type_of(directory) or "unknown"
+    for number, what in ((layers, f"layers on {directory} (file system {kind})"), (others, "tmpfs")):
+        if number:
+            hint = "Layers take Linux 5.19 and a file system like ext4, xfs or btrfs; tmpfs, for volumes in memory, takes Linux 6.3."
+            return Check(name, False, f"{what} cannot have a pod's own ids: {errno_text(number)}", f"{hint} {need}")
+    return Check(name, True, f"work, with id-mapped layers on {directory} and tmpfs")
 
 
 def _filesystem(name: str) -> bool:
@@ -404,6 +435,7 @@ _CHECKS: tuple[tuple[str, Callable[[Path], Check]], ...] = (
     ("user", _user),
     ("namespaces", _namespaces),
     ("overlay", _overlay),
+    ("user namespaces", _user_namespaces),
     ("cgroups", _cgroups),
     ("limits", _limits),
     ("cgroup.kill", _cgroup_kill),
