@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from typing import Any
 
@@ -12,8 +11,8 @@ import yaml
 
 from nsrun.errors import NsrunError
 from tests.host.environment.test_objects import apply
-from tests.host.lifecycle.oracle import follow, judge
-from tests.host.server.harness import IMAGE, LostError, Server, Wire, until
+from tests.host.lifecycle.watching import Observer
+from tests.host.server.harness import IMAGE, Server, until
 from tests.pure.spec.corpus import ROOT, Case, cases
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(not ROOT, reason="NSRUN_CORPUS is not set")]
@@ -104,47 +103,6 @@ def _note_objects(pod: dict[str, Any], kinds: dict[tuple[str, str], dict[str, st
 def mounts_objects(pod: dict[str, Any]) -> bool:
     """Whether files of ConfigMaps or Secrets are among its volumes."""
     return any(part.get("configMap") or part.get("secret") for part in parts_of(pod))
-
-
-class Observer:
-    """Judges every status that is published, as long as it lives."""
-
-    def __init__(self, server: Server) -> None:
-        self.seen: dict[str, dict[str, Any]] = {}
-        self.count = 0
-        self.problems: list[BaseException] = []
-        self._over = False
-        self._wire = Wire(server.socket)
-        self._wire.sock.settimeout(0.2)
-        self._wire.send("pod.watch", {})
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._over = True
-        self._thread.join(5)
-        self._wire.close()
-
-    def _watch(self) -> None:
-        while not self._over:
-            try:
-                event = self._wire.receive()[0]["event"]
-            except TimeoutError:
-                continue
-            except (LostError, OSError):
-                return
-            if event["type"] in ("BOOKMARK", "DELETED"):
-                continue
-            pod = event["object"]
-            name = pod["metadata"]["name"]
-            try:
-                judge(pod)
-                if name in self.seen:
-                    follow(self.seen[name], pod)
-            except AssertionError as problem:
-                self.problems.append(problem)
-            self.seen[name] = pod
-            self.count += 1
 
 
 def test_S_PHASE_S_COND_S_RESTART_of_manifests_from_everywhere(server: Server) -> None:

@@ -14,20 +14,20 @@ from tests.host.server.harness import LostError, Server, Wire
 Status = dict[str, Any]
 
 
-class Watch:
-    """Collects the statuses of one pod, from before it is there until it is closed. The server must live."""
+class Observer:
+    """Judges every status of every pod that is published, from now on until it is closed. The server must live."""
 
-    def __init__(self, server: Server, name: str) -> None:
-        self.name = name
+    def __init__(self, server: Server) -> None:
+        self.seen: dict[str, dict[str, Any]] = {}
+        """The newest version of each pod."""
+        self.count = 0
+        self.problems: list[AssertionError] = []
+        """What no kubelet would have said."""
+        self._over = False
         self._wire = Wire(server.socket)
         self._wire.sock.settimeout(0.2)
         self._wire.send("pod.watch", {})
-        self._statuses: list[Status] = []
-        self._last: dict[str, Any] | None = None
-        self.problems: list[AssertionError] = []
-        """What no kubelet would have said."""
         self._begun = threading.Event()
-        self._over = False
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         assert self._begun.wait(10), "the watch did not begin"
@@ -48,18 +48,34 @@ class Watch:
                 return
             if event["type"] == "BOOKMARK":
                 self._begun.set()
-            elif event["object"]["metadata"]["name"] == self.name and event["type"] != "DELETED":
-                self._take(event["object"])
+            elif event["type"] != "DELETED":
+                self.take(event["object"])
 
-    def _take(self, pod: dict[str, Any]) -> None:
+    def take(self, pod: dict[str, Any]) -> None:
+        """Another version of a pod."""
+        name = pod["metadata"]["name"]
         try:
             judge(pod)
-            if self._last is not None:
-                follow(self._last, pod)
+            if name in self.seen:
+                follow(self.seen[name], pod)
         except AssertionError as problem:
             self.problems.append(problem)
-        self._last = pod
-        self._statuses.append(pod["status"])
+        self.seen[name] = pod
+        self.count += 1
+
+
+class Watch(Observer):
+    """Collects the statuses of one pod as well, from before it is there."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.name = name
+        self._statuses: list[Status] = []
+        super().__init__(server)
+
+    def take(self, pod: dict[str, Any]) -> None:
+        if pod["metadata"]["name"] == self.name:
+            super().take(pod)
+            self._statuses.append(pod["status"])
 
     @property
     def statuses(self) -> list[Status]:
