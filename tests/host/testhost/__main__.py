@@ -215,7 +215,7 @@ def inner(identity: str, base: str, command: list[str]) -> int:
         os.environ["NSRUN_CGROUP_BASE"] = f"{base}/{HAND_MADE}"
     before = leaks.take(machine)
     status = run_and_reap(command)
-    lines = leaks.leaked(machine, before)
+    lines = leaks.leaked(machine, before, patience=5.0)
     for line in lines[:LINES_SHOWN]:
         print(f"testhost: left behind: {line}", file=sys.stderr)
     if len(lines) > LINES_SHOWN:
