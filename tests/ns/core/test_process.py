@@ -81,6 +81,34 @@ def test_oom_score_refused(lower: Path) -> None:
     assert caught.value.errno == errno.EINVAL
 
 
+def test_oom_score_goes_to_a_procfs_and_nowhere_else(box: Box, tmp_path: Path) -> None:
+    """Whoever enters a container finds the container's /proc, and links of its making."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "oom_score_adj").write_text("untouched")
+    fake = [op("MKDIR", "/proc", 0o755), op("BIND", str(tmp_path), "/proc", L.NSR_NO_SLOT)]
+    with pytest.raises(native.ProgramError) as caught:
+        box.run(fake, after=[op("OOM_SCORE_ADJ", 600), op("STDIO", 0, 0, 0)], command=["true"])
+    assert (caught.value.code_name, caught.value.errno) == ("OOM_SCORE_ADJ", errno.EXDEV)
+    assert (tmp_path / "self" / "oom_score_adj").read_text() == "untouched"
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "other"])
+def test_a_dev_null_that_is_none_is_no_standard_stream(box: Box, kind: str) -> None:
+    (box.upper / "dev").mkdir(exist_ok=True)
+    place = box.upper / "dev" / "null"
+    if kind == "link":
+        (box.upper / "target").write_text("")
+        place.symlink_to("/target")
+    elif kind == "file":
+        place.write_text("")
+    else:
+        os.mknod(place, 0o20666, os.makedev(1, 5))
+    with pytest.raises(native.ProgramError) as caught:
+        box.run(after=[op("STDIO", L.NSR_NO_SLOT, 0, 0)], command=["true"], system=False)
+    assert caught.value.code_name == "STDIO"
+    assert caught.value.errno == (errno.ELOOP if kind == "link" else errno.ENODEV)
+
+
 def test_session(box: Box) -> None:
     fields = dict(part.split("=") for part in box.run(after=[op("SETSID")], command=["self"]).text.split())
     assert (fields["pid"], fields["sid"], fields["pgid"]) == ("1", "1", "1")
