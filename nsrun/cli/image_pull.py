@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, *, terminal: bool) -> None:
         self._terminal = terminal
         self._layers: dict[str, dict[str, Any]] = {}
-        self._came: list[tuple[float, int]] = []
+        self._came: dict[str, list[tuple[float, int]]] = {}
         self._drawn = 0
 
     def event(self, event: dict[str, Any]) -> None:
@@ -49,36 +49,39 @@ class Progress:
 
     def _draw(self) -> None:
         width = os.get_terminal_size(sys.stderr.fileno()).columns
-        lines = [self.line(layer)[: width - 1] for layer in self._layers.values()]
-        lines.append(self.total(time.monotonic())[: width - 1])
+        now = time.monotonic()
+        lines = [self.line(layer, now)[: width - 1] for layer in self._layers.values()]
+        lines.append(self.total(now)[: width - 1])
         up = f"\x1b[{self._drawn}F" if self._drawn else ""
         sys.stderr.write(up + "".join(f"{line}\x1b[K\n" for line in lines))
         sys.stderr.flush()
         self._drawn = len(lines)
 
-    def line(self, layer: dict[str, Any]) -> str:
-        """One layer."""
+    def line(self, layer: dict[str, Any], now: float) -> str:
+        """One layer; `now` in seconds of any clock."""
         state = layer["state"]
         if state == "pulling":
             full = _BAR * layer["done"] // max(layer["total"], 1)
-            return f"{_short(layer)}  [{'#' * full}{'.' * (_BAR - full)}] {size(layer['done'])}/{size(layer['total'])}"
+            bar = f"[{'#' * full}{'.' * (_BAR - full)}] {size(layer['done'])}/{size(layer['total'])}"
+            return f"{_short(layer)}  {bar}{self._pace(layer['layer'], now, layer['done'], layer['total'])}"
         words = {"waiting": "waits", "here": "here already", "done": "pulled"}[state]
         return f"{_short(layer)}  {words} ({size(layer['total'])})"
 
     def total(self, now: float) -> str:
-        """All layers: how much is here, how fast the rest comes, and when it will be there. `now` in seconds of any clock."""
+        """All layers: how much is here, how fast the rest comes, and when it will be there. `now` as for `line`."""
         done = sum(layer["done"] for layer in self._layers.values() if layer["state"] != "here")
         total = sum(layer["total"] for layer in self._layers.values() if layer["state"] != "here")
-        self._came.append((now, done))
-        while len(self._came) > 2 and now - self._came[0][0] > RATE_S:
-            self._came.pop(0)
-        since, before = self._came[0]
+        return f"{size(done)} of {size(total)}{self._pace('', now, done, total)}"
+
+    def _pace(self, subject: str, now: float, done: int, total: int) -> str:
+        """The rate of late, and the time left at that; nothing as long as nothing came."""
+        came = self._came.setdefault(subject, [])
+        came.append((now, done))
+        while len(came) > 2 and now - came[0][0] > RATE_S:
+            came.pop(0)
+        since, before = came[0]
         rate = (done - before) / (now - since) if now > since else 0.0
-        text = f"{size(done)} of {size(total)}"
-        if rate > 0:
-            left = max(total - done, 0) / rate
-            text += f", {size(int(rate))}/s, {left:.0f} s left"
-        return text
+        return f", {size(int(rate))}/s, {max(total - done, 0) / rate:.0f} s left" if rate > 0 else ""
 
 
 def _short(layer: dict[str, Any]) -> str:
