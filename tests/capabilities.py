@@ -14,6 +14,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+PATIENCE = float(os.environ.get("NSRUN_TEST_PATIENCE", "1"))
+"""How much longer than usual tests wait for what has to happen: an emulated machine is ten times as slow."""
+
 
 def _in_namespaces(script: str) -> str | None:
     """None when the script succeeds in network and mount namespaces of its own, else what it said."""
@@ -72,6 +75,24 @@ def _cgroup2() -> str | None:
     return "no cgroup2 file system is mounted"
 
 
+def unified_controllers() -> tuple[Path, list[str]] | None:
+    """Where the version 2 tree is mounted, and the controllers that it has."""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        left, _, right = line.partition(" - ")
+        if right.split()[0] == "cgroup2":
+            mount = Path(left.split()[4])
+            return mount, (mount / "cgroup.controllers").read_text(encoding="ascii").split()
+    return None
+
+
+def _controllers2() -> str | None:
+    found = unified_controllers()
+    if found is None:
+        return "no cgroup2 file system is mounted"
+    missing_ones = {"cpu", "memory", "pids"} - set(found[1])
+    return f"version 2 has no {', '.join(sorted(missing_ones))}; run: make test-vm" if missing_ones else None
+
+
 def memory_controller() -> Path | None:
     """Where version 1's memory controller is mounted."""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
@@ -121,6 +142,12 @@ def _kiada() -> str | None:
     return None if shutil.which("curl") and shutil.which("openssl") else "curl and openssl are not installed"
 
 
+def _qemu() -> str | None:
+    programs = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4")
+    missing_ones = [name for name in programs if shutil.which(name) is None]
+    return f"{', '.join(missing_ones)} not installed; run: make test-vm" if missing_ones else _root()
+
+
 def _test_host() -> str | None:
     return None if "NSRUN_TEST_HOST" in os.environ else "not in a test host; run: make test-host"
 
@@ -133,9 +160,11 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "iptables": _iptables,
     "cgroup2": _cgroup2,
     "memory1": _memory1,
+    "cgroup2-controllers": _controllers2,
     "userns": _userns,
     "systemd": _systemd,
     "kiada": _kiada,
+    "qemu": _qemu,
     "test-host": _test_host,
 }
 

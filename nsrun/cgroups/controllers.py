@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from nsrun.cgroups.layout import Layout, mounts
+from nsrun.cgroups.unit import is_one as is_pods_unit
 from nsrun.errors import NsrunError, StepError
 from nsrun.plan.resources import CPU, HUGE_PAGES, MEMORY, PIDS, Limits, shares
 
 KNOWN = (CPU, MEMORY, PIDS, HUGE_PAGES)
 """Those that limits are written to."""
+OF_SYSTEMD = ("cpu", "cpuset", "io", "memory", "pids")
+"""Those that systemd switches on by itself, in all slices that a unit with `Delegate=yes` is in (systemd.resource-control(5))."""
 COUNTED = (MEMORY, PIDS, "io")
 """Those of version 2 that tell what is used."""
 
@@ -166,11 +169,9 @@ class Controllers:
         for one in _from(self._mount, directory):
             if name in _words(one / "cgroup.subtree_control"):
                 continue
-            if not self._may_change(one):
+            if not _may_change(one, name):
                 raise MissingControllerError(
-                    name,
-                    f"it is not switched on in {one}/cgroup.subtree_control, which belongs to systemd; "
-                    "start the server with a command (nsrun server start) instead of as a service",
+                    name, f"it is not switched on in {one}/cgroup.subtree_control, which belongs to systemd"
                 )
             try:
                 _write(one / "cgroup.subtree_control", f"+{name}")
@@ -179,13 +180,17 @@ class Controllers:
                     name, f"{one}/cgroup.subtree_control: {os.strerror(error.errno or 0)}"
                 ) from error
 
-    def _may_change(self, path: Path) -> bool:
-        """Whether controllers may be switched on for what is below `path`.
 
-        Not in a service's own cgroup: systemd starts the next server in it, which the kernel refuses while pods of the last one hold
-        controllers there. A scope is never started again.
-        """
-        return not path.name.endswith((".service", ".slice"))
+def _may_change(path: Path, name: str) -> bool:
+    """Whether controller `name` may be switched on for what is below `path`.
+
+    Not in a cgroup that is systemd's, unless systemd knows nothing of the controller. Nor in a service's own: systemd starts the next
+    server in it, which the kernel refuses while pods of the last one hold controllers there. The pods' unit starts nothing again, nor
+    does a scope.
+    """
+    if path.name.endswith(".slice"):
+        return name not in OF_SYSTEMD
+    return is_pods_unit(path) or not path.name.endswith(".service")
 
 
 def available(layout: Layout, legacy: Mapping[str, Path]) -> frozenset[str]:

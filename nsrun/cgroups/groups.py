@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from nsrun.cgroups import unit
 from nsrun.cgroups.controllers import Controllers, MissingControllerError, legacy_mounts
 from nsrun.cgroups.layout import Layout, detect, own_cgroup
 from nsrun.cgroups.memory import oom_kills
@@ -34,7 +35,8 @@ def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: st
     """The directory for the cgroups of one root, made if it was not there; None where the layout has none.
 
     In this order: NSRUN_CGROUP_BASE; the server's own cgroup when systemd delegated it (`Delegate=yes`), the server moving into the leaf
-    `supervisor` beside the pods, as a cgroup with controllers may not hold processes of its own; what an earlier server of this root
+    `supervisor`, as a cgroup with controllers may not hold processes of its own, and the pods beside it (in a scope) or in a unit of
+    their own beside the server's (of a service, see `nsrun.cgroups.unit`; made with the first pod); what an earlier server of this root
     recorded in `run_dir/cgroup-base`; else `nsrun` at the top of the tree, with a hash of `root` if there is one.
 
     A delegated cgroup ends with its unit: new pods go into that of the server that makes them, where their shims are, too. Pods of an
@@ -67,6 +69,8 @@ def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: st
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise StepError("write", str(record), error.errno or 0) from error
+    if unit.is_one(base.parent) and not base.parent.is_dir():
+        return base
     try:
         base.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -119,24 +123,24 @@ def _delegated(mount: Path) -> Path | None:
         own = own_cgroup(file.read())
     if own is None or own == "/":
         return None
-    unit = mount / own.lstrip("/")
-    if unit.name == SUPERVISOR:
-        unit = unit.parent
-    if not _marked_delegated(unit):
+    server = mount / own.lstrip("/")
+    if server.name == SUPERVISOR:
+        server = server.parent
+    if not _marked_delegated(server):
         return None
     try:
-        (unit / SUPERVISOR).mkdir(exist_ok=True)
-        (unit / SUPERVISOR / "cgroup.procs").write_text("0", encoding="ascii")
+        (server / SUPERVISOR).mkdir(exist_ok=True)
+        (server / SUPERVISOR / "cgroup.procs").write_text("0", encoding="ascii")
     except OSError as error:
-        raise StepError("move the server to", str(unit / SUPERVISOR), error.errno or 0) from error
-    return unit / "pods"
+        raise StepError("move the server to", str(server / SUPERVISOR), error.errno or 0) from error
+    return (unit.beside(server) or server) / "pods"
 
 
-def _marked_delegated(unit: Path) -> bool:
+def _marked_delegated(path: Path) -> bool:
     # systemd notes its promise in an extended attribute; which of the two depends on its version (org.freedesktop.systemd1(5), Delegate=).
     for name in ("trusted.delegate", "user.delegate"):
         try:
-            if os.getxattr(unit, name) == b"1":
+            if os.getxattr(path, name) == b"1":
                 return True
         except OSError:
             continue
@@ -164,6 +168,8 @@ class Cgroups:
         self.older = list(older)
         self.layout = layout if layout is not None else detect()
         self.controllers = Controllers(self.layout, _legacy(self.layout) if legacy is None else legacy)
+        self._unit = base.parent if base is not None and unit.is_one(base.parent) else None
+        self._unit_seen = False
         self._tasks: dict[Path, dict[str, int]] = {}
 
     def create_pod(self, pod_uid: str, limits: Limits = NO_LIMITS) -> None:
@@ -171,7 +177,7 @@ class Cgroups:
 
         Raises:
             MissingControllerError: a controller that the limits need is not to be had.
-            StepError: it cannot be made.
+            NsrunError: it cannot be made.
         """
         if self.base is None:
             if limits.controllers:
@@ -196,7 +202,7 @@ class Cgroups:
             A descriptor of its directory for CLONE_INTO_CGROUP, the caller's to close; None where there are no cgroups.
 
         Raises:
-            MissingControllerError, StepError: as `create_pod`.
+            MissingControllerError, NsrunError: as `create_pod`.
         """
         if self.base is None:
             return None
@@ -386,9 +392,11 @@ class Cgroups:
         return gone
 
     def close(self, *, remove: bool = False) -> None:
-        """With `remove` every pod's cgroup goes, and the base."""
+        """With `remove` every pod's cgroup goes, and the base. Without any pod their unit of systemd ends."""
         if remove:
             self.collect(())
+        if self._unit is not None and self._unit.is_dir() and not self.pods():
+            unit.stop(self._unit)
         for path in list(self._tasks):
             self._forget(path)
 
@@ -425,6 +433,10 @@ class Cgroups:
         return self._pod(pod_uid) / container_id if container_id is not None else self._pod(pod_uid)
 
     def _make(self, path: Path) -> None:
+        if self._unit is not None and path.is_relative_to(self._unit) and not (self._unit_seen and self._unit.is_dir()):
+            # Before this server's first pod, or somebody stopped it, and that ended them all.
+            unit.make(self._unit)
+            self._unit_seen = True
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -376,6 +376,10 @@ class World:
         await self.claims.close()
         await self.pulls.close()
         await self.network.close()
+        try:
+            await asyncio.to_thread(self.cgroups.close)
+        except (NsrunError, OSError) as error:
+            _LOG.warning("give cgroups back: %s", error)
 
 
 def _version(release: str) -> tuple[int, int]:

@@ -26,12 +26,13 @@ from typing import Any
 
 from nsrun.errors import NsrunError
 from nsrun.native import exec_status
+from tests.capabilities import PATIENCE
 from tests.host.server.wiper import Wiper
 from tests.host.testhost import Host
 from tests.rootfs import build
 
 IMAGE = "tests.local/testbox"
-START_S = 20.0
+START_S = 20.0 * PATIENCE
 
 
 class LostError(Exception):
@@ -433,7 +434,7 @@ def box(name: str, *command: str, **fields: Any) -> dict[str, Any]:
 
 def until(condition: Callable[[], object], timeout_s: float = 20.0, what: str = "") -> None:
     """Return once `condition` is true."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, what or "it did not happen in time"
         time.sleep(0.01)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.capabilities import PATIENCE, unified_controllers
 from tests.host.testhost import REPOSITORY
 from tests.host.testhost.__main__ import remove_cgroup
 
@@ -29,7 +30,7 @@ UNITS = (
 """What exists there of this machine's units: enough for services with their default dependencies, and a journal."""
 UNIT = "nsrun.service"
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-PATIENCE_S = 20.0
+PATIENCE_S = 20.0 * PATIENCE
 
 
 class Booted:
@@ -55,7 +56,7 @@ class Booted:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             env=ENVIRONMENT,
             check=False,
         )
@@ -120,6 +121,7 @@ def boot(directory: Path, cgroup: Path, seed: Path | None = None) -> Iterator[Bo
         seed: what is in /etc there from the beginning.
     """
     cgroup.mkdir(parents=True)
+    _give_controllers(cgroup)
     names = ["--pid", "--mount", "--net", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--propagation", "private"]
     script = str(Path(__file__).with_name("boot.sh"))
     said = directory.with_suffix(".said")
@@ -138,6 +140,15 @@ def boot(directory: Path, cgroup: Path, seed: Path | None = None) -> Iterator[Bo
         outer.kill()
         outer.wait()
         remove_cgroup(cgroup)
+
+
+def _give_controllers(cgroup: Path) -> None:
+    """Where this machine has version 2's controllers, that one has them, too."""
+    found = unified_controllers()
+    if found is not None:
+        mount, names = found
+        for directory in reversed([path for path in cgroup.parents if path.is_relative_to(mount)]):
+            (directory / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names), encoding="ascii")
 
 
 def _wait(outer: subprocess.Popen[bytes], said: Path) -> int:

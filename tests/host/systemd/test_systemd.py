@@ -10,10 +10,14 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.capabilities import PATIENCE
 from tests.host.systemd.machine import ENVIRONMENT, PATIENCE_S, UNIT, Booted, boot
 from tests.host.testhost import REPOSITORY, Host
 
-pytestmark = [pytest.mark.requires("systemd", "cgroup2", "overlay", "bridge", "nftables"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.requires("systemd", "cgroup2", "overlay", "bridge", "nftables"),
+    pytest.mark.timeout(120 * PATIENCE),
+]
 
 POD = """
 apiVersion: v1
@@ -67,7 +71,7 @@ def test_stopping_restarting_and_killing_the_unit_leaves_pods_alone(booted: Boot
     shim, container = up(booted, "a")
     assert booted.cgroup_of(main_pid(booted)) == "/system.slice/nsrun.service/supervisor"
     assert booted.cgroup_of(shim) == "/system.slice/nsrun.service/supervisor"
-    assert booted.cgroup_of(container).startswith("/system.slice/nsrun.service/pods/pod-")
+    assert booted.cgroup_of(container).startswith("/system.slice/nsrun-pods.service/pods/pod-")
 
     booted.run("systemctl", "stop", UNIT)
     assert booted.server_pid() is None
@@ -100,6 +104,52 @@ def test_stopping_restarting_and_killing_the_unit_leaves_pods_alone(booted: Boot
     booted.run("systemctl", "stop", UNIT)
     until(lambda: not [path for path in booted.cgroups() if path.startswith("nsrun")], "the unit's cgroups are gone")
     assert booted.units("nsrun*") == []
+
+
+def limits_of(booted: Booted, container: int) -> tuple[list[str], list[str]]:
+    """What holds a container's process: its `memory.max` and `cpu.max`, and those of its pod."""
+    own = booted.cgroup.joinpath(booted.cgroup_of(container).lstrip("/"))
+    found = [[(path / file).read_text().strip() for file in ("memory.max", "cpu.max")] for path in (own, own.parent)]
+    return found[0], found[1]
+
+
+@pytest.mark.requires("cgroup2-controllers")
+def test_S_CGROUP_limits_in_the_unit_outlive_its_server(booted: Booted) -> None:
+    limits = "    resources: {limits: {cpu: 200m, memory: 64Mi}}\n"
+
+    def up_with_limits(name: str) -> int:
+        booted.write(f"/tmp/{name}.yaml", POD.format(name=name) + limits)
+        booted.run("nsrun", "pod", "up", f"/tmp/{name}.yaml", timeout=120)
+        return booted.processes(name)[1]
+
+    in_force = ([str(64 << 20), "20000 100000"],) * 2
+    booted.run("systemctl", "start", UNIT)
+    first = up_with_limits("a")
+    assert booted.cgroup_of(first).startswith("/system.slice/nsrun-pods.service/pods/pod-")
+    assert limits_of(booted, first) == in_force
+    doctor = booted.run("nsrun", "doctor")
+    assert "no   limits" not in doctor
+    assert "yes  limits" in doctor
+
+    # The next server starts although pods of the last one have controllers, and gives new pods limits, too.
+    booted.run("systemctl", "restart", UNIT)
+    assert (booted.processes("a")[1], limits_of(booted, first)) == (first, in_force)
+    assert limits_of(booted, up_with_limits("b")) == in_force
+    before = main_pid(booted)
+    booted.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
+    until(lambda: main_pid(booted) not in (0, before) and booted.server_pid() == main_pid(booted), "a new server")
+    assert (booted.processes("a")[1], limits_of(booted, first)) == (first, in_force)
+    assert limits_of(booted, up_with_limits("c")) == in_force
+
+    # Whoever stops the pods' unit ends them; being pods that are restarted, they come back in a new one.
+    booted.run("systemctl", "stop", "nsrun-pods")
+    until(lambda: "1" in booted.run("nsrun", "pod", "ls", "a", "--no-headers").split()[3:4], "it is restarted")
+    until(lambda: booted.show("nsrun-pods.service", "ActiveState")["ActiveState"] == "active", "the unit is back")
+    again = booted.processes("a")[1]
+    assert (again != first, limits_of(booted, again)) == (True, in_force)
+    booted.run("nsrun", "pod", "down", "--all")
+    booted.run("systemctl", "stop", UNIT)
+    until(lambda: booted.units("nsrun*") == [], "no unit is left")
 
 
 def test_the_end_of_a_session_spares_server_and_pods(booted: Booted) -> None:
