@@ -197,7 +197,13 @@ int nsr_op_overlay(struct nsr_run *run, struct nsr_args *args)
 	fs = sys_fsopen("overlay", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return nsr_at(run, target, fs);
-	result = configure(run, fs, upper, work, *args, options);
+	/*
+	 * Linux 6.5 and 6.6 refuse the first layer's key. Those before collect whatever they are given for overlay's old parser, which
+	 * knows the key as little, and complains in the kernel's log: they are told by taking a key that is none.
+	 */
+	result = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "none", NULL, 0) ? 0 : -EINVAL;
+	if (!result)
+		result = configure(run, fs, upper, work, *args, options);
 	if (!result)
 		result = nsr_at(run, target, sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
 	if (!result) {
@@ -207,10 +213,7 @@ int nsr_op_overlay(struct nsr_run *run, struct nsr_args *args)
 			close(mount);
 	}
 	close(fs);
-	/*
-	 * Linux 6.5 and 6.6 refuse the key. Those before collect whatever they are given for overlay's old parser, which knows the
-	 * key as little, but says so only now. EINVAL for another reason comes again.
-	 */
+	/* EINVAL for another reason comes again. */
 	if (result != -EINVAL)
 		return result;
 	result = mount_one_string(run, target, upper, work, *args, options, 0);

@@ -250,6 +250,15 @@ def _limits(_lib: Path) -> Check:
             "Boot with cgroup_enable=memory, mount version 1's hierarchies, or run nsrun where it may have them. "
             "Pods that ask for none do not need them.",
         )
+    occupied = _occupied_top(there)
+    if occupied:
+        return Check(
+            "limits",
+            False,
+            f"the controllers of version 2 cannot be switched on: processes are in {occupied} itself, the top of what is seen of the tree",
+            "Of a container, say: have its init move into a cgroup below (mkdir, then echo 0 to its cgroup.procs) before all else. "
+            "Pods that ask for no limits do not need them.",
+        )
     text = ", ".join(f"{name}: {where}" for name, where in there.items())
     without = [what for name, what in _LESS_ASKED.items() if name not in there]
     if without:
@@ -259,6 +268,20 @@ def _limits(_lib: Path) -> Check:
 
 _LESS_ASKED = {"pids": "limit of processes (pids)", "hugetlb": "limits of huge pages (hugetlb)"}
 """Controllers that few pods need, and what there is not without them."""
+
+
+def _occupied_top(there: dict[str, str]) -> str:
+    """The top of the version 2 tree, where that is not the kernel's own but a container's, with processes and without controllers below."""
+    unified = _cgroup_mounts()[1]
+    if unified is None or "version 2" not in (there["cpu"], there["memory"]):
+        return ""
+    top = Path(unified[0])
+    # The kernel's own has no type, and may hold processes (cgroups(7), "no internal processes").
+    if not (top / "cgroup.type").exists():
+        return ""
+    wanted = {name for name in ("cpu", "memory") if there[name] == "version 2"}
+    switched_on = set((top / "cgroup.subtree_control").read_text(encoding="ascii").split())
+    return str(top) if wanted - switched_on and (top / "cgroup.procs").read_text(encoding="ascii") else ""
 
 
 def _cgroup_controllers() -> dict[str, str]:
