@@ -30,7 +30,7 @@ build)
 test)
 	[ $# -gt 0 ] || set -- "${selection[@]}"
 	.venv/bin/nsrun doctor || echo "doctor: something is missing here"
-	exec .venv/bin/python -m tests.host.testhost -- .venv/bin/python -m pytest -m host "$@"
+	exec .venv/bin/python -m tests.host.lanes "$@"
 	;;
 *)
 	echo "usage: tools/provision.sh packages|build|test [OPTION...]" >&2

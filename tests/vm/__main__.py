@@ -13,7 +13,7 @@ import sys
 import time
 
 from tests.vm import image
-from tests.vm.machine import PLAIN, SYSTEMD, VmError, environment, started
+from tests.vm.machine import PLAIN, SYSTEMD, Disks, VmError, environment, started
 
 EXIT_CANNOT = 98
 
@@ -42,11 +42,11 @@ def run(options: argparse.Namespace) -> int:
         print(f"vm: {time.monotonic() - begun:5.1f} s: {what}", flush=True)
 
     system = image.system()
-    project = image.project(system)
+    disks = Disks(system, image.project(system))
     tell("the disks are made")
     console = image.BUILD / "console"
     console.unlink(missing_ok=True)
-    with started(system, project, init=SYSTEMD if options.systemd else PLAIN, kvm=options.kvm, console=console) as vm:
+    with started(disks, init=SYSTEMD if options.systemd else PLAIN, kvm=options.kvm, console=console) as vm:
         tell(f"Linux {vm.release} is up")
         code, _ = vm.execute(
             *options.command,

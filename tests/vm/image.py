@@ -85,10 +85,10 @@ def system() -> System:
     text = "\n".join(made_of).encode() + (REPOSITORY / "tools/packages.sh").read_bytes()
     directory = cache() / hashlib.sha256(text).hexdigest()[:16]
     if not directory.exists():
-        # What an earlier list was, nobody needs any more, nor what was left half-made.
-        for old in cache().iterdir():
-            if old.is_dir():
-                shutil.rmtree(old)
+        # Of earlier lists the last one stays, for another copy of the project; what was left half-made goes.
+        made = sorted((one for one in cache().iterdir() if one.is_dir()), key=lambda one: one.stat().st_mtime)
+        for old in made[:-1] if (cache() / "new") not in made else [*made[:-2], cache() / "new"]:
+            shutil.rmtree(old, ignore_errors=True)
         _make_system(System(cache() / "new"))
         (cache() / "new").rename(directory)
     return System(directory)

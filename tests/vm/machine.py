@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ ANSWER_S = 30.0
 
 class VmError(AssertionError):
     """The machine does not do what a machine does; the end of its console is in the text."""
+
+
+@dataclass(frozen=True)
+class Disks:
+    """What a machine is started with."""
+
+    system: System
+    project: Path
 
 
 class Vm:
@@ -128,8 +137,7 @@ class Vm:
 
 @contextlib.contextmanager
 def started(
-    system: System,
-    project: Path,
+    disks: Disks,
     *,
     init: str = PLAIN,
     state: Path | None = None,
@@ -170,10 +178,9 @@ def started(
             "-device",
             "virtserialport,chardev=agent,name=nsrun",
         ]
-        words += _drive(state if state is not None else system.disk, kept=state is not None) + _drive(
-            project, kept=False
-        )
-        words += ["-kernel", str(system.kernel), "-initrd", str(initramfs(system))]
+        words += _drive(state if state is not None else disks.system.disk, kept=state is not None)
+        words += _drive(disks.project, kept=False)
+        words += ["-kernel", str(disks.system.kernel), "-initrd", str(initramfs(disks.system))]
         words += ["-append", f"console=ttyS0 quiet panic=-1 mitigations=off after={init}"]
         # qemu's own temporary files, the changes that are forgotten, in a directory that goes with it.
         environment = {**os.environ, "TMPDIR": directory}
@@ -203,8 +210,9 @@ def _drive(path: Path, *, kept: bool) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """What of this process's environment the tests inside know."""
+    """What the tests inside know: of this process's environment, and of their machine."""
     found = {name: os.environ[name] for name in ("CI", "NSRUN_SOAK", "COLUMNS") if name in os.environ}
+    found |= {"NSRUN_TEST_VM": "1", "NSRUN_TEST_PATIENCE": "4"}
     found["XDG_CACHE_HOME"] = f"{INSIDE}/build/cache"
     if "NSRUN_CORPUS" in os.environ:
         found["NSRUN_CORPUS"] = f"{INSIDE}/build/corpus"
