@@ -57,7 +57,7 @@ def _row(one: Volume, *, sizes: bool) -> list[str]:
         f"{claim['namespace']}/{claim['name']}" if claim else "-",
         one["status"],
         clean(one["storage_class"]) or "-",
-        size(one["capacity"]),
+        clean(one["size"]),
     ]
     if sizes:
         row.append("-" if one["used"] is None else ("" if one["complete"] else ">") + size(one["used"]))

@@ -56,6 +56,7 @@ class Claims:
         self._classes = classes
         self._soon: asyncio.Handle | None = None
         self._busy = False
+        self._trouble = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._reasons: dict[tuple[str, str], tuple[str, str]] = {}
         self.pods: Callable[[], Iterable[PodEngine]] = tuple
@@ -64,7 +65,10 @@ class Claims:
 
     def begin(self) -> None:
         """Go on where an earlier server was killed. All pods are known."""
-        self.collect()
+        try:
+            self.collect()
+        except (NsrunError, OSError) as error:
+            _LOG.warning("collect claims: %s", brief_of(error))
         if self._world.layout.objects.exists():
             self.settle()
 
@@ -135,7 +139,10 @@ class Claims:
         self.settle()
 
     def settle(self) -> None:
-        """Bind what can be bound, then wake the pods that wait. What cannot be written now is tried again in a while."""
+        """Bind what can be bound, then wake the pods that wait. What cannot be written now is tried again in a while.
+
+        As long as one claim or volume cannot be read, nothing is bound or released: it may be the other half of any of them.
+        """
         self._busy = True
         try:
             for _ in range(_ROUNDS):
@@ -144,12 +151,19 @@ class Claims:
                 if not binding.steps:
                     break
                 self._carry_out(binding)
+            self._trouble = ""
         except (NsrunError, OSError) as error:
-            _LOG.warning("binding claims: %s", brief_of(error))
-            asyncio.get_running_loop().call_later(RETRY_S, self.settle)
+            self._put_off(brief_of(error))
         finally:
             self._busy = False
         self.wake_waiting()
+
+    def _put_off(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            _LOG.warning("binding claims: %s; trying again every %g s", trouble, RETRY_S)
+            self._trouble = trouble
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(RETRY_S, self._settle_soon)
 
     def wake_waiting(self) -> None:
         """Have the pods look again that have not begun."""

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nsrun.errors import ConflictError, NotFoundError, UsageError
-from nsrun.reconcile.binding import BOUND, capacity, class_of_volume, own
+from nsrun.reconcile.binding import BOUND, STORAGE, capacity, class_of_volume, own
 from nsrun.server.claims import CLAIM
 from nsrun.spec.model import PersistentVolume, PersistentVolumeClaim
 from nsrun.volumes import Usage, disk_usage
@@ -66,6 +66,7 @@ class VolumeMethods:
             "own": own(volume),
             "path": path,
             "capacity": capacity(volume),
+            "size": spec.capacity.get(STORAGE, ""),
             "access_modes": spec.accessModes,
             "reclaim_policy": spec.persistentVolumeReclaimPolicy,
             "storage_class": class_of_volume(volume),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nsrun.errors import ConflictError, NotFoundError, NsrunError, SpecError, StepError, UnsupportedError
+from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, SpecError, StepError, UnsupportedError
 from tests.host.environment.test_objects import apply
 from tests.host.server.harness import Server, pod, until
 from tests.host.server.test_full_disk import filled, small_disk
@@ -196,6 +196,33 @@ def test_S_VOL_volume_that_cannot_be_had_is_told_of(server: Server) -> None:
     assert where.is_dir()
 
 
+def test_S_VOL_fs_group_of_a_claim_is_that_of_local_volumes_and_no_host_path(server: Server) -> None:
+    """Also where the path is a link: it is the machine owner's."""
+    there, link, host = (server.host.scratch / name for name in ("there", "link", "host"))
+    there.mkdir()
+    host.mkdir(0o755)
+    link.symlink_to(there)
+    (there / "file").write_text("x", encoding="utf-8")
+    here = {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}]}}
+    apply(
+        server,
+        persistent("local", storageClassName="one", local={"path": str(link)}, nodeAffinity=here),
+        persistent("host", storageClassName="two", hostPath={"path": str(host)}),
+        claim("one", storageClassName="one"),
+        claim("two", storageClassName="two"),
+        claim("own"),
+    )
+    sources = [volume(name, persistentVolumeClaim={"claimName": name}) for name in ("one", "two", "own")]
+    context = {"fsGroup": 1234, "fsGroupChangePolicy": "OnRootMismatch"}
+    up(server, *sources, mounts=[mount(name, f"/{name}") for name in ("one", "two", "own")], securityContext=context)
+    own = Path(next(one["path"] for one in volumes(server) if one["own"]))
+    assert [path.stat().st_gid for path in (there, there / "file", own, host)] == [1234, 1234, 1234, 0]
+    assert there.stat().st_mode & 0o2070 == 0o2070
+    server.down("web")
+    remove(server, "one", "two", "own")
+    assert (there / "file").exists()
+
+
 def test_S_VOL_what_cannot_be_kept_is_refused_by_name(server: Server) -> None:
     for one, path in (
         (claim("c", volumeMode="Block"), "spec.volumeMode"),
@@ -235,6 +262,14 @@ def test_S_VOL_server_killed_between_claim_and_binding(server: Server) -> None:
         assert (found["status"]["phase"], found["spec"]["volumeName"]) == ("Bound", bound["spec"]["volumeName"])
         (one,) = volumes(server)
         assert Path(one["path"]).is_dir()
+    # A file that cannot be read keeps nobody from starting, and nothing is released because of it.
+    server.kill()
+    whole = claim_file.read_bytes()
+    claim_file.write_bytes(b"{")
+    with pytest.raises(InternalError, match=r"data\.json cannot be read"):
+        volumes(server)
+    assert json.loads(volume_file.read_bytes())["status"]["phase"] == "Bound"
+    claim_file.write_bytes(whole)
     # Killed while it was being removed: what was set aside goes, and a claim of a pod that is gone with it.
     server.kill()
     (directory / ".gone-1" / "deep").mkdir(parents=True)
