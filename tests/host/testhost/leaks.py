@@ -109,7 +109,9 @@ def _processes() -> tuple[set[str], set[str]]:
         if entry == mine:
             continue
         name, _, rest = stat.partition("(")[2].rpartition(")")
-        found.add(f"{entry} {name} [{rest.split()[0]}] {command.strip()}")
+        # Whether it runs or sleeps right now is no difference.
+        state = " [Z]" if rest.split()[0] == "Z" else ""
+        found.add(f"{entry} {name}{state} {command.strip()}")
     return found, namespaces
 
 
