@@ -1,7 +1,7 @@
 """The way out: nftables rules of nsrun's own table, and what other firewalls do to forwarded packets.
 
-One table for each root directory, put in place as a whole by one nft(8) transaction. It names the range, never a pod: nothing
-in it changes when pods come and go.
+One table for each root directory, put in place as a whole by one nft(8) transaction. Masquerading names the range, never a pod:
+nothing in it changes when pods come and go, but for those that have ports of the machine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import subprocess
 from ipaddress import IPv4Network
 
 from nsrun.errors import NsrunError, UnsupportedError
+from nsrun.network import hostports
+from nsrun.network.hostports import Published
 from nsrun.network.netlink import Firewall
 from nsrun.network.refusals import WAY_OUT
 
@@ -19,31 +21,32 @@ _COMMENT = "nsrun"
 _TIMEOUT = 20.0
 
 
-def ruleset(table: str, network: IPv4Network) -> str:
+def ruleset(table: str, network: IPv4Network, bridge: str = "", published: Published | None = None) -> str:
     """The transaction for `nft -f -`: whatever the table was, afterwards it is this.
 
     `add` before `delete` because deleting what is not there fails, and nft's own `destroy` came with 1.0.7 only.
     """
+    ports = published or {}
     return (
         f"add table ip {table}\n"
         f"delete table ip {table}\n"
-        f"table ip {table} {{\n"
-        f"  chain {CHAIN} {{\n"
-        f"    type nat hook postrouting priority srcnat; policy accept;\n"
+        f"table ip {table} {{\n" + hostports.maps(ports) + hostports.chains(ports, bridge) + f"  chain {CHAIN} {{\n"
+        "    type nat hook postrouting priority srcnat; policy accept;\n"
+        + hostports.way_back(ports, network, bridge)
         # Multicast stays on the bridge; between pods nothing is translated.
-        f"    ip saddr {network} ip daddr != {{ {network}, 224.0.0.0/4 }} masquerade\n"
-        f"  }}\n"
-        f"}}\n"
+        + f"    ip saddr {network} ip daddr != {{ {network}, 224.0.0.0/4 }} masquerade\n"
+        "  }\n"
+        "}\n"
     )
 
 
-def install(table: str, network: IPv4Network) -> None:
-    """Put the rules in place.
+def install(table: str, network: IPv4Network, bridge: str = "", published: Published | None = None) -> None:
+    """Put the rules in place, those of published ports among them; one transaction, connections go on.
 
     Raises:
         UnsupportedError: nft is not installed, or the kernel does not know nf_tables or NAT.
     """
-    _nft(ruleset(table, network), f"install masquerading for {network}")
+    _nft(ruleset(table, network, bridge, published), f"install masquerading for {network}")
 
 
 def remove(table: str) -> None:

@@ -16,7 +16,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import IPv4Network
@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nsrun.errors import ConflictError, UnsupportedError, errno_text
-from nsrun.network import masquerade, netlink
+from nsrun.network import hostports, masquerade, netlink
 from nsrun.network.addressing import NetworkConfig, PodAddress, choose_range, gateway_of, mac_of, networks
+from nsrun.network.hostports import HostPort, PodPort
 from nsrun.network.leases import Leases
 from nsrun.network.netlink import Firewall, NetlinkSocket
 from nsrun.network.record import NetworkRecord
@@ -42,10 +43,16 @@ class Network:
     Args:
         config: names, ranges, MTU.
         lib_dir: `leases/` and `network.json` live there.
+
+    Attributes:
+        wanted_ports: told by the owner: the ports of the machine that pods have, by the pods' uids. Asked whenever a pod is
+            attached or detached; the rules follow.
     """
 
     def __init__(self, config: NetworkConfig, lib_dir: str | os.PathLike[str]) -> None:
         self.config = config
+        self.wanted_ports: Callable[[], Mapping[str, Mapping[HostPort, int]]] = dict
+        self._published: dict[HostPort, PodPort] | None = None
         self.leases = Leases(Path(lib_dir, "leases"))
         self._record = NetworkRecord(Path(lib_dir, "network.json"))
         self._thread: ThreadPoolExecutor | None = None
@@ -100,6 +107,7 @@ class Network:
         Raises:
             NsrunError: as `open`; ConflictError when the range is exhausted or the pod has an eth0 of somebody else's.
         """
+        wanted = dict(self.wanted_ports())
         # Duplicates: when the caller is cancelled and closes its own, the thread must not meet another file under the number.
         namespace = os.dup(netns_fd)
         try:
@@ -110,7 +118,9 @@ class Network:
 
         def attach() -> PodAddress:
             try:
-                return self._attach(pod_uid, namespace, pod)
+                place = self._attach(pod_uid, namespace, pod)
+                self._publish(wanted)
+                return place
             finally:
                 pod.close()
                 os.close(namespace)
@@ -126,8 +136,11 @@ class Network:
             NsrunError: the link cannot be removed; the lease is kept then.
         """
         name = self.config.link_name(pod_uid)
+        wanted = {uid: ports for uid, ports in self.wanted_ports().items() if uid != pod_uid}
 
         def part() -> bool:
+            # Before the address can be another pod's.
+            self._publish(wanted)
             marked = self._mark([name])
             self._reserved.discard(pod_uid)
             self.leases.release(pod_uid)
@@ -147,6 +160,7 @@ class Network:
         """
         spared = frozenset(alive)
         wanted = {self.config.link_name(uid) for uid in spared}
+        ports = {uid: its for uid, its in self.wanted_ports().items() if uid in spared}
 
         def part() -> tuple[list[str], list[str]]:
             # if_nameindex: a server without pods must not pay for pyroute2 to see that there is nothing.
@@ -154,6 +168,7 @@ class Network:
             gone = [name for name in names if name.startswith(self.config.link_prefix) and name not in wanted]
             self._mark(gone)
             freed = self.leases.collect(spared)
+            self._publish(ports)
             if not self.leases.count():
                 self._remove()
             return gone, freed
@@ -307,7 +322,8 @@ class Network:
         self._record.write(network, before, excepted=drops)
         if before != "1":
             _write(IP_FORWARD, "1")
-        masquerade.install(self.config.table, network)
+        masquerade.install(self.config.table, network, self.config.bridge, self._published)
+        self._let_loopback_out()
         self._warnings = [self._except_from_drop()] if drops else []
         self._generation = firewall.generation()
         self._probe = (
@@ -315,6 +331,59 @@ class Network:
             netlink.route(netlink.RTM_GETROUTE, 0, {"dst_len": 32}, [("RTA_DST", gateway)]),
         )
         return network
+
+    def _publish(self, wanted: Mapping[str, Mapping[HostPort, int]]) -> None:
+        """Have the rules lead the machine's ports to the pods that have them, and to no other."""
+        addresses = {uid: address for address, uid in self.leases.all().items()} if wanted else {}
+        ports = {
+            at: PodPort(addresses[uid], inside)
+            for uid, its in wanted.items()
+            if uid in addresses
+            for at, inside in its.items()
+        }
+        if ports == self._published:
+            return
+        network = self._network or self._record.range()
+        # A server before this one may have left some.
+        old = self._published is None and network is not None
+        if not ports and not (self._published or (old and self._rules().rules_in(self.config.table, hostports.CHAIN))):
+            self._published = {}
+            return
+        assert network is not None, "a pod has an address of no range"
+        masquerade.install(self.config.table, network, self.config.bridge, ports)
+        self._reflect([uid for uid, its in wanted.items() if uid in addresses and its])
+        self._published = ports
+        self._let_loopback_out()
+        self._generation = self._rules().generation()
+
+    def _reflect(self, pods: Sequence[str]) -> None:
+        """Let the bridge send to these pods what came from them: a pod that asks for a port of its own by the machine's address.
+
+        Where br_netfilter is loaded the translation takes place in the bridge, which does not send a frame back to where it came
+        from unless its port says so (hairpin).
+        """
+        mode = {
+            "attrs": [
+                ("IFLA_INFO_SLAVE_KIND", "bridge"),
+                ("IFLA_INFO_SLAVE_DATA", {"attrs": [("IFLA_BRPORT_MODE", 1)]}),
+            ]
+        }
+        requests = [
+            netlink.link(
+                netlink.RTM_NEWLINK, 0, [("IFLA_IFNAME", self.config.link_name(uid)), ("IFLA_LINKINFO", mode)], up=True
+            )
+            for uid in pods
+        ]
+        if requests:
+            for answer in self._route().ask(*requests):
+                answer.check(errno.ENODEV)
+
+    def _let_loopback_out(self) -> None:
+        """What the machine sends to its own 127.0.0.1 leaves for a pod only where the bridge says that it may."""
+        # A bridge that somebody deleted is made again by the next attach, which comes here as well.
+        if self._published:
+            with suppress(FileNotFoundError):
+                _write(f"/proc/sys/net/ipv4/conf/{self.config.bridge}/route_localnet", "1")
 
     def _except_from_drop(self) -> str:
         """Let forwarded packets of the bridge pass iptables; the words for the status."""

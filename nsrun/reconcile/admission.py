@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from nsrun.reconcile.model import PodFailure
 from nsrun.spec import sysctls
-from nsrun.spec.model import Pod
+from nsrun.spec.model import Container, Pod
 from nsrun.spec.quantity import parse
 from nsrun.spec.resources import aggregate_requests, is_huge_page, is_pod_level
 
 OS = "linux"
 _OS_LABEL = "kubernetes.io/os"
-_ANY = ("", "0.0.0.0")
+ANY = ("", "0.0.0.0")
 
 SAFE_SYSCTLS: dict[str, tuple[int, int]] = {
     "kernel.shm_rmid_forced": (0, 0),
@@ -156,13 +156,17 @@ def requests_of(pod: Pod) -> Amounts:
 
 def host_ports(pod: Pod) -> list[HostPort]:
     """The machine's ports that a pod wants; those of sidecars count, those of other init containers do not."""
-    containers = [one for one in pod.spec.initContainers if one.restartPolicy == "Always"] + pod.spec.containers
     return [
-        ("" if (port.hostIP or "") in _ANY else port.hostIP or "", port.protocol or "TCP", port.hostPort)
-        for container in containers
+        ("" if (port.hostIP or "") in ANY else port.hostIP or "", port.protocol or "TCP", port.hostPort)
+        for container in long_running(pod)
         for port in container.ports
         if port.hostPort
     ]
+
+
+def long_running(pod: Pod) -> list[Container]:
+    """The containers that are there while the pod runs: sidecars and mains."""
+    return [one for one in pod.spec.initContainers if one.restartPolicy == "Always"] + pod.spec.containers
 
 
 def _taken(wanted: HostPort, ports: Iterable[HostPort]) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
-from nsrun.reconcile.admission import Amounts, HostPort, host_ports, requests_of
+from nsrun.network.hostports import HostPort as PublishedPort
+from nsrun.reconcile.admission import ANY, Amounts, HostPort, host_ports, long_running, requests_of
 from nsrun.server.engine import PodEngine
 from nsrun.server.sandbox import end_unreachable
 from nsrun.server.watch import Changed
@@ -56,6 +57,25 @@ class Registry:
             for image_id in engine.image_ids():
                 used.setdefault(image_id, []).append(engine.label)
         return used
+
+    def published_ports(self) -> dict[str, dict[PublishedPort, int]]:
+        """Ports of the machine that lead to pods, by the pods' uids: those that do not have the machine's network anyhow."""
+        published = {}
+        for engine in self:
+            spec = engine.pod.spec
+            if spec.hostNetwork or not engine.admitted:
+                continue
+            ports = {
+                PublishedPort(
+                    (port.protocol or "TCP").lower(), "" if port.hostIP in ANY else port.hostIP or "", port.hostPort
+                ): port.containerPort
+                for container in long_running(engine.pod)
+                for port in container.ports
+                if port.hostPort
+            }
+            if ports:
+                published[engine.uid] = ports
+        return published
 
     def ports_besides(self, uid: str) -> frozenset[HostPort]:
         """The machine's ports that the pods besides this one have: those that were admitted and have not ended."""

@@ -69,6 +69,7 @@ class Service:
         self._world.alive = self._pods.uids
         self._world.images_in_use = self._pods.images_in_use
         self._world.ports_besides = self._pods.ports_besides
+        self._world.network.wanted_ports = self._pods.published_ports
         self._world.requests_besides = self._pods.requests_besides
         self._world.claims.pods = lambda: self._pods
         self._waiters = Waiters(self._world, self._pods)

@@ -59,8 +59,8 @@ def _is(*values: Any) -> _When:
     return lambda value, _pod, _around: value in values
 
 
-def _host_network_port(value: Any, pod: Pod, around: list[Any]) -> bool:
-    return bool(pod.spec.hostNetwork) and value == around[-1].containerPort
+def _ipv4(value: Any, _pod: Pod, _around: list[Any]) -> bool:
+    return ":" not in value
 
 
 def _standard(value: Any, _pod: Pod, _around: list[Any]) -> bool:
@@ -222,8 +222,8 @@ TABLE: tuple[Row, ...] = (
     Row("container.ports[].name", IMPLEMENTED),
     Row("container.ports[].containerPort", IMPLEMENTED),
     Row("container.ports[].protocol", IMPLEMENTED),
-    Row("container.ports[].hostPort", NOT_IMPLEMENTED, "host ports are not implemented yet", fine=_host_network_port),
-    Row("container.ports[].hostIP", NOT_IMPLEMENTED, "host ports are not implemented yet"),
+    Row("container.ports[].hostPort", IMPLEMENTED),
+    Row("container.ports[].hostIP", NOT_IMPLEMENTED, "pods have IPv4 addresses only", fine=_ipv4),
     Row("container.stdin", IMPLEMENTED),
     Row("container.stdinOnce", IMPLEMENTED),
     Row("container.tty", IMPLEMENTED),

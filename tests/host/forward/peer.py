@@ -59,10 +59,11 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 async def main() -> None:
+    address = os.environ.get("LISTEN", "127.0.0.1")
     for port, handler in ((7001, echo), (7002, digest), (7003, source), (7004, deaf), (7005, reset)):
-        await asyncio.start_server(handler, os.environ.get("LISTEN", "127.0.0.1"), port, backlog=4096, limit=1 << 20)
+        await asyncio.start_server(handler, address, port, backlog=4096, limit=1 << 20)
     await asyncio.start_server(echo, "::1", 7006)
-    await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, ("127.0.0.1", 7007))
+    await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, (address, 7007))
     print("listening", flush=True)
     await asyncio.Event().wait()
 

@@ -11,6 +11,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from nsrun.network import netlink
+from nsrun.network.hostports import HostPort, PodPort
 from nsrun.network.masquerade import ruleset
 
 
@@ -111,3 +112,21 @@ def test_a_whole_pyroute2_that_is_there_already_is_used() -> None:
         "print(netlink.messages().link is m.ifinfmsg)"
     )
     assert run(script) == "True"
+
+
+def test_published_ports_are_maps_and_nothing_without_them() -> None:
+    network = IPv4Network("10.85.0.0/16")
+    published = {
+        HostPort("tcp", "", 80): PodPort("10.85.0.2", 8080),
+        HostPort("udp", "192.0.2.1", 53): PodPort("10.85.0.3", 53),
+    }
+    text = ruleset("nsrun_1", network, "nsrun0", published)
+    assert "elements = { tcp . 80 : 10.85.0.2 . 8080 }" in text
+    assert "elements = { udp . 192.0.2.1 . 53 : 10.85.0.3 . 53 }" in text
+    assert text.index("@address_ports") < text.index("@ports")
+    assert 'iifname "nsrun0" ip daddr 127.0.0.0/8 drop' in text
+    # One transaction, whatever the table was.
+    assert text.startswith("add table ip nsrun_1\ndelete table ip nsrun_1\ntable ip nsrun_1 {\n")
+    bare = ruleset("nsrun_1", network, "nsrun0", {})
+    assert bare == ruleset("nsrun_1", network)
+    assert "prerouting" not in bare
