@@ -157,13 +157,22 @@ class Stage:
             "memory": _lines("/proc/sysvipc/shm"),
             "root": sorted(os.listdir("/")),
             "alive": alive(self.bystander.pid),
-            "clock": round((time.time() - time.monotonic()) / 2),
+            "clock": _Near(time.time() - time.monotonic()),
             "pods": {name: self._instances(name) for name in (PRISON, MAPPED, VICTIM, FREE)},
         }
 
     def _instances(self, name: str) -> list[tuple[str, str, int]]:
         found = self.server.runtime(name)["instances"]
         return sorted((one["name"], one["state"], one["pid"]) for one in found)
+
+
+class _Near(float):
+    """Seconds that are equal to those less than one away."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float) and abs(self - other) < 1
+
+    __hash__ = float.__hash__
 
 
 def _lines(path: str) -> list[str]:
