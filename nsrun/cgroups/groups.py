@@ -18,7 +18,7 @@ from nsrun.cgroups.layout import Layout, detect, own_cgroup
 from nsrun.cgroups.memory import oom_kills
 from nsrun.cgroups.usage import Places, Usage, read
 from nsrun.errors import NsrunError, StepError
-from nsrun.plan.resources import CPU, MEMORY, Limits
+from nsrun.plan.resources import CPU, MEMORY, PIDS, Limits
 
 BASE_VARIABLE = "NSRUN_CGROUP_BASE"
 POD_PREFIX = "pod-"
@@ -171,6 +171,7 @@ class Cgroups:
         self._unit = base.parent if base is not None and unit.is_one(base.parent) else None
         self._unit_seen = False
         self._tasks: dict[Path, dict[str, int]] = {}
+        self._tops: dict[Path, tuple[str, str | None, str | None, str | None]] = {}
 
     def create_pod(self, pod_uid: str, limits: Limits = NO_LIMITS) -> None:
         """Make the pod's cgroup with its limits; one that is there gets these.
@@ -285,11 +286,17 @@ class Cgroups:
 
     def usage(self, pod_uid: str, container_id: str | None = None) -> Usage | None:
         """What a pod, or one of its containers, has used; None when it has no cgroup. May be called in any thread."""
-        path = self._path(pod_uid, container_id)
-        if path is None:
+        if self.base is None:
             return None
-        twins = {name: str(twin) for name, twin in self.controllers.twins(path).items()}
-        return read(Places(str(path), twins.get(CPU), twins.get(MEMORY)))
+        base = self.base if not self.older else self._pod(pod_uid).parent
+        # As text: there may be hundreds to look at, and a Path costs as much as reading a file.
+        tops = self._tops.get(base)
+        if tops is None:
+            twins = {name: str(twin) for name, twin in self.controllers.twins(base).items()}
+            tops = self._tops[base] = (str(base), twins.get(CPU), twins.get(MEMORY), twins.get(PIDS))
+        below = f"/{POD_PREFIX}{pod_uid}" + (f"/{container_id}" if container_id is not None else "")
+        unified, *legacy = (None if top is None else top + below for top in tops)
+        return read(Places(str(unified), *legacy))
 
     def name(self, pod_uid: str, container_id: str | None = None) -> str:
         """The path of a pod's or a container's cgroup from the top of its tree; "" where there are no cgroups."""

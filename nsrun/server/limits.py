@@ -93,7 +93,7 @@ class Resizer:
             if self.refused is None:
                 changes.accept_resize(engine)
             self.tell()
-        if self._done is not engine.pod:
+        if self._done is not engine.pod and not engine.deleting:
             limits = pod_limits(engine.pod, engine.world.node)
             if limits.controllers:
                 try:

@@ -257,6 +257,7 @@ def scale(side: Nsrun, many: int) -> list[Figure]:
 
         for number in range(many):
             spent[number] = timed(lambda number=number: up(number))  # type: ignore[misc]
+        stats = sorted(timed(lambda: client.stats(interval=0)) for _ in range(9))[4]
         full = side.server_kb()
         shims = sum(side.shim_private_kb(name) for name in made[:20]) / min(20, len(made))
         client.down(*made, grace_period=0, force=True)
@@ -265,6 +266,7 @@ def scale(side: Nsrun, many: int) -> list[Figure]:
     per_pod = (full - base) / many
     return [
         Figure(f"up of pod {many} beside pod 10", "ratio", late / few, "at most 1.5", late / few <= 1.5),
+        Figure(f"stats of {many} pods in one call", "ms", stats, "at most 50 ms", stats <= 50),
         Figure("server, resident, no pods", "KiB", base, "at most 60 MB", base <= 60_000),
         Figure(f"server, per pod at {many}", "KiB", per_pod, "at most 50", per_pod <= 50),
         Figure(f"shim, private, mean at {many}", "KiB", shims, "at most 400", shims <= 400),

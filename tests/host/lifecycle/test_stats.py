@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import nsrun
+from nsrun.cgroups import detect
 from nsrun.client.stats import between
 from tests.host.server.harness import Server, box, pod, until
 
@@ -177,3 +178,38 @@ def test_metrics_of_a_server(server: Server) -> None:
     until(lambda: [one["address"] for one in server.call("server.status").result["metrics"]] == [f"unix:{path}"])
     server.down("web")
     assert "container_processes" not in get(path)
+
+
+def test_S_OOM_S_CGROUP_what_each_version_of_cgroups_does(server: Server) -> None:
+    """Version 2 counts all of every pod, and who is killed for want of memory takes its container along; version 1 kills one process."""
+    pure = detect().kind == "v2"
+    small = {"limits": {"cpu": "200m", "memory": "24Mi"}}
+    server.up(
+        pod("bare", box("a", "alloc", "20", "1000")),
+        pod("child", box("a", "seq", "alloc", "100", ";", "pause", resources=small), restartPolicy="Never"),
+        wait="none",
+    )
+    until(lambda: server.lines("bare", "a") == ["ready"], 60)
+    assert server.host.cgroup_base is not None
+    until(
+        lambda: server.lines("child", "a")[-1:] == ["== pause"] or server.get("child")["status"]["phase"] == "Failed",
+        60,
+    )
+    state = server.container("child", "a")["state"]
+    if not pure:
+        assert state.keys() == {"running"}
+        return
+    until(lambda: server.get("child")["status"]["phase"] == "Failed", 60)
+    ended = server.container("child", "a")["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled"), "memory.oom.group"
+    with nsrun.connect(server.root) as client:
+        (bare,) = client.stats("bare", containers=True, interval=1)
+    for one in (bare, *bare["containers"]):
+        assert "missing" not in one
+        assert 20 * MIB <= one["memory"]["workingSetBytes"] < 26 * MIB
+        assert "estimated" not in one["memory"]
+        assert one["process_stats"] == {"process_count": 1, "thread_count": 1}
+        assert one["diskIO"]["readBytes"] >= 0
+        assert one["memory"]["oomKills"] == 0
+    own = server.host.cgroup_base / f"pod-{server.get('bare')['metadata']['uid']}"
+    assert (own / "pids.max").read_text().strip() == "max"
