@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from nsrun.client.crilog import LogLine
     from nsrun.client.engine import Engine
     from nsrun.client.execute import CommandNotStartedError
-    from nsrun.client.library import Client, CommandFailedError, ExecResult, Pod, WatchEvent, connect
+    from nsrun.client.library import Client, WatchEvent, connect
+    from nsrun.client.pod import CommandFailedError, ExecResult, Pod
     from nsrun.errors import (
         ConflictError,
         InternalError,
@@ -75,7 +76,8 @@ _HOMES = {
     "nsrun.client.crilog": ("LogLine",),
     "nsrun.client.engine": ("Engine",),
     "nsrun.client.execute": ("CommandNotStartedError",),
-    "nsrun.client.library": ("Client", "CommandFailedError", "ExecResult", "Pod", "WatchEvent", "connect"),
+    "nsrun.client.library": ("Client", "WatchEvent", "connect"),
+    "nsrun.client.pod": ("CommandFailedError", "ExecResult", "Pod"),
 }
 
 

@@ -27,7 +27,7 @@ import pytest
 
 if TYPE_CHECKING:
     from nsrun.client.engine import Engine
-    from nsrun.client.library import Pod
+    from nsrun.client.pod import Pod
 
 READY_TIMEOUT_S = 60.0
 TAIL_LINES = 200

@@ -7,7 +7,7 @@ import click
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.params import namespace_option, pod_argument
 from nsrun.cli.settings import Settings, say
-from nsrun.client import library
+from nsrun.client import requests
 from nsrun.errors import UsageError
 
 
@@ -40,7 +40,7 @@ def condition(
 ) -> int:
     """`nsrun pod condition`."""
     wanted = dict(map(parsed, conditions))
-    library.condition(settings.session(), pod, namespace, wanted, reason, message)
+    requests.condition(settings.session(), pod, namespace, wanted, reason, message)
     for type_, status in wanted.items():
         say(f"pod/{pod} condition {type_} {'removed' if status is None else f'is {status}'}")
     return 0

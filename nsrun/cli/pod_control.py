@@ -10,7 +10,7 @@ from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.params import DURATION, SIGNED_DURATION, complete_pods, namespace_option, pod_argument, selector_options
 from nsrun.cli.settings import Settings, say
 from nsrun.cli.show import bare
-from nsrun.client import library
+from nsrun.client import requests
 from nsrun.errors import UsageError
 
 WAIT_TIMEOUT_S = 30.0
@@ -72,7 +72,7 @@ def wait(
             details="condition=Ready, phase=Succeeded, jsonpath={.status.podIP}=10.88.0.5, create, or delete.",
             resolution="nsrun pod wait --help",
         )
-    library.wait(
+    requests.wait(
         settings.session(),
         [bare(name) for name in names],
         namespace,
@@ -111,7 +111,7 @@ def restart(
     settings: Settings, /, pod: str, namespace: str | None, containers: tuple[str, ...], grace_period: float | None
 ) -> int:
     """`nsrun pod restart`."""
-    library.restart(settings.session(), pod, namespace, containers, grace_period)
+    requests.restart(settings.session(), pod, namespace, containers, grace_period)
     say(f"pod/{pod} restarted")
     return 0
 
@@ -135,7 +135,7 @@ def restart(
 @click.pass_obj
 def kill(settings: Settings, /, pod: str, namespace: str | None, containers: tuple[str, ...], name: str) -> int:
     """`nsrun pod kill`."""
-    library.kill(settings.session(), pod, namespace, containers, known_signal(name))
+    requests.kill(settings.session(), pod, namespace, containers, known_signal(name))
     say(f"pod/{pod} got {known_signal(name)}")
     return 0
 

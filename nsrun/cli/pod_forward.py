@@ -13,7 +13,7 @@ from nsrun.cli.params import DURATION, namespace_option, pod_argument
 from nsrun.cli.settings import Settings, note, say
 from nsrun.client import forward
 from nsrun.client import ports as words
-from nsrun.client.library import wait
+from nsrun.client.requests import wait
 from nsrun.errors import ConflictError, NsrunError
 
 RUNNING_TIMEOUT_S = 60.0

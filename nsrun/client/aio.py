@@ -20,10 +20,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from nsrun.client import library, requests
+from nsrun.client import requests
 from nsrun.client.crilog import LogLine
-from nsrun.client.library import Client, ExecResult, Object, Pod, WatchEvent
+from nsrun.client.library import Client, WatchEvent, connect
 from nsrun.client.manifests import Manifest
+from nsrun.client.pod import ExecResult, Object, Pod
 from nsrun.client.requests import Progress, Wait
 from nsrun.client.session import Call, Cancelled
 from nsrun.client.stats import between
@@ -348,7 +349,7 @@ class AsyncPod:
         call = Call()
         session = self.sync.client.session
         await in_thread(
-            lambda: library.wait(session, [self.name], self.namespace, condition, timeout, call=call), call.cancel
+            lambda: requests.wait(session, [self.name], self.namespace, condition, timeout, call=call), call.cancel
         )
 
     async def wait_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above
@@ -489,4 +490,4 @@ class AsyncPod:
 
 async def aconnect(root: str | os.PathLike[str] | None = None, *, start: bool = True) -> AsyncClient:
     """As nsrun.connect, for asyncio."""
-    return AsyncClient(await in_thread(lambda: library.connect(root, start=start)))
+    return AsyncClient(await in_thread(lambda: connect(root, start=start)))

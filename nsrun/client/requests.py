@@ -1,8 +1,9 @@
-"""The requests `pod.up` and `pod.down`, for the library and for commands that do without the rest of it."""
+"""Requests about pods, for the library and for commands that do without the rest of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from nsrun.client.manifests import Document
@@ -89,3 +90,87 @@ def down(
         changed_for_repeat=lambda params: {**params, "missing_ok": True},
         call=call,
     ).result
+
+
+def wait(
+    session: Session,
+    names: Sequence[str],
+    namespace: str | None,
+    condition: str,
+    timeout: float | None,
+    *,
+    every: bool = False,
+    labels: str | None = None,
+    fields: str | None = None,
+    on_met: Callable[[str], None] | None = None,
+    call: Call | None = None,
+) -> None:
+    """The request `pod.wait`.
+
+    Args:
+        session: to the server.
+        names: of pods; none with `every`.
+        namespace: of the pods.
+        condition: in the words of `kubectl wait --for`.
+        timeout: seconds for all of them together; 0 looks once.
+        every: all pods of the namespace.
+        labels, fields: selectors of pods in the namespace, instead of names.
+        on_met: called once with the name of each pod that has come to it.
+        call: lets another thread cancel.
+    """
+    left, met = list(names), set[str]()
+
+    def reached(event: Message, _fds: list[int]) -> None:
+        name = str(event["met"])
+        if name not in met:
+            met.add(name)
+            if on_met is not None:
+                on_met(name)
+
+    def again(params: Message) -> Message:
+        still = [name for name in left if name not in met]
+        if left and not still:
+            raise _AllMet
+        return {**params, "names": still}
+
+    params = {"names": left, "all": every, "namespace": namespace, "for": condition, "timeout_s": timeout}
+    params |= {"labels": labels, "fields": fields}
+    with contextlib.suppress(_AllMet):
+        session.request("pod.wait", params, on_event=reached, changed_for_repeat=again, call=call)
+
+
+class _AllMet(Exception):  # noqa: N818 - no error
+    """Nothing is left to wait for."""
+
+
+def restart(
+    session: Session, name: str, namespace: str | None, containers: Sequence[str], grace_period: float | None
+) -> None:
+    """The request `pod.restart`; never repeated, for that would restart twice."""
+    session.request(
+        "pod.restart",
+        {"name": name, "namespace": namespace, "containers": list(containers), "grace_period_s": grace_period},
+        repeat=False,
+    )
+
+
+def kill(session: Session, name: str, namespace: str | None, containers: Sequence[str], signal: str) -> None:
+    """The request `pod.kill`; never repeated."""
+    session.request(
+        "pod.kill",
+        {"name": name, "namespace": namespace, "containers": list(containers), "signal": signal},
+        repeat=False,
+    )
+
+
+def condition(
+    session: Session,
+    name: str,
+    namespace: str | None,
+    conditions: Mapping[str, str | None],
+    reason: str | None = None,
+    message: str | None = None,
+) -> None:
+    """The request `pod.condition`."""
+    params = {"name": name, "namespace": namespace, "conditions": dict(conditions)}
+    session.request("pod.condition", {**params, "reason": reason, "message": message})
