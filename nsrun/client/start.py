@@ -17,6 +17,8 @@ from nsrun.errors import NsrunError, PermissionDeniedError, ServerError, StepErr
 
 START_TIMEOUT_S = 20.0
 START_ATTEMPTS = 4
+LEAVING_S = 2.0
+"""How long a server that does not start may take to be gone after it has said so."""
 LOG_LINES = 12
 SYSTEMD = "/run/systemd/system"
 """There when systemd is the init of this machine: sd_booted(3)."""
@@ -233,8 +235,18 @@ def wait_ready(root: Root, ready: int, log_offset: int, timeout_s: float = START
         )
     if os.read(ready, 1):
         return
-    if lock_is_held(root):
-        return
+    # Whoever holds the lock now is another one on its way in, or this one on its way out: its pipe closes before its lock does.
+    deadline = time.monotonic() + LEAVING_S
+    while lock_is_held(root):
+        try:
+            connect(root).close()
+        except (ServerAway, ConnectionLost):
+            pass
+        else:
+            return
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.005)
     raise did_not_start(root, log_offset)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import stat
 import subprocess
+import threading
 import time
 from pathlib import Path
 
-from nsrun.client import start
+import pytest
+
+from nsrun.client import roots, start
+from nsrun.errors import ServerError
 from tests.host.cli.conftest import SLEEPER, bring_up, container, manifest
 from tests.host.testhost import Host
 
@@ -188,3 +193,22 @@ def test_a_long_root_path(host: Host) -> None:
     done = host.run(*words, "--root", deep, "pod", "ls")
     assert done.stderr == "No pods.\n"
     host.run(*words, "--root", deep, "server", "stop")
+
+
+def test_a_server_that_is_still_leaving_is_heard(tmp_path: Path) -> None:
+    """Its pipe closes before its lock does: what it said is the answer, and not that somebody else may be on the way."""
+    root = roots.find(tmp_path / "root")
+    start.make_run_directory(root)
+    Path(root.server_log).write_text("nsrun-server: config.toml: mirror is no word of it\n")
+    ready, closed = os.pipe()
+    os.close(closed)
+    with open(f"{root.run}/lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        leaving = threading.Timer(0.1, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
+        leaving.start()
+        with pytest.raises(ServerError) as caught:
+            start.wait_ready(root, ready, 0)
+        leaving.join()
+    os.close(ready)
+    assert caught.value.brief == "the server did not start"
+    assert caught.value.details == "nsrun-server: config.toml: mirror is no word of it"
