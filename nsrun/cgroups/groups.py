@@ -58,12 +58,14 @@ def choose_base(layout: Layout, root: str | os.PathLike[str] | None, run_dir: st
         Path(named) if named else _delegated(layout.mount) or (recorded[0] if recorded else layout.mount / _name(root))
     )
     bases = [base, *(older for older in recorded if older != base and _pods(older))]
-    # Written down first: a cgroup that nobody knows of would stay for ever.
-    if recorded != bases:
+    # Written down first: a cgroup that nobody knows of would stay for ever. What stands there already is not written again (its
+    # cgroup may have gone with the last pod): a full disk keeps no server from starting.
+    lines = [str(path) for path in bases]
+    if _lines(run_dir) != lines:
         record = Path(run_dir, RECORD)
         temporary = record.with_name(f".{RECORD}.new")
         try:
-            temporary.write_text("".join(f"{path}\n" for path in bases), encoding="utf-8")
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             os.replace(temporary, record)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -101,11 +103,15 @@ def _name(root: str | os.PathLike[str] | None) -> str:
 
 def _recorded(run_dir: str | os.PathLike[str], mount: Path) -> list[Path]:
     """What is left of the bases in the record, the last server's first."""
+    return [base for base in map(Path, _lines(run_dir)) if base.is_relative_to(mount) and base.is_dir()]
+
+
+def _lines(run_dir: str | os.PathLike[str]) -> list[str]:
+    """The record as it is; nothing where none can be read."""
     try:
-        lines = Path(run_dir, RECORD).read_text(encoding="utf-8").splitlines()
+        return Path(run_dir, RECORD).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return []
-    return [base for base in map(Path, lines) if base.is_relative_to(mount) and base.is_dir()]
 
 
 def _pods(base: Path) -> list[str]:

@@ -455,4 +455,8 @@ def _step(what: str, label: str) -> Iterator[None]:
     except NsrunError:
         raise
     except OSError as error:
-        raise StepError(what, label, error.errno or 0) from error
+        failure = StepError(what, label, error.errno or 0)
+        if error.errno == errno.EROFS:
+            # Of the target, whichever side that is: nsrun's own root has nothing to do with it.
+            failure.resolution = "Name a target that can be written to; in a container, a volume for instance."
+        raise failure from error

@@ -233,6 +233,23 @@ def test_a_full_run_directory_is_named_and_leaves_no_cgroup(leak_check: None, ho
         subprocess.run(["umount", str(full)], check=True)
 
 
+def test_a_base_that_is_written_down_needs_no_room(leak_check: None, host: Host) -> None:
+    """Also when its cgroup went with the last pod: else no server could start while the disk is full."""
+    full = host.scratch / "run"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(full)], check=True)
+    try:
+        first = choose_base(detect(), host.root, full)
+        assert first is not None
+        first.rmdir()
+        with pytest.raises(OSError, match="No space left"):
+            (full / "filler").write_bytes(bytes(1 << 14))
+        assert choose_base(detect(), host.root, full) == first
+        first.rmdir()
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
+
+
 def test_the_recorded_base_outlives_the_server_that_chose_it(
     leak_check: None, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

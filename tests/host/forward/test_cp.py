@@ -148,8 +148,9 @@ def test_what_cannot_be_copied_is_said(pod: nsrun.Pod, tree: Path, box: Host) ->
         pod.copy_to(tree / "plain", "/room/missing/", container="root")
     with pytest.raises(StepError, match="No such file or directory"):
         pod.copy_to(tree / "plain", "/room/missing/plain", container="root")
-    with pytest.raises(StepError, match="Read-only file system"):
+    with pytest.raises(StepError, match="Read-only file system") as caught:
         pod.copy_to(tree / "plain", "/plain", container="fixed")
+    assert caught.value.resolution == "Name a target that can be written to; in a container, a volume for instance."
     with pytest.raises(NotFoundError):
         pod.copy_to(tree / "plain", "/plain", container="nobody")
 
