@@ -16,6 +16,7 @@ from nsrun.server.engine import PodEngine
 from nsrun.server.sandbox import end_unreachable
 from nsrun.server.watch import Changed
 from nsrun.server.world import World
+from nsrun.spec.names import is_ipv4
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import PRIVATE, PodPaths
 from nsrun.state.ledger import Ledger, Wish, read_ledger, read_wish, write_wish
@@ -59,7 +60,11 @@ class Registry:
         return used
 
     def published_ports(self) -> dict[str, dict[PublishedPort, int]]:
-        """Ports of the machine that lead to pods, by the pods' uids: those that do not have the machine's network anyhow."""
+        """Ports of the machine that lead to pods, by the pods' uids: those that do not have the machine's network anyhow.
+
+        A `hostIP` that is no IPv4 address gets here with --ignore-unsupported: its port is not published, neither at all addresses
+        nor, as nft would look a name up and read anything else as more rules, as it is written.
+        """
         published = {}
         for engine in self:
             spec = engine.pod.spec
@@ -71,7 +76,7 @@ class Registry:
                 ): port.containerPort
                 for container in long_running(engine.pod)
                 for port in container.ports
-                if port.hostPort
+                if port.hostPort and (not port.hostIP or is_ipv4(port.hostIP))
             }
             if ports:
                 published[engine.uid] = ports

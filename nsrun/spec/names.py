@@ -224,6 +224,15 @@ def ip_address(value: str, *, canonical: bool = False) -> list[str]:
     return objections
 
 
+def is_ipv4(value: str) -> bool:
+    """Whether it is an IPv4 address as every program reads it: four numbers and nothing else."""
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError:
+        return False
+    return True
+
+
 def pod_in_words(pod: Pod) -> str:
     """A pod as the kubelet names it in messages: name_namespace(uid) (pkg/kubelet/util/format)."""
     return f"{pod.metadata.name}_{pod.metadata.namespace or 'default'}({pod.metadata.uid or ''})"

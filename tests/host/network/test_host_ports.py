@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import nsrun
-from nsrun.errors import PodFailedError
+from nsrun.errors import NsrunError, PodFailedError
 from tests.host import testhost
 from tests.host.cli.conftest import Manifest, box, container, manifest
 from tests.host.forward.conftest import PEER, listening
@@ -97,6 +97,21 @@ def test_S_NET_a_host_ip_is_the_only_address(box: Host, pods: dict[str, nsrun.Po
     assert answer(testhost.HOST_ADDRESS, 20002) == "hello"
     assert answer("127.0.0.1", 20002) is None
     assert box.outside("python3", "-c", ASK, testhost.HOST_ADDRESS, "20002") == "hello\n"
+
+
+@pytest.mark.parametrize("address", ["::1", "localhost", "127.0.0.1 . 20099 : 10.0.0.1 . 1, tcp . 127.0.0.1"])
+def test_what_is_no_ipv4_address_becomes_no_rule(
+    box: Host, client: nsrun.Client, pods: dict[str, nsrun.Pod], address: str
+) -> None:
+    """Nor does it keep other pods' rules from being made."""
+    odd = wish("odd", {"containerPort": 7001, "hostPort": 20004, "hostIP": address})
+    with pytest.raises(NsrunError, match="does not implement"):
+        client.up(json.dumps(odd))
+    with client.up(json.dumps(odd), ignore_unsupported=True) as pod:
+        listening(pod)
+        assert answer("127.0.0.1", 20001) == "hello"
+        assert answer("127.0.0.1", 20004) is None
+        assert "20099" not in box.run("nft", "list", "ruleset").stdout
 
 
 def test_pods_do_not_reach_the_machines_loopback(box: Host, pods: dict[str, nsrun.Pod]) -> None:

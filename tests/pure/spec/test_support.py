@@ -207,6 +207,10 @@ def test_what_is_done_is_not_reported() -> None:
          {}),
         (with_container(ports=[{"containerPort": 1, "hostPort": 1, "hostIP": "1.2.3.4"}]), {}),
         (with_container(ports=[{"containerPort": 1, "hostPort": 1, "hostIP": "::1"}]), {f"{C}.ports[0].hostIP": LATER}),
+        *(
+            (with_container(ports=[{"containerPort": 1, "hostPort": 1, "hostIP": ip}]), {f"{C}.ports[0].hostIP": LATER})
+            for ip in ("localhost", "1.2.3", "01.2.3.4", "1.2.3.4/32", "1.2.3.4 . 22 : 10.0.0.1 . 22, 1.2.3.4")
+        ),
         (found(hostNetwork=True, containers=[{"name": "c", "image": "i", "ports": [{"containerPort": 1}]}]), {}),
         (with_container(terminationMessagePath="/x", terminationMessagePolicy="FallbackToLogsOnError"), {}),
         (with_container(restartPolicy="Never", restartPolicyRules=[_rule("RestartAllContainers")]), {}),
