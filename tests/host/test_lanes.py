@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,8 +105,8 @@ def test_what_dies_or_is_told_to_stop_takes_its_lanes_along(host: Host) -> None:
     assert "=== host ring: 1 passed" in output
 
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for path in host.scratch.iterdir():
-            path.unlink()
+        shutil.rmtree(host.scratch)
+        host.scratch.mkdir()
         sleeps = "def test_{0}():\n    note('{0}'); time.sleep(60)\n"
         done = lanes(host, one=sleeps.format("one"), two=sleeps.format("two"))
         deadline = time.monotonic() + 20

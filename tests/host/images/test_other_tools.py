@@ -17,6 +17,7 @@ import pytest
 from nsrun import native
 from nsrun.images import ImageStore
 from tests.host.images.making import mounted, tree, umoci_unpack
+from tests.host.testhost import Machine
 
 pytestmark = pytest.mark.host
 
@@ -50,10 +51,10 @@ def root(tmp_path: Path) -> Path:
     return top
 
 
-def storage(tmp_path: Path, tool: str) -> list[str]:
+def storage(short: Path, tool: str) -> list[str]:
     """A tool with a storage of the test's own; nothing here needs a mount that lasts."""
-    words = [tool, "--root", f"{tmp_path}/storage", "--runroot", f"{tmp_path}/run", "--storage-driver", "vfs"]
-    return words + (["--tmpdir", f"{tmp_path}/podman"] if tool == "podman" else [])
+    words = [tool, "--root", f"{short}/storage", "--runroot", f"{short}/run", "--storage-driver", "vfs"]
+    return words + (["--tmpdir", f"{short}/podman"] if tool == "podman" else [])
 
 
 def same_as_umoci(tmp_path: Path, store: ImageStore, layout: Path, tag: str, file: Path, name: str) -> None:
@@ -73,12 +74,14 @@ def same_as_umoci(tmp_path: Path, store: ImageStore, layout: Path, tag: str, fil
     store.remove(image.name)
 
 
-def test_what_buildah_and_podman_make(tmp_path: Path, store: ImageStore, root: Path) -> None:
+def test_what_buildah_and_podman_make(machine: Machine, tmp_path: Path, store: ImageStore, root: Path) -> None:
+    # podman takes no longer path than 50 characters.
+    short = Path(machine.directory, "tools")
     (tmp_path / "Containerfile").write_text(
         "FROM scratch\nCOPY root /\nENV A=b\nUSER 7:8\nWORKDIR /data\n"
         'ENTRYPOINT ["/bin/app"]\nCMD ["serve"]\nSTOPSIGNAL SIGUSR1\n'
     )
-    buildah, podman = storage(tmp_path, "buildah"), storage(tmp_path, "podman")
+    buildah, podman = storage(short, "buildah"), storage(short, "podman")
     try:
         build = ["--isolation", "chroot", "--layers", "-t"]
         run(*buildah, "bud", *build, "example.org/app:1", ".", cwd=tmp_path)
