@@ -7,8 +7,10 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,14 @@ def root(tmp_path: Path) -> Path:
     return top
 
 
+@pytest.fixture
+def short(machine: Machine) -> Iterator[Path]:
+    """A directory whose path podman takes: it may have 50 characters."""
+    directory = Path(machine.directory, "tools")
+    yield directory
+    shutil.rmtree(directory)
+
+
 def storage(short: Path, tool: str) -> list[str]:
     """A tool with a storage of the test's own; nothing here needs a mount that lasts."""
     words = [tool, "--root", f"{short}/storage", "--runroot", f"{short}/run", "--storage-driver", "vfs"]
@@ -74,9 +84,7 @@ def same_as_umoci(tmp_path: Path, store: ImageStore, layout: Path, tag: str, fil
     store.remove(image.name)
 
 
-def test_what_buildah_and_podman_make(machine: Machine, tmp_path: Path, store: ImageStore, root: Path) -> None:
-    # podman takes no longer path than 50 characters.
-    short = Path(machine.directory, "tools")
+def test_what_buildah_and_podman_make(short: Path, tmp_path: Path, store: ImageStore, root: Path) -> None:
     (tmp_path / "Containerfile").write_text(
         "FROM scratch\nCOPY root /\nENV A=b\nUSER 7:8\nWORKDIR /data\n"
         'ENTRYPOINT ["/bin/app"]\nCMD ["serve"]\nSTOPSIGNAL SIGUSR1\n'
