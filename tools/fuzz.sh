@@ -14,5 +14,5 @@ for target in csrc/fuzz/fuzz_*.c; do
 	clang -std=gnu11 -g -O1 -D_GNU_SOURCE -Icsrc -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 		-o "$work/$name" "$target" "${sources[@]}"
 	mkdir -p "$work/corpus-$name"
-	"$work/$name" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$work/" "$work/corpus-$name" 2>&1 | tail -n 4
+	"$work/$name" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$work/" "$work/corpus-$name" 2>&1 | tail -n 30
 done

@@ -48,6 +48,10 @@
 #define nsr_op_exec walk
 #define nsr_op_keepcaps walk
 #define nsr_op_dumpable walk
+#define nsr_op_enter_user walk
+#define nsr_op_fs_user walk
+#define nsr_op_id_map walk
+#define nsr_op_user_namespace walk
 /* The linker sees the real ones as well, of program.c by itself. */
 #define nsr_program_check fuzzed_check
 #define nsr_program_run fuzzed_run

@@ -37,3 +37,10 @@ def test_nothing_is_left_for_later() -> None:
     words = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
     sources = [*PYTHON, *sorted((TOP / "csrc").rglob("*.[ch]")), *sorted((TOP / "tools").iterdir())]
     assert [str(path) for path in sources if path.is_file() and words.search(path.read_text())] == []
+
+
+def test_the_fuzzer_of_programs_replaces_every_handler() -> None:
+    """One that it does not know would really be carried out, by programs that a fuzzer makes."""
+    handlers = set(re.findall(r"\.handler = (nsr_op_\w+)", (TOP / "csrc/program.c").read_text()))
+    replaced = set(re.findall(r"#define (nsr_op_\w+) walk", (TOP / "csrc/fuzz/fuzz_program.c").read_text()))
+    assert handlers == replaced
