@@ -10,7 +10,8 @@ verb=$1
 shift
 
 # What a machine of its own kind (pure cgroup version 2, all capabilities, its own kernel) can prove that others cannot.
-selection=(tests/host/cgroups tests/host/plan)
+selection=(tests/host/cgroups tests/host/plan
+	tests/host/systemd/test_systemd.py::test_S_CGROUP_limits_in_the_unit_outlive_its_server)
 
 case $verb in
 packages)

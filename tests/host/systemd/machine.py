@@ -107,7 +107,8 @@ class Booted:
         runtime: dict[str, Any] = json.loads(self.run("nsrun", "pod", "inspect", pod, "--runtime", "-o", "json"))[
             "runtime"
         ]
-        (instance,) = runtime["instances"]
+        # The last one that ended is told of as well.
+        (instance,) = [one for one in runtime["instances"] if one["finished_at"] is None]
         return int(runtime["shim_pid"]), int(instance["pid"])
 
 

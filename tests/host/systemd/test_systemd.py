@@ -127,7 +127,8 @@ def test_S_CGROUP_limits_in_the_unit_outlive_its_server(booted: Booted) -> None:
     first = up_with_limits("a")
     assert booted.cgroup_of(first).startswith("/system.slice/nsrun-pods.service/pods/pod-")
     assert limits_of(booted, first) == in_force
-    doctor = booted.run("nsrun", "doctor")
+    # Its exit status tells of other things that this kernel may lack.
+    doctor = booted.run("nsrun", "doctor", check=False)
     assert "no   limits" not in doctor
     assert "yes  limits" in doctor
 
