@@ -202,8 +202,10 @@ class Cgroups:
         else:
             self.controllers.weigh(path)
 
-    def create_container(self, pod_uid: str, container_id: str, limits: Limits = NO_LIMITS) -> int | None:
-        """Make a container's cgroup with its limits, and the pod's if need be.
+    def create_container(
+        self, pod_uid: str, container_id: str, limits: Limits = NO_LIMITS, of_pod: Limits = NO_LIMITS
+    ) -> int | None:
+        """Make a container's cgroup with its limits; and the pod's with `of_pod` where somebody removed it.
 
         Returns:
             A descriptor of its directory for CLONE_INTO_CGROUP, the caller's to close; None where there are no cgroups.
@@ -216,7 +218,9 @@ class Cgroups:
         pod = self._pod(pod_uid)
         path = pod / container_id
         # The version 2 directory comes first and goes last: whatever is left of a container is found by it.
-        self._make(pod)
+        if not pod.is_dir():
+            # It was made with the sandbox. Its unit may have been stopped since, which takes all that is in there along.
+            self.create_pod(pod_uid, of_pod)
         self.controllers.prepare(pod, limits)
         self._make(path)
         self.controllers.apply(path, limits)

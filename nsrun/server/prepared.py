@@ -23,6 +23,7 @@ from nsrun.plan import (
     container_limits,
     container_program,
     pod_hostname,
+    pod_limits,
     user_spec,
 )
 from nsrun.plan.ops import User
@@ -124,7 +125,8 @@ def prepare(
             world.objects.keep_values(engine.uid, instance_id, objects)
         log_fd = open_log(engine, action.name, action.attempt)
         stack.callback(os.close, log_fd)
-        cgroup_fd = world.cgroups.create_container(engine.uid, instance_id, limits)
+        of_pod = pod_limits(engine.pod, world.node)
+        cgroup_fd = world.cgroups.create_container(engine.uid, instance_id, limits, of_pod)
         if cgroup_fd is not None:
             stack.callback(os.close, cgroup_fd)
         elif engine.pod.spec.hostPID or engine.pod.spec.shareProcessNamespace:
