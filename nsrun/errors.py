@@ -10,6 +10,7 @@
     ├── StepError              a system call of ours failed: step, subject, errno
     ├── TimedOutError          waited long enough
     ├── PodFailedError         a pod that was waited for will not get there
+    ├── StatusError            what a Kubernetes API server would refuse, in its words
     ├── ServerError            the server is away, of another version, or closed the connection
     └── InternalError          a bug of nsrun's
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 EXIT_CODES: dict[str, int] = {
     "internal": 70,
@@ -95,6 +96,8 @@ class NsrunError(Exception):
         """The error that `as_data` gave, with its class again."""
         code = str(data.get("code", "internal"))
         cls = _BY_CODE.get(code, NsrunError)
+        if isinstance(data.get("status"), dict):
+            return StatusError(data["status"])
         error = cls.__new__(cls)
         NsrunError.__init__(
             error,
@@ -158,6 +161,34 @@ class PodFailedError(NsrunError):
     """A pod that was waited for will not get there."""
 
     code = "pod-failed"
+
+
+class StatusError(NsrunError):
+    """What a Kubernetes API server would refuse, in its words.
+
+    Args:
+        status: as metav1.Status has it, without kind and apiVersion: `code` (of HTTP), `reason`, `message`, and `details`
+            where there are some.
+    """
+
+    _CODES: ClassVar[dict[int, str]] = {
+        400: "spec",
+        403: "permission",
+        404: "not-found",
+        409: "conflict",
+        422: "spec",
+        504: "timeout",
+    }
+
+    def __init__(self, status: dict[str, Any]) -> None:
+        number = int(status.get("code") or 500)
+        code = self._CODES.get(number, "unsupported" if number < 500 else "internal")
+        super().__init__(str(status.get("message") or "unknown error"), code=code)
+        self.status = status
+
+    def as_data(self) -> dict[str, Any]:
+        """As every error, and `status`."""
+        return {**super().as_data(), "status": self.status}
 
 
 class InternalError(NsrunError):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Generate nsrun/spec/model.py from the Go sources that define the Kubernetes API.
+"""Generate nsrun/spec/model.py and model_kinds.py from the Go sources that define the Kubernetes API.
 
 The Go structs are the maintained source: field names, order, optionality, and which Go type a decode error names.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import keyword
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,29 @@ ROOTS = (
     "Event",
 )
 """Kinds of the module; everything they reach comes along."""
+
+KINDS = (
+    ("Namespace", "v1"),
+    ("Node", "v1"),
+    ("ServiceAccount", "v1"),
+    ("Service", "v1"),
+    ("Endpoints", "v1"),
+    ("ResourceQuota", "v1"),
+    ("LimitRange", "v1"),
+    ("EndpointSlice", "discovery.k8s.io/v1"),
+    ("Lease", "coordination.k8s.io/v1"),
+    ("RuntimeClass", "node.k8s.io/v1"),
+    ("PriorityClass", "scheduling.k8s.io/v1"),
+)
+"""Kinds of the second module, with their apiVersions: those around pods, which only a server that keeps them needs."""
+
+GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("discovery", {"EndpointPort": "SliceEndpointPort"}),
+    ("coordination", {}),
+    ("node", {}),
+    ("scheduling", {}),
+)
+"""Directories of other groups than core, and their types that are called as others of core are."""
 
 LEAVES = {
     "resource.Quantity": ("str", '"0"'),
@@ -61,7 +85,7 @@ class GoStruct:
 
 
 def _strip_comments(text: str) -> str:
-    return re.sub(r"(?m)//.*$", "", text)
+    return re.sub(r"(?m)//.*$", "", re.sub(r"(?s)/\*.*?\*/", "", text))
 
 
 class Sources:
@@ -71,8 +95,10 @@ class Sources:
         self.raw: dict[str, str] = {}
         self.alias: dict[str, str] = {"types.UID": "string", "types.NodeName": "string"}
 
-    def load(self, path: Path, *, only_missing: bool) -> None:
-        text = _strip_comments(path.read_text(encoding="utf-8"))
+    def load(self, path: Path, *, only_missing: bool, renamed: dict[str, str] | None = None) -> None:
+        text = _strip_comments(path.read_text(encoding="utf-8")).replace("corev1.", "v1.").replace("apiv1.", "v1.")
+        for old, new in (renamed or {}).items():
+            text = re.sub(rf"\b{old}\b", new, text)
         for match in re.finditer(r"(?ms)^type (\w+) struct \{\n(.*?)^\}", text):
             name = "v1." + match.group(1)
             if not (only_missing and name in self.raw):
@@ -115,8 +141,8 @@ class Sources:
         return GoStruct(name, fields)
 
 
-def reachable(sources: Sources) -> list[GoStruct]:
-    """ROOTS and what they reach, dependencies first."""
+def reachable(sources: Sources, roots: Iterable[str]) -> list[GoStruct]:
+    """`roots` and what they reach, dependencies first."""
     done: dict[str, GoStruct] = {}
 
     def visit(go_type: str) -> None:
@@ -130,7 +156,7 @@ def reachable(sources: Sources) -> list[GoStruct]:
                 visit(go_field.go_type)
             done[base] = struct
 
-    for root in ROOTS:
+    for root in roots:
         visit("v1." + root)
     return list(done.values())
 
@@ -152,12 +178,12 @@ def python_type(sources: Sources, go_type: str) -> tuple[str, str]:
     return go_type.removeprefix("v1."), go_type.removeprefix("v1.") + "()"
 
 
-def declaration(sources: Sources, root: bool, name: str, go_field: GoField) -> str:
-    """One line of a class body."""
+def declaration(sources: Sources, version: str | None, name: str, go_field: GoField) -> str:
+    """One line of a class body; `version` is the apiVersion of a kind, None for what is none."""
     attribute = go_field.json + "_" if keyword.iskeyword(go_field.json) else go_field.json
     rename = f', name="{go_field.json}"' if attribute != go_field.json else ""
-    if root and go_field.json in ("kind", "apiVersion"):
-        value = name if go_field.json == "kind" else "v1"
+    if version is not None and go_field.json in ("kind", "apiVersion"):
+        value = name if go_field.json == "kind" else version
         return f'    {attribute}: str = field(default_factory=lambda: "{value}")'
     pointer = go_field.go_type.startswith("*")
     kind, zero = python_type(sources, go_field.go_type.removeprefix("*"))
@@ -199,37 +225,45 @@ class ApiStruct(Struct, kw_only=True, omit_defaults=True):
 '''
 
 
-def main() -> None:
-    """Write the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--api", type=Path, required=True, help="a checkout of kubernetes/api")
-    parser.add_argument("--apimachinery", type=Path, required=True, help="a checkout of kubernetes/apimachinery")
-    parser.add_argument("--version", required=True, help="the Kubernetes version that the checkouts belong to")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "nsrun/spec/model.py")
-    args = parser.parse_args()
+KINDS_HEADER = '''"""The Kubernetes {version} API types of the kinds that are around pods, as msgspec structs (see nsrun.spec.model).
 
-    sources = Sources()
-    sources.load(args.api / "core/v1/types.go", only_missing=False)
-    sources.load(args.apimachinery / "pkg/apis/meta/v1/types.go", only_missing=True)
-    structs = reachable(sources)
+GENERATED by tools/generate_model.py from k8s.io/api and k8s.io/apimachinery ({version}): do not edit.
+"""
 
-    out = [HEADER.format(version=args.version)]
+from __future__ import annotations
+
+from msgspec import field
+
+from nsrun.spec.model import (
+    ApiStruct,
+{imported}
+)
+
+'''
+
+
+def classes(sources: Sources, structs: list[GoStruct], versions: dict[str, str]) -> list[str]:
+    """The lines of the classes."""
+    out = []
     for struct in structs:
         name = struct.name.removeprefix("v1.")
-        root = name in ROOTS
         out.append(f"\nclass {name}(ApiStruct):")
         out.append(f'    """Kubernetes {name}."""\n')
-        out += [declaration(sources, root, name, go_field) for go_field in struct.fields]
+        out += [declaration(sources, versions.get(name), name, go_field) for go_field in struct.fields]
         out.append("")
+    return out
 
-    used = {"types.UID"}
+
+def tables(sources: Sources, structs: list[GoStruct], known: set[str]) -> list[str]:
+    """The lines of the tables: aliases besides those that are `known`, and fields."""
+    used = set() if known else {"types.UID"}
     todo = [go_field.go_type for struct in structs for go_field in struct.fields]
     while todo:
         for word in re.findall(r"[\w]+\.[\w]+", todo.pop()):
-            if word in sources.alias and word not in used:
+            if word in sources.alias and word not in used | known:
                 used.add(word)
                 todo.append(sources.alias[word])
-    out.append("\nGO_ALIASES: dict[str, str] = {")
+    out = ["\nGO_ALIASES: dict[str, str] = {"]
     out += [f'    "{name}": "{sources.alias[name]}",' for name in sorted(used)]
     out.append("}")
     out.append('"""Named Go types that are not structs, and what they are made of."""\n')
@@ -242,12 +276,46 @@ def main() -> None:
     out.append(
         '"""JSON name and Go type of every field, in Go\'s order: what decoding follows and what its errors name."""\n'
     )
+    return out
+
+
+def main() -> None:
+    """Write the modules."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--api", type=Path, required=True, help="a checkout of kubernetes/api")
+    parser.add_argument("--apimachinery", type=Path, required=True, help="a checkout of kubernetes/apimachinery")
+    parser.add_argument("--version", required=True, help="the Kubernetes version that the checkouts belong to")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "nsrun/spec")
+    args = parser.parse_args()
+
+    sources = Sources()
+    sources.load(args.api / "core/v1/types.go", only_missing=False)
+    sources.load(args.apimachinery / "pkg/apis/meta/v1/types.go", only_missing=True)
+    structs = reachable(sources, ROOTS)
+    out = [HEADER.format(version=args.version)]
+    out += classes(sources, structs, dict.fromkeys(ROOTS, "v1"))
+    out += tables(sources, structs, set())
+    known = set(re.findall(r'^    "([\w.]+)": "', "\n".join(out), re.MULTILINE))
     out.append("ROOTS: dict[str, type[ApiStruct]] = {")
     out += [f'    "{name}": {name},' for name in ROOTS]
     out.append("}")
     out.append('"""The kinds of apiVersion v1 that nsrun reads into typed objects."""\n')
     out.append("Object = " + " | ".join(ROOTS))
-    args.output.write_text("\n".join(out) + "\n", encoding="utf-8")
+    (args.output / "model.py").write_text("\n".join(out) + "\n", encoding="utf-8")
+
+    for group, renamed in GROUPS:
+        sources.load(args.api / group / "v1/types.go", only_missing=True, renamed=renamed)
+    there = {struct.name for struct in structs}
+    more = [struct for struct in reachable(sources, [kind for kind, _ in KINDS]) if struct.name not in there]
+    body = classes(sources, more, dict(KINDS)) + tables(sources, more, known)
+    words = set(re.findall(r"\w+", "\n".join(body)))
+    imported = sorted(name for name in (one.removeprefix("v1.") for one in there) if name in words)
+    out = [KINDS_HEADER.format(version=args.version, imported="\n".join(f"    {name}," for name in imported)), *body]
+    out.append("ROOTS: dict[tuple[str, str], type[ApiStruct]] = {")
+    out += [f'    ("{version}", "{name}"): {name},' for name, version in KINDS]
+    out.append("}")
+    out.append('"""The kinds by apiVersion and kind."""')
+    (args.output / "model_kinds.py").write_text("\n".join(out) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
