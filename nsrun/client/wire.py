@@ -53,6 +53,10 @@ class Connection:
         """Close the socket; the server cancels what this connection still streams."""
         self._sock.close()
 
+    def detach(self) -> socket.socket:
+        """Give the greeted socket away; this object is closed then."""
+        return socket.socket(fileno=self._sock.detach())
+
     def abort(self) -> None:
         """Make a thread that waits on this connection see its end at once."""
         try:

@@ -173,7 +173,7 @@ def _done_for_good(engine: PodEngine, name: str) -> bool:
 
 
 async def attach(engine: PodEngine, request: Request, instance_id: str, name: str) -> object:
-    """pod.attach: the container's output to the given descriptor, and its input back."""
+    """pod.attach: the container's output to the given descriptors (a second one gets stderr alone), and its input back."""
     container = engine.container(name)
     tty, want = bool(container.tty), request.flag("stdin")
     if want and not container.stdin and not tty:
@@ -185,5 +185,6 @@ async def attach(engine: PodEngine, request: Request, instance_id: str, name: st
     shim = engine.shim
     if shim is None:
         raise ConflictError(f'pod "{engine.label}" has no running sandbox')
-    fd = await shim.attach(instance_id, output_fd=request.fds[0] if request.fds else None, stdin=want or tty)
+    output, error = (*request.fds[:2], None, None)[:2]
+    fd = await shim.attach(instance_id, output_fd=output, error_fd=error, stdin=want or tty)
     return Answer({"tty": tty, "stdin": want}, [] if fd is None else [fd])

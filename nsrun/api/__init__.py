@@ -1,0 +1,1 @@
+"""The Kubernetes API of one machine, served by a process of its own."""
