@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from typing import Any, Protocol
 
@@ -83,7 +84,7 @@ async def connect(calls: Calls, pod: dict[str, Any], port: int) -> socket.socket
             made.close()
             where = f"[{address}]" if family == 6 else address
             why.append(
-                f"IPv{family}: dial tcp{family} {where}:{port}: connect: {(error.strerror or str(error)).lower()}"
+                f"IPv{family}: dial tcp{family} {where}:{port}: connect: {os.strerror(error.errno or 0).lower()}"
             )
         except BaseException:
             made.close()
