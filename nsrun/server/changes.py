@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ from nsrun.reconcile.termination import grace_of
 from nsrun.server.observing import observe
 from nsrun.spec.update import redefined_by_amounts, updated
 from nsrun.state.ledger import write_deletion, write_wish
+from nsrun.status.conditions import OWN, foreign, with_condition
 from nsrun.status.deletion import marked_deleted
 from nsrun.status.foreign import with_conditions
 
 if TYPE_CHECKING:
+    from nsrun.reconcile.model import Deletion
     from nsrun.server.engine import PodEngine
-    from nsrun.spec.model import Pod
+    from nsrun.spec.model import Pod, PodCondition
     from nsrun.spec.update import Update
     from nsrun.state.ledger import Wish
 
@@ -39,7 +41,7 @@ def delete(engine: PodEngine, grace_s: float | None = None) -> None:
     deletion = request_deletion(engine.wish.deletion, now, grace_of(engine.pod) if grace_s is None else grace_s)
     if deletion == engine.wish.deletion:
         return
-    wish = msgspec.structs.replace(engine.wish, object=marked_deleted(engine.desired, deletion), deletion=deletion)
+    wish = msgspec.structs.replace(engine.wish, object=to_be_deleted(engine, deletion), deletion=deletion)
     try:
         write_deletion(engine.paths, wish)
     except FileNotFoundError:
@@ -52,6 +54,14 @@ def delete(engine: PodEngine, grace_s: float | None = None) -> None:
     engine.hold(wish)
     engine.last_resort.expect()
     engine.wake()
+
+
+def to_be_deleted(engine: PodEngine, deletion: Deletion) -> Pod:
+    """The pod as it is asked for once it is to go: another generation (apiserver pkg/registry/rest/delete.go)."""
+    pod = marked_deleted(engine.desired, deletion)
+    if engine.wish.deletion is None:
+        pod.metadata.generation = (pod.metadata.generation or 1) + 1
+    return pod
 
 
 def set_conditions(
@@ -74,7 +84,28 @@ def set_conditions(
     engine.save()
 
 
-def update(engine: PodEngine, pod: Pod, judged: Update, options: dict[str, Any]) -> tuple[str, ...]:
+def set_foreign(engine: PodEngine, conditions: Iterable[PodCondition]) -> None:
+    """Have the conditions that nsrun does not decide about be these; its own among them are left out. Published when this returns.
+
+    Raises:
+        StepError: they are published, but could not be written down yet.
+    """
+    now = engine.world.clock.now()
+    wanted = {one.type: one for one in conditions if one.type not in OWN}
+    status = engine.ledger.status
+    if list(wanted.values()) == foreign(status.conditions):
+        return
+    kept = [one for one in status.conditions if one.type in OWN or one.type in wanted]
+    status = msgspec.structs.replace(status, conditions=kept)
+    for one in reversed(wanted.values()):
+        status = with_condition(status, one, now)
+    engine.published.publish(observe(engine, now), now, status)
+    engine.save()
+
+
+def update(
+    engine: PodEngine, pod: Pod, judged: Update, options: dict[str, Any], *, whole: bool = False
+) -> tuple[str, ...]:
     """Make the pod another one, as far as that is possible in place; published too when this returns.
 
     Amounts that the machine does not have, or not now, are asked for, and those from before stay in force.
@@ -86,6 +117,7 @@ def update(engine: PodEngine, pod: Pod, judged: Update, options: dict[str, Any])
         pod: what is asked for; what nsrun adds to a pod stays as it is.
         judged: how that differs from the pod, without objections.
         options: those of the wish that are to be other ones.
+        whole: `pod` has all of the metadata that clients may change, not only what a manifest says.
 
     Returns:
         The containers whose definition is another one.
@@ -94,7 +126,7 @@ def update(engine: PodEngine, pod: Pod, judged: Update, options: dict[str, Any])
         StepError: it could not be written down; then the pod is as it was.
     """
     now = engine.world.clock.now()
-    new = updated(engine.desired, pod, of_spec=judged.of_spec)
+    new = updated(engine.desired, pod, of_spec=judged.of_spec, whole=whole)
     resize, redefined = begin(engine.pod, new), judged.redefined
     if resize is not None:
         engine.resizer.refused = verdict(new, engine.world.facts_for(new, engine.uid))

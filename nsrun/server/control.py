@@ -82,6 +82,10 @@ class Request:
         """Send an event; takes the descriptors over and closes them. A closed connection swallows it."""
         self._connection.send({"id": self.id, "event": data}, fds)
 
+    async def room(self, limit: int) -> None:
+        """Wait until the client has left no more than `limit` bytes unread."""
+        await self._connection.room(limit)
+
     def text(self, name: str, default: str | None = None) -> str:
         """The string parameter `name`.
 
@@ -149,6 +153,8 @@ class Connection:
         self._fds: list[int] = []
         self._out: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._queued = 0
+        self._room: tuple[int, asyncio.Future[None]] | None = None
+        """Who waits until so many bytes are left of what is queued."""
         self._tasks: dict[asyncio.Task[None], Request] = {}
         self._closing = False
         self.closed = False
@@ -326,6 +332,7 @@ class Connection:
                 count = self._sock.sendmsg(self._batch(), ancillary, socket.MSG_NOSIGNAL)
                 _close_all(fds)
                 self._queued -= count
+                self._tell_of_room()
                 while count:
                     frame = self._out[0][0]
                     if count < len(frame):
@@ -343,6 +350,19 @@ class Connection:
         if self._closing:
             self.close()
 
+    async def room(self, limit: int) -> None:
+        """Wait until no more than `limit` bytes are queued; one at a time."""
+        while self._queued > limit and not self.closed:
+            waiter = self._loop.create_future()
+            self._room = (limit, waiter)
+            await waiter
+
+    def _tell_of_room(self) -> None:
+        if self._room is not None and (self.closed or self._queued <= self._room[0]):
+            waiter, self._room = self._room[1], None
+            if not waiter.done():
+                waiter.set_result(None)
+
     def close(self) -> None:
         """Hang up; requests that only wait or stream end with it, the others go on."""
         if self.closed:
@@ -356,6 +376,7 @@ class Connection:
         for _frame, fds in self._out:
             _close_all(fds)
         self._out.clear()
+        self._tell_of_room()
         self._server.connections.discard(self)
         for task, request in list(self._tasks.items()):
             if request.cancellable:

@@ -346,6 +346,9 @@ class PodEngine:
                 continue
             if isinstance(action, StartContainer) and self.pulls.running(action.name):
                 continue
+            if isinstance(action, RemovePod) and self.desired.metadata.finalizers:
+                # Somebody has something to do first, and says so by taking the last of them away.
+                continue
             _LOG.debug("pod %s: %s", self.label, action)
             acted = True
             if isinstance(action, StartContainer):

@@ -9,15 +9,18 @@ import msgspec
 
 from nsrun.server.events import as_object, field_path, newly_backing_off
 from nsrun.server.watch import Change
+from nsrun.spec.model import PodStatus
 from nsrun.spec.names import pod_in_words
 from nsrun.status import pod_status, summary
 from nsrun.status.events import BACK_OFF, WARNING, Event
 from nsrun.status.folding import EventLog
+from nsrun.status.phase import PENDING
+from nsrun.status.qos import qos_class
 
 if TYPE_CHECKING:
     from nsrun.reconcile.model import Observed
     from nsrun.server.engine import PodEngine
-    from nsrun.spec.model import Pod, PodStatus
+    from nsrun.spec.model import Pod
 
 FINISHED = ("Succeeded", "Failed")
 """The phases that a pod does not leave."""
@@ -35,6 +38,10 @@ class Published:
         self._events = EventLog(engine.ledger.events)
         self._announced: Pod | None = None
         """The Pod, without its status, as it was told last."""
+        self._added = False
+        """It was told that there is such a pod."""
+        self._event_versions: dict[float, str] = {}
+        """Of the events that were told to the feed, by their first time."""
         self.version = engine.world.hub.next_version()
 
     @property
@@ -49,6 +56,30 @@ class Published:
         pod["status"] = msgspec.to_builtins(self._engine.ledger.status)
         return pod
 
+    def pod(self) -> Pod:
+        """The Pod with its status."""
+        return self.shown(self._engine.desired)
+
+    def shown(self, pod: Pod) -> Pod:
+        """`pod` with the version and the status that are published."""
+        metadata = msgspec.structs.replace(pod.metadata, resourceVersion=self.version)
+        return msgspec.structs.replace(pod, metadata=metadata, status=self._engine.ledger.status)
+
+    def begin(self) -> None:
+        """Tell of a new pod, of which nothing was decided yet."""
+        engine = self._engine
+        engine.ledger.status = PodStatus(phase=PENDING, qosClass=qos_class(engine.pod))
+        self._tell("ADDED")
+
+    def _tell(self, change: Change) -> None:
+        """Tell of a change that has the version `self.version`."""
+        hub = self._engine.world.hub
+        self._added = True
+        if hub.feed.watched:
+            hub.feed.tell(change, "Pod", self.pod())
+        if hub.watched:
+            hub.pod_changed(change, self.object(), self.columns())
+
     def columns(self) -> dict[str, Any]:
         """What `pod ls` shows of it."""
         engine = self._engine
@@ -57,6 +88,20 @@ class Published:
     def events(self) -> list[tuple[float, dict[str, Any]]]:
         """Its events as core/v1 Events, each with the time at which it was seen last."""
         return [(event.last_at, self._event_object(event)) for event in self._engine.ledger.events]
+
+    def versioned_events(self) -> list[dict[str, Any]]:
+        """Its events as core/v1 Events, each with a version of its own."""
+        return [self._versioned(event) for event in self._engine.ledger.events]
+
+    def _versioned(self, event: Event, *, anew: bool = False) -> dict[str, Any]:
+        version = None if anew else self._event_versions.get(event.first_at)
+        if version is None:
+            known = {one.first_at for one in self._engine.ledger.events}
+            self._event_versions = {at: one for at, one in self._event_versions.items() if at in known}
+            version = self._event_versions[event.first_at] = self._engine.world.hub.next_version()
+        obj = self._event_object(event)
+        obj["metadata"]["resourceVersion"] = version
+        return obj
 
     def _event_object(self, event: Event) -> dict[str, Any]:
         return as_object(event, self._engine.pod.metadata, self.version, self._engine.world.node.name)
@@ -69,11 +114,22 @@ class Published:
         )
         if told is None:
             return
+        before = engine.ledger.events
         engine.ledger.events = self._events.told
         engine.touch()
+        if engine.world.hub.feed.watched:
+            self._feed_event(before, told)
         if engine.world.hub.events_watched:
             engine.world.hub.event(self._event_object(told))
         engine.changed.tell()
+
+    def _feed_event(self, before: list[Event], told: Event) -> None:
+        feed, now = self._engine.world.hub.feed, {one.first_at for one in self._engine.ledger.events}
+        for event in before:
+            if event.first_at not in now:
+                feed.tell("DELETED", "Event", self._versioned(event, anew=True))
+        known = any(one.first_at == told.first_at for one in before)
+        feed.tell("MODIFIED" if known else "ADDED", "Event", self._versioned(told, anew=True))
 
     def publish(self, observed: Observed, now: float, before: PodStatus | None = None) -> None:
         """Work the status out; tell the watchers if it, or the object, is another one.
@@ -94,15 +150,16 @@ class Published:
             engine.world.room_made()
         engine.touch()
         self.version = hub.next_version()
-        change: Change = "ADDED" if self._announced is None else "MODIFIED"
         self._announced = engine.pod
-        if hub.watched:
-            hub.pod_changed(change, self.object(), self.columns())
+        self._tell("MODIFIED" if self._added else "ADDED")
         engine.changed.tell()
 
     def gone(self) -> None:
         """Tell the watchers that there is no such pod any more."""
-        hub = self._engine.world.hub
-        self.version = hub.next_version()
-        hub.pod_changed("DELETED", self.object(), self.columns())
+        feed = self._engine.world.hub.feed
+        if feed.watched:
+            for event in self._engine.ledger.events:
+                feed.tell("DELETED", "Event", self._versioned(event, anew=True))
+        self.version = self._engine.world.hub.next_version()
+        self._tell("DELETED")
         self._engine.changed.tell()

@@ -37,6 +37,7 @@ from nsrun.status.selectors import Selector
 
 if TYPE_CHECKING:
     from nsrun.reconcile.model import Instance
+    from nsrun.server.api.methods import ApiMethods
     from nsrun.server.control import Method, Request
     from nsrun.server.engine import PodEngine
 
@@ -78,6 +79,8 @@ class Service:
         self._stats = Stats(self._world)
         self._endpoint = Endpoint(self._world, self._pods, self._stats, addresses(self._world.metrics, metrics))
         self._pods.on_gone = self._static.wake
+        self._objects: ApiMethods | None = None
+        """Once somebody asked for it."""
 
     async def open(self) -> None:
         """Adopt what is there, and look for leftovers."""
@@ -150,6 +153,11 @@ class Service:
             **ObjectMethods(self._world).methods(),
             **VolumeMethods(self._world).methods(),
             "pod.debug": self._debug,
+            "api.watch": self._api,
+            "api.create": self._api,
+            "api.update": self._api,
+            "api.delete": self._api,
+            "api.event": self._api,
             "doctor": self._doctor,
         }
 
@@ -187,6 +195,13 @@ class Service:
 
         checks = await asyncio.to_thread(examine, self._layout.lib)
         return {"checks": [check.as_data() for check in (*checks, self._static.check(), *self._endpoint.checks())]}
+
+    async def _api(self, request: Request) -> object:
+        from nsrun.server.api.methods import ApiMethods
+
+        if self._objects is None:
+            self._objects = ApiMethods(self._world, self._pods)
+        return await self._objects.answer(request)
 
     # pods
 

@@ -8,11 +8,56 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import msgspec
+
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
 PodListener = Callable[[Change, dict[str, Any], dict[str, Any]], None]
 """Called with the kind of change, the Pod with status, and its columns."""
 EventListener = Callable[[dict[str, Any]], None]
 """Called with a core/v1 Event."""
+
+
+ObjectListener = Callable[[msgspec.Raw], None]
+"""Called with `{type, kind, object}` in JSON."""
+_ENCODER = msgspec.json.Encoder()
+
+
+class Feed:
+    """Changes of objects of all kinds. Each is made JSON once, however many listen; while nobody does, it costs nothing."""
+
+    def __init__(self) -> None:
+        self._listeners: set[ObjectListener] = set()
+        self.on_watched: Callable[[bool], None] = lambda _watched: None
+        """Called when somebody begins to listen, and when nobody does any more."""
+
+    @property
+    def watched(self) -> bool:
+        """Somebody listens."""
+        return bool(self._listeners)
+
+    @contextmanager
+    def listening(self, listener: ObjectListener) -> Iterator[None]:
+        """Have `listener` called for each change."""
+        self._listeners.add(listener)
+        self.on_watched(True)
+        try:
+            yield
+        finally:
+            self._listeners.discard(listener)
+            self.on_watched(bool(self._listeners))
+
+    def tell(self, change: Change, kind: str, obj: object) -> None:
+        """Tell of a change of an object: anything that msgspec can make JSON of."""
+        if not self._listeners:
+            return
+        data = as_json(change, kind, obj)
+        for listener in tuple(self._listeners):
+            listener(data)
+
+
+def as_json(change: Change, kind: str, obj: object) -> msgspec.Raw:
+    """A change, as listeners are told of it."""
+    return msgspec.Raw(_ENCODER.encode({"type": change, "kind": kind, "object": obj}))
 
 
 class Hub:
@@ -26,6 +71,12 @@ class Hub:
         self._pods: set[PodListener] = set()
         self._events: set[EventListener] = set()
         self._version = time.time_ns() // 1000
+        self.feed = Feed()
+
+    @property
+    def version(self) -> str:
+        """The resourceVersion of the newest change."""
+        return str(self._version)
 
     def next_version(self) -> str:
         """The resourceVersion of a change."""

@@ -13,7 +13,7 @@ import datetime
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -50,7 +50,9 @@ class StrictError(Exception):
         object: the object without those fields.
     """
 
-    def __init__(self, messages: list[str], paths: list[str], known: list[tuple[str, ...]], obj: Object) -> None:
+    object: Any
+
+    def __init__(self, messages: list[str], paths: list[str], known: list[tuple[str, ...]], obj: ApiStruct) -> None:
         super().__init__("; ".join(messages))
         self.messages = messages
         self.paths = paths
@@ -260,7 +262,16 @@ _LEAVES: dict[str, tuple[_Decoder, Any]] = {
     "v1.MicroTime": (_time(micro=True), ""),
     "v1.FieldsV1": (_raw, None),
 }
-_BY_NAME = {"v1." + cls.__name__: cls for cls in model.GO_FIELDS}
+_FIELDS = dict(model.GO_FIELDS)
+_ALIASES = dict(model.GO_ALIASES)
+_BY_NAME = {"v1." + cls.__name__: cls for cls in _FIELDS}
+
+
+def learn(fields: Mapping[type[ApiStruct], tuple[tuple[str, str], ...]], aliases: Mapping[str, str]) -> None:
+    """Have `decode_as` know the types of another module than nsrun.spec.model; more than once changes nothing."""
+    _FIELDS.update(fields)
+    _ALIASES.update(aliases)
+    _BY_NAME.update({"v1." + cls.__name__: cls for cls in fields})
 
 
 def _compile(go_type: str, shown: str | None = None) -> tuple[_Decoder, Callable[[], Any]]:
@@ -276,8 +287,8 @@ def _compile(go_type: str, shown: str | None = None) -> tuple[_Decoder, Callable
     if go_type in _BY_NAME:
         cls = _BY_NAME[go_type]
         return _lazy_struct(cls), cls
-    if go_type in model.GO_ALIASES:
-        return _compile(model.GO_ALIASES[go_type], shown or go_type)
+    if go_type in _ALIASES:
+        return _compile(_ALIASES[go_type], shown or go_type)
     if go_type in _LEAVES:
         return _scalar(str, shown or go_type), str
     if go_type.startswith("[]"):
@@ -328,10 +339,7 @@ class _Field:
 def _fields(cls: type[ApiStruct]) -> dict[str, _Field]:
     optional = {f.name: f.default is None for f in msgspec.structs.fields(cls)}
     attributes = {f.encode_name: f.name for f in msgspec.structs.fields(cls)}
-    return {
-        name: _Field(name, attributes[name], go_type, optional[attributes[name]])
-        for name, go_type in model.GO_FIELDS[cls]
-    }
+    return {name: _Field(name, attributes[name], go_type, optional[attributes[name]]) for name, go_type in _FIELDS[cls]}
 
 
 def _decode_struct(cls: type[ApiStruct], name: str, value: dict[str, Any], state: _State, at: _Place) -> Any:
@@ -418,8 +426,17 @@ def decode(document: Document, strict: bool = True) -> Object:
     cls = model.ROOTS.get(kind) if version == "v1" else None
     if cls is None:
         raise DecodeError(f"{version} {kind} is not an object that nsrun reads", "kind")
+    return decode_as(document, cls, strict)  # type: ignore[return-value] # one of ROOTS
+
+
+def decode_as(document: Document, cls: type[ApiStruct], strict: bool = True) -> ApiStruct:
+    """As `decode`, of a kind that is known.
+
+    Raises:
+        DecodeError, StrictError: as `decode`.
+    """
     state = _State(document)
-    obj = _decode_struct(cls, kind, document.value, state, _Place("", "", ""))
+    obj = _decode_struct(cls, cls.__name__, document.value, state, _Place("", "", ""))
     if state.fatal is not None:
         raise state.fatal
     if strict and (state.messages or document.strict_errors):

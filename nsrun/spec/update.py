@@ -85,17 +85,18 @@ def inherit(old: Pod, new: Pod, raw: Any) -> None:
                 after.imagePullPolicy = before.imagePullPolicy
 
 
-def judge_update(old: Pod, new: Pod) -> Update:
+def judge_update(old: Pod, new: Pod, *, resize: bool = True) -> Update:
     """Judge the change of a pod.
 
     Args:
         old: what the pod was asked to be; defaulted, without what nsrun adds to it.
         new: what it is to be; defaulted and valid by itself.
+        resize: amounts of resources may be other ones.
     """
     paths = changes(old, new)
     errors = Errors()
     _annotations(old.metadata, new.metadata, errors)
-    fixed = _spec(old, new, errors)
+    fixed = _spec(old, new, errors, resize=resize)
     pairs = [] if errors else list(zip(_containers(old.spec), _containers(new.spec), strict=False))
     redefined = tuple(after.name for before, after in pairs if _redefined(before, after))
     of_image = tuple(after.name for before, after in pairs if before.image != after.image)
@@ -109,10 +110,11 @@ def redefined_by_amounts(old: Pod, new: Pod) -> tuple[str, ...]:
     return tuple(after.name for before, after in pairs if _restarted(before, after))
 
 
-def updated(pod: Pod, asked: Pod, *, of_spec: bool) -> Pod:
+def updated(pod: Pod, asked: Pod, *, of_spec: bool, whole: bool = False) -> Pod:
     """`pod` with what is asked for; what nsrun added to it stays, and its ephemeral containers, which no manifest has.
 
     `of_spec`: its spec is another one, which makes it a new generation (apiserver pkg/registry/core/pod/strategy.go).
+    `whole`: `asked` has all of the metadata that clients may change.
     """
     metadata = msgspec.structs.replace(
         pod.metadata,
@@ -120,6 +122,11 @@ def updated(pod: Pod, asked: Pod, *, of_spec: bool) -> Pod:
         annotations=asked.metadata.annotations,
         generation=(pod.metadata.generation or 1) + of_spec,
     )
+    if whole:
+        metadata.finalizers = asked.metadata.finalizers
+        metadata.ownerReferences = asked.metadata.ownerReferences
+        metadata.managedFields = asked.metadata.managedFields
+        return msgspec.structs.replace(pod, metadata=metadata, spec=asked.spec)
     spec = msgspec.structs.replace(
         asked.spec, nodeName=pod.spec.nodeName, ephemeralContainers=pod.spec.ephemeralContainers
     )
@@ -154,7 +161,7 @@ def _annotations(old: ObjectMeta, new: ObjectMeta, errors: Errors) -> None:
             errors.forbidden(f"metadata.annotations[{key}]", f"may not {verb} mirror pod annotation")
 
 
-def _spec(old: Pod, new: Pod, errors: Errors) -> list[str]:
+def _spec(old: Pod, new: Pod, errors: Errors, *, resize: bool) -> list[str]:
     """The rules in the API server's order, then equality of what is left once everything that may change is set back.
 
     Returns:
@@ -171,7 +178,8 @@ def _spec(old: Pod, new: Pod, errors: Errors) -> list[str]:
     rest = copy.deepcopy(new.spec)
     for before, after in zip(_containers(old.spec), _containers(rest), strict=True):
         after.image = before.image
-    _resources(old, new, rest, errors)
+    if resize:
+        _resources(old, new, rest, errors)
     rest.activeDeadlineSeconds = old.spec.activeDeadlineSeconds
     rest.schedulingGates = old.spec.schedulingGates
     rest.tolerations = old.spec.tolerations

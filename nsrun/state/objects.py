@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,6 +29,8 @@ from nsrun.state.layout import PRIVATE, Layout
 Stored = ConfigMap | Secret | PersistentVolumeClaim | PersistentVolume
 Listener = Callable[[str, str, str], None]
 """Called with kind, namespace and name of an object that was put or deleted."""
+Teller = Callable[[Literal["ADDED", "MODIFIED", "DELETED"], str, Any], None]
+"""Called with `ADDED`, `MODIFIED` or `DELETED`, the kind and the object, before the listeners are."""
 
 KINDS: dict[str, type[Stored]] = {
     "ConfigMap": ConfigMap,
@@ -66,6 +69,8 @@ class ObjectStore:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._listeners: list[Listener] = []
+        self.teller: Teller | None = None
+        """Whoever passes changes on; None while nobody wants to know."""
         self._decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in KINDS.items()}
         self._directories = {kind: str(self._directory(kind)) for kind in KINDS}
         self.version = 0
@@ -122,6 +127,7 @@ class ObjectStore:
         if path is None:
             raise InternalError(f"{kind} {namespace}/{name} is not a valid name and came this far")
         in_memory = kind in _IN_MEMORY
+        known = self.teller is not None and path.exists()
         try:
             if in_memory:
                 self._make_memory()
@@ -135,6 +141,8 @@ class ObjectStore:
             raise StepError(
                 "write", str(path), error.errno or 0, what=f'{kind.lower()} "{name}" could not be kept'
             ) from error
+        if self.teller is not None:
+            self.teller("MODIFIED" if known else "ADDED", kind, obj)
         self._tell(kind, namespace, name)
 
     def delete(self, kind: str, namespace: str, name: str) -> bool:
@@ -146,6 +154,11 @@ class ObjectStore:
         path = self._path(kind, namespace, name)
         if path is None:
             return False
+        last: Stored | None = None
+        if self.teller is not None:
+            # What cannot be read goes, too; nobody knew of it.
+            with contextlib.suppress(InternalError, OSError):
+                last = self._read(kind, str(path))
         try:
             os.unlink(path)
         except FileNotFoundError:
@@ -156,6 +169,8 @@ class ObjectStore:
             os.rmdir(path.parent)
         if kind in _IN_MEMORY:
             self._tidy()
+        if self.teller is not None and last is not None:
+            self.teller("DELETED", kind, last)
         self._tell(kind, namespace, name)
         return True
 

@@ -1,0 +1,147 @@
+"""`api.watch`, `api.create`, `api.update` and `api.delete`: objects of all kinds, by one door."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nsrun.errors import ConflictError, NsrunError, SpecError, StatusError, UnsupportedError, UsageError
+from nsrun.server.api.kept import KeptWrites
+from nsrun.server.api.options import Deletion, object_of
+from nsrun.server.api.pods import PodWrites
+from nsrun.server.watch import as_json
+from nsrun.spec import api_status
+from nsrun.spec.incoming import Incoming, read
+from nsrun.spec.resources_table import kept_kind
+from nsrun.state.objects import KINDS
+
+if TYPE_CHECKING:
+    from nsrun.server.control import Request
+    from nsrun.server.pods import Registry
+    from nsrun.server.world import World
+
+ROOM = 8 * 1024 * 1024
+"""Bytes that a watcher may leave unread while it is told of what is there."""
+
+_LOG = logging.getLogger("nsrun.api")
+
+
+class Writes(Protocol):
+    """What clients may do to objects of a kind."""
+
+    async def create(self, incoming: Incoming, namespace: str | None, *, dry_run: bool) -> Any:
+        """Make one."""
+
+    async def update(self, incoming: Incoming, subresource: str, *, dry_run: bool) -> Any:
+        """Make another one of one."""
+
+    async def delete(self, namespace: str, name: str, how: Deletion) -> tuple[Any, bool]:
+        """Remove one; as it is then, and whether it is gone."""
+
+
+class ApiMethods:
+    """The methods.
+
+    Args:
+        world: what all pods share.
+        pods: all pods.
+    """
+
+    def __init__(self, world: World, pods: Registry) -> None:
+        self._world = world
+        self._pods = pods
+        world.hub.feed.on_watched = self._watched
+        self._writes: dict[str, Writes] = {"Pod": PodWrites(world, pods)}
+        for kind in KINDS:
+            self._writes[kind] = KeptWrites(world, kept_kind(kind))
+
+    async def answer(self, request: Request) -> object:
+        """Whatever is asked for.
+
+        Raises:
+            StatusError: it is refused, or went wrong.
+        """
+        method = {
+            "api.watch": self.watch,
+            "api.create": self.create,
+            "api.event": self.create,
+            "api.update": self.update,
+            "api.delete": self.delete,
+        }[request.method]
+        try:
+            return await method(request)
+        except UsageError:
+            raise
+        except NsrunError as error:
+            raise as_status(error) from error
+
+    def _watched(self, watched: bool) -> None:
+        self._world.objects.teller = self._world.hub.feed.tell if watched else None
+
+    async def watch(self, request: Request) -> object:
+        """Everything that is there, a BOOKMARK, then every change."""
+        request.cancellable = True
+        hub = self._world.hub
+        with hub.feed.listening(request.event):
+            # A change of something that was not told of yet comes before it: whoever listens takes the newest version.
+            for kind, obj in self._everything():
+                request.event(as_json("ADDED", kind, obj))
+                await request.room(ROOM)
+            request.event({"type": "BOOKMARK", "resourceVersion": hub.version})
+            await asyncio.Event().wait()
+        return {}
+
+    def _everything(self) -> Iterator[tuple[str, object]]:
+        for kind in KINDS:
+            for obj in self._world.objects.all_of(kind):
+                yield kind, obj
+        for engine in list(self._pods):
+            if engine.gone:
+                continue
+            yield "Pod", engine.published.pod()
+            for event in engine.published.versioned_events():
+                yield "Event", event
+
+    async def create(self, request: Request) -> object:
+        """A new object."""
+        incoming = read(object_of(request), request.text("field_validation", ""))
+        made = await self._of(incoming.resource.kind, "create").create(
+            incoming, request.text_or_none("namespace"), dry_run=request.flag("dry_run")
+        )
+        return {"object": made, "warnings": incoming.warnings}
+
+    async def update(self, request: Request) -> object:
+        """Another version of an object."""
+        incoming = read(object_of(request), request.text("field_validation", ""))
+        made = await self._of(incoming.resource.kind, "update").update(
+            incoming, request.text("subresource", ""), dry_run=request.flag("dry_run")
+        )
+        return {"object": made, "warnings": incoming.warnings}
+
+    async def delete(self, request: Request) -> object:
+        """No object any more."""
+        kind = request.text("kind")
+        obj, gone = await self._of(kind, "delete").delete(
+            request.text("namespace", ""), request.text("name"), Deletion.of(request)
+        )
+        return {"object": obj, "gone": gone}
+
+    def _of(self, kind: str, verb: str) -> Writes:
+        found = self._writes.get(kind)
+        if found is None:
+            raise api_status.bad_request(f'there is no kind "{kind}" that one could {verb} objects of')
+        return found
+
+
+def as_status(error: NsrunError) -> StatusError:
+    """Whatever went wrong, in the form of an API server."""
+    if isinstance(error, StatusError):
+        return error
+    text = error.brief if not error.details else f"{error.brief}: {error.details}"
+    if isinstance(error, SpecError | UnsupportedError):
+        return api_status.bad_request(text)
+    if isinstance(error, ConflictError):
+        return api_status.refusal(409, "Conflict", text)
+    return api_status.refusal(500, "InternalError", f"Internal error occurred: {text}")

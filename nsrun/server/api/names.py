@@ -1,0 +1,50 @@
+"""Names of new objects."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nsrun.spec import api_status
+
+if TYPE_CHECKING:
+    from nsrun.spec.model import ObjectMeta
+    from nsrun.spec.resources_table import Resource
+
+TRIES = 8
+"""So many names are generated before the client is asked to try again (apiserver pkg/registry/generic/registry/store.go)."""
+_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+_LONGEST_PREFIX = 58
+
+
+def give_name(resource: Resource, metadata: ObjectMeta, taken: Callable[[str], bool]) -> None:
+    """Give an object that has a `generateName` alone a name that no other has.
+
+    Raises:
+        StatusError: none was found.
+    """
+    if metadata.name or not metadata.generateName:
+        return
+    prefix = metadata.generateName[:_LONGEST_PREFIX]
+    for _ in range(TRIES):
+        metadata.name = prefix + "".join(secrets.choice(_LETTERS) for _ in range(5))
+        if not taken(metadata.name):
+            return
+    raise api_status.generate_exhausted(resource, metadata.name or "")
+
+
+def place(resource: Resource, metadata: ObjectMeta, namespace: str | None) -> None:
+    """Give an object the namespace of the request, or none where its kind has none.
+
+    Raises:
+        StatusError: it says that it is in another one.
+    """
+    if not resource.namespaced:
+        if namespace:
+            raise api_status.bad_request("namespace may not be set for a resource that is in none")
+        return
+    if namespace and metadata.namespace and metadata.namespace != namespace:
+        text = "the namespace of the provided object does not match the namespace sent on the request"
+        raise api_status.bad_request(text)
+    metadata.namespace = metadata.namespace or namespace or "default"

@@ -1,0 +1,140 @@
+"""`api.*`: objects as clients of the Kubernetes API make, change and delete them, and the stream that tells of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.host.server.api_client import ApiClient
+from tests.host.server.harness import Server, box, pod
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture
+def api(server: Server) -> Iterator[ApiClient]:
+    """A client with the stream."""
+    client = ApiClient(server)
+    yield client
+    client.close()
+
+
+def config_map(name: str, **data: str) -> dict[str, Any]:
+    """A ConfigMap."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def test_pods_by_the_api_and_by_the_command_are_the_same(server: Server, api: ApiClient) -> None:
+    manifest = pod("web", box("a", "pause"))
+    made = api.create(manifest)
+    assert made["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
+    assert made["metadata"]["generation"] == 1
+    # The event of a write comes before its answer.
+    assert api.objects["Pod", "default", "web"] == made
+    api.until(lambda: api.objects["Pod", "default", "web"]["status"]["phase"] == "Running")
+    assert api.objects["Event", "default", next(k[2] for k in api.objects if k[0] == "Event")]["metadata"][
+        "resourceVersion"
+    ]
+    again = server.up(manifest)["pods"][0]
+    assert (again["verdict"], again["uid"]) == ("unchanged", made["metadata"]["uid"])
+    assert api.refusal("api.create", object=manifest) == {
+        "code": 409,
+        "reason": "AlreadyExists",
+        "message": 'pods "web" already exists',
+        "details": {"name": "web", "kind": "pods"},
+    }
+
+    # Optimistic concurrency, and what may not change.
+    live = api.get("Pod", "web")
+    changed = api.update({**live, "metadata": {**live["metadata"], "labels": {"a": "b"}}})
+    assert changed["metadata"]["labels"] == {"a": "b"}
+    assert changed["metadata"]["generation"] == 1
+    assert int(changed["metadata"]["resourceVersion"]) > int(live["metadata"]["resourceVersion"])
+    status = api.refusal("api.update", object=live)
+    assert status["code"] == 409
+    assert status["message"].endswith("please apply your changes to the latest version and try again")
+    other = {**changed, "spec": {**changed["spec"], "hostname": "x"}}
+    status = api.refusal("api.update", object=other)
+    assert status["code"] == 422
+    assert status["details"]["causes"][0]["reason"] == "FieldValueForbidden"
+    assert status["message"].startswith(
+        'Pod "web" is invalid: spec: Forbidden: pod updates may not change fields other than `spec.'
+    )
+    assert '+  "hostname": "x"' in status["message"]
+
+    # The status: conditions of others, nothing else.
+    conditions = [*changed["status"]["conditions"], {"type": "example.com/warm", "status": "True"}]
+    told = api.update({**changed, "status": {"phase": "Failed", "conditions": conditions}}, subresource="status")
+    assert told["status"]["phase"] == "Running"
+    assert [one["status"] for one in told["status"]["conditions"] if one["type"] == "example.com/warm"] == ["True"]
+
+    # A dry run tells what would be.
+    would = api.delete("Pod", "web", dry_run=True)
+    assert would["object"]["metadata"]["deletionGracePeriodSeconds"] == 1
+    assert "deletionTimestamp" not in api.get("Pod", "web")["metadata"]
+    status = api.refusal("api.delete", kind="Pod", namespace="default", name="web", uid="x")
+    assert status["message"].startswith(
+        'Operation cannot be fulfilled on Pod "web": the UID in the precondition (x) does not'
+    )
+    gone = api.delete("Pod", "web", grace_period_s=0)
+    assert gone["gone"]
+    assert ("Pod", "default", "web") not in api.objects
+    assert api.refusal("api.delete", kind="Pod", namespace="default", name="web")["code"] == 404
+
+
+def test_what_is_refused_is_refused_in_the_words_of_an_api_server(api: ApiClient) -> None:
+    bad = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p9"}, "spec": {"containers": [], "foo": 1}}
+    status = api.refusal("api.create", object=bad, field_validation="Strict")
+    assert status["code"] == 400
+    assert status["message"] == (
+        'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.foo"'
+    )
+    status = api.refusal("api.create", object=bad)
+    assert (status["code"], status["message"]) == (422, 'Pod "p9" is invalid: spec.containers: Required value')
+    wrong = {**bad, "spec": {"containers": "x"}}
+    assert api.refusal("api.create", object=wrong)["message"] == (
+        'Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal string into Go struct field'
+        " PodSpec.spec.containers of type []v1.Container"
+    )
+    warned = api.call("api.create", object={**pod("p9", box("a", "pause")), "foo": 1}, dry_run=True)
+    assert warned["warnings"][0] == 'unknown field "foo"'
+    assert ("Pod", "default", "p9") not in api.objects
+    elsewhere = {**config_map("x"), "metadata": {"name": "x", "namespace": "other"}}
+    assert api.refusal("api.create", object=elsewhere, namespace="default")["message"] == (
+        "the namespace of the provided object does not match the namespace sent on the request"
+    )
+
+
+def test_objects_are_kept_told_of_and_let_go(server: Server, api: ApiClient) -> None:
+    made = api.create(
+        {**config_map("conf", a="b"), "metadata": {"generateName": "conf-", "finalizers": ["example.com/x"]}}
+    )
+    name = made["metadata"]["name"]
+    assert name.startswith("conf-")
+    assert api.objects["ConfigMap", "default", name] == made
+    assert server.call("object.get", kinds=["cm"], names=[name]).result["objects"][0]["data"] == {"a": "b"}
+    stale = made
+    made = api.update({**made, "data": {"a": "c"}})
+    assert api.refusal("api.update", object=stale)["reason"] == "Conflict"
+    unconditional = {**stale, "metadata": {**stale["metadata"], "resourceVersion": ""}}
+    assert api.update(unconditional)["data"] == {"a": "b"}
+    # Finalizers hold it.
+    answer = api.delete("ConfigMap", name)
+    assert not answer["gone"]
+    held = api.get("ConfigMap", name)
+    assert held["metadata"]["deletionTimestamp"]
+    status = api.refusal("api.update", object={**held, "metadata": {**held["metadata"], "finalizers": ["a.b/c"]}})
+    assert status["details"]["causes"][0]["field"] == "metadata.finalizers"
+    api.update({**held, "metadata": {**held["metadata"], "finalizers": []}})
+    assert ("ConfigMap", "default", name) not in api.objects
+    # The next server knows what this one knew, and counts on.
+    kept = api.create(config_map("kept", a="1"))
+    server.kill()
+    server.start()
+    later = ApiClient(server)
+    assert later.objects["ConfigMap", "default", "kept"] == kept
+    assert int(later.bookmark) > int(kept["metadata"]["resourceVersion"])
+    later.delete("ConfigMap", "kept")
+    later.close()
