@@ -76,6 +76,26 @@ def _status(kind: str) -> Subresource:
     return Subresource("status", kind, _WRITE)
 
 
+def _none(
+    group: str,
+    version: str,
+    kind: str,
+    plural: str,
+    *short: str,
+    namespaced: bool = True,
+    categories: tuple[str, ...] = (),
+) -> Resource:
+    """A kind of which there never is an object, but which clients look for."""
+    return Resource(group, version, kind, plural, kind.lower(), namespaced, short, READ, categories, kept=False)
+
+
+def _asked(group: str, kind: str) -> Resource:
+    """A question that is put by creating an object; nothing is kept of it."""
+    return Resource(
+        group, "v1", kind, f"{kind.lower()}s", kind.lower(), namespaced=False, verbs=("create",), kept=False
+    )
+
+
 _EVICTION = Subresource("eviction", "Eviction", ("create",), "policy", "v1")
 
 RESOURCES: tuple[Resource, ...] = (
@@ -130,21 +150,45 @@ RESOURCES: tuple[Resource, ...] = (
         "", "v1", "Service", "services", "service", short_names=("svc",), categories=("all",),
         subresources=(_status("Service"),),
     ),
-    Resource("apps", "v1", "DaemonSet", "daemonsets", "daemonset", short_names=("ds",), verbs=READ, categories=("all",), kept=False),
-    Resource("apps", "v1", "Deployment", "deployments", "deployment", short_names=("deploy",), verbs=READ, categories=("all",), kept=False),
-    Resource("apps", "v1", "ReplicaSet", "replicasets", "replicaset", short_names=("rs",), verbs=READ, categories=("all",), kept=False),
-    Resource("apps", "v1", "StatefulSet", "statefulsets", "statefulset", short_names=("sts",), verbs=READ, categories=("all",), kept=False),
-    Resource("batch", "v1", "CronJob", "cronjobs", "cronjob", short_names=("cj",), verbs=READ, categories=("all",), kept=False),
-    Resource("batch", "v1", "Job", "jobs", "job", verbs=READ, categories=("all",), kept=False),
+    _none("apps", "v1", "DaemonSet", "daemonsets", "ds", categories=("all",)),
+    _none("apps", "v1", "Deployment", "deployments", "deploy", categories=("all",)),
+    _none("apps", "v1", "ReplicaSet", "replicasets", "rs", categories=("all",)),
+    _none("apps", "v1", "StatefulSet", "statefulsets", "sts", categories=("all",)),
+    _none(
+        "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", "crd", "crds",
+        namespaced=False, categories=("api-extensions",),
+    ),
+    _asked("authentication.k8s.io", "SelfSubjectReview"),
+    _asked("authorization.k8s.io", "SelfSubjectAccessReview"),
+    _asked("authorization.k8s.io", "SelfSubjectRulesReview"),
+    _none("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa", categories=("all",)),
+    _none("autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa", categories=("all",)),
+    _none("batch", "v1", "CronJob", "cronjobs", "cj", categories=("all",)),
+    _none("batch", "v1", "Job", "jobs", categories=("all",)),
     Resource("coordination.k8s.io", "v1", "Lease", "leases", "lease"),
     Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice"),
     Resource("events.k8s.io", "v1", "Event", "events", "event", short_names=("ev",)),
+    Resource("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", "", namespaced=False, verbs=("get", "list"), kept=False),
+    Resource("metrics.k8s.io", "v1beta1", "PodMetrics", "pods", "", verbs=("get", "list"), kept=False),
+    _none("networking.k8s.io", "v1", "IngressClass", "ingressclasses", namespaced=False),
+    _none("networking.k8s.io", "v1", "Ingress", "ingresses", "ing"),
+    _none("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "netpol"),
     Resource("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass", namespaced=False),
     Resource(
         "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget", short_names=("pdb",),
         verbs=READ, kept=False,
     ),
+    _none("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False),
+    _none("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", namespaced=False),
+    _none("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
+    _none("rbac.authorization.k8s.io", "v1", "Role", "roles"),
+    _none("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims"),
+    _none("resource.k8s.io", "v1", "ResourceSlice", "resourceslices", namespaced=False),
     Resource("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass", namespaced=False, short_names=("pc",)),
+    _none("storage.k8s.io", "v1", "CSIDriver", "csidrivers", namespaced=False),
+    _none("storage.k8s.io", "v1", "CSINode", "csinodes", namespaced=False),
+    _none("storage.k8s.io", "v1", "StorageClass", "storageclasses", "sc", namespaced=False),
+    _none("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", namespaced=False),
 )  # fmt: skip
 """All of them, by group and name."""
 
