@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from nsrun import native
@@ -50,24 +51,12 @@ def mount_huge_pages(target: Path, page_size: int, group: int | None = None) -> 
     Raises:
         OSError: it cannot be mounted; EINVAL, there are no pages of this size.
     """
-    os.makedirs(target, mode=_PRIVATE, exist_ok=True)
-    if os.stat(target).st_dev != os.stat(target.parent).st_dev:
-        return
-    fs = native.fsopen("hugetlbfs")
-    try:
+
+    def configure(fs: int) -> None:
         native.fsconfig_string(fs, "source", "nodev")
         native.fsconfig_string(fs, "pagesize", f"{page_size >> 10}K")
-        native.fsconfig_string(fs, "mode", f"{_OPEN_TO_ALL | (_SETGID if group is not None else 0):o}")
-        if group is not None:
-            native.fsconfig_string(fs, "gid", str(group))
-        native.fsconfig_create(fs)
-        tree = native.fsmount(fs, native.flags("MOUNT_ATTR_NODEV"))
-    finally:
-        os.close(fs)
-    try:
-        native.move_mount(tree, target)
-    finally:
-        os.close(tree)
+
+    _mount("hugetlbfs", target, configure, _OPEN_TO_ALL, group)
 
 
 def mount_memory(target: Path, size: int = 0, group: int | None = None, mode: int = _OPEN_TO_ALL) -> None:
@@ -82,23 +71,37 @@ def mount_memory(target: Path, size: int = 0, group: int | None = None, mode: in
     Raises:
         OSError: it cannot be mounted.
     """
-    os.makedirs(target, mode=_PRIVATE, exist_ok=True)
-    # A tmpfs is a device of its own.
-    if os.stat(target).st_dev != os.stat(target.parent).st_dev:
-        return
-    fs = native.fsopen("tmpfs")
-    try:
+
+    def configure(fs: int) -> None:
         native.fsconfig_string(fs, "source", "tmpfs")
-        native.fsconfig_string(fs, "mode", f"{mode | (_SETGID if group is not None else 0):o}")
         if size:
             native.fsconfig_string(fs, "size", str(size))
-        if group is not None:
-            native.fsconfig_string(fs, "gid", str(group))
         try:
             native.fsconfig_flag(fs, "noswap")
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
+
+    _mount("tmpfs", target, configure, mode, group)
+
+
+def _mount(kind: str, target: Path, configure: Callable[[int], None], mode: int, group: int | None) -> None:
+    """Mount a file system of its own at `target`, whose root has this mode and group; what is mounted there already stays.
+
+    Args:
+        kind: as fsopen(2) has it.
+        configure: tells the descriptor of fsopen(2) the rest.
+    """
+    os.makedirs(target, mode=_PRIVATE, exist_ok=True)
+    # It is a device of its own.
+    if os.stat(target).st_dev != os.stat(target.parent).st_dev:
+        return
+    fs = native.fsopen(kind)
+    try:
+        configure(fs)
+        native.fsconfig_string(fs, "mode", f"{mode | (_SETGID if group is not None else 0):o}")
+        if group is not None:
+            native.fsconfig_string(fs, "gid", str(group))
         native.fsconfig_create(fs)
         tree = native.fsmount(fs, native.flags("MOUNT_ATTR_NODEV"))
     finally:
