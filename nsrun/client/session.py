@@ -38,6 +38,8 @@ class Call:
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
+        self._going_on = allocate_lock()
+        self._going_on.acquire()
         self._connections: set[Connection] = set()
         self.cancelled = False
         self.on_cancel: Callable[[], None] | None = None
@@ -57,11 +59,23 @@ class Call:
     def cancel(self) -> None:
         """End the request: its thread sees the connections' end and raises Cancelled."""
         with self._lock:
+            if not self.cancelled:
+                self._going_on.release()
             self.cancelled = True
             for connection in self._connections:
                 connection.abort()
             if self.on_cancel is not None:
                 self.on_cancel()
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass between two requests.
+
+        Raises:
+            Cancelled: at once when the call is cancelled, before or meanwhile.
+        """
+        if self._going_on.acquire(timeout=seconds):
+            self._going_on.release()
+            raise Cancelled
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it

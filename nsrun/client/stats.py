@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nsrun.client.session import Call, Cancelled, Session
+from nsrun.client.session import Call, Session
 
 Sample = dict[str, Any]
 
@@ -32,11 +31,10 @@ def looks(
 
     What is given tells of the time since the look before, so the first comes after an interval.
     """
+    call = call or Call()
     before = take(session, names, namespace, containers=containers, call=call)
     while True:
-        time.sleep(interval)
-        if call is not None and call.cancelled:
-            raise Cancelled
+        call.sleep(interval)
         after = take(session, names, namespace, containers=containers, call=call)
         yield {**after, "pods": between(before["pods"], after["pods"])}
         before = after
