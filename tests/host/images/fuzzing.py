@@ -21,6 +21,8 @@ from nsrun.images.tar import BLOCK
 from nsrun.images.unpack import NeedsBelow, Unpack
 from tests.host.images.making import compressed, directory, entry, hard_link, layer, symlink, whiteout
 
+FOUND = Path("build/fuzz.layer")
+"""Where a layer is kept that did something else."""
 _FIELDS = ((0, 100), (100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8), (345, 155))
 """Of a header: name, mode, owner, group, size, time, type, link, magic, prefix."""
 _NAMES = (
@@ -145,8 +147,9 @@ def fuzz(seconds: float, seed: int, top: Path) -> int:
         except (SpecError, NeedsBelow):
             pass
         except BaseException:
-            (Path(tempfile.gettempdir()) / "nsrun-fuzz.layer").write_bytes(data)
-            print(f"fuzzing: seed {seed}, number {count}", file=sys.stderr)
+            FOUND.parent.mkdir(exist_ok=True)
+            FOUND.write_bytes(data)
+            print(f"fuzzing: seed {seed}, number {count}, kept in {FOUND}", file=sys.stderr)
             raise
         for found in target.rglob("*"):
             facts = found.lstat()
