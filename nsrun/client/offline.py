@@ -156,12 +156,13 @@ def programs(
 def described(pod: str, container: str, make: Any) -> Planned:
     """A program as text, or why there is none."""
     from nsrun import plan
+    from nsrun.plan.describe import describe
 
     try:
         program: Program = make()
     except plan.PlanError as problem:
         return Planned(pod, container, [], problem)
-    return Planned(pod, container, plan.describe(program), None)
+    return Planned(pod, container, describe(program), None)
 
 
 def object_values(pod: Pod, container: Any, beside: Sequence[ConfigMap | Secret]) -> ObjectValues:

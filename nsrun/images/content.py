@@ -34,6 +34,8 @@ from nsrun.images.trees import remove_tree
 NEW = ".new-"
 PARTIAL_KEPT_S = 3600.0
 """How long the beginning of a blob is kept for somebody to go on with."""
+_AHEAD_S = 0.15
+"""How often what is being added is flushed before anybody waits for it: less than that is not worth a flush."""
 MAX_DOCUMENT = 4 << 20
 """Bytes of a manifest, an index or a config (registries refuse larger ones)."""
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -181,7 +183,8 @@ class Content:
             raise StepError("make an image in", str(self.directory), error.errno or 0) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_SH)
-            yield
+            with self._sync.ahead() if self._durable else contextlib.nullcontext():
+                yield
         except OSError as error:
             raise StepError("make an image in", error.filename or str(self.directory), error.errno or 0) from error
         finally:
@@ -518,6 +521,7 @@ class _Sync:
         self._lock = threading.Lock()
         self._wanted = 0
         self._done = 0
+        self._failed: OSError | None = None
 
     def run(self) -> None:
         self._wanted += 1
@@ -526,12 +530,37 @@ class _Sync:
             if self._done >= mine:
                 return
             covers = self._wanted
-            fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                native.syncfs(fd)
-            finally:
-                os.close(fd)
+            self._flush()
+            if self._failed is not None:
+                raise OSError(self._failed.errno, self._failed.strerror, str(self._directory)) from self._failed
             self._done = covers
+
+    @contextlib.contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Keep the disk at work meanwhile: what is written all along need not be waited for at the end."""
+        over = threading.Event()
+
+        def flush() -> None:
+            while not over.wait(_AHEAD_S):
+                try:
+                    self._flush()
+                except OSError as error:
+                    # The kernel says it once; who waits for the disk has to hear of it.
+                    self._failed = error
+                    return
+
+        threading.Thread(target=flush, name="sync-ahead", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _flush(self) -> None:
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            native.syncfs(fd)
+        finally:
+            os.close(fd)
 
 
 def _lock_if_free(path: Path) -> int | None:

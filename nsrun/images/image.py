@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import stat
 from dataclasses import dataclass
 
 from nsrun.errors import StepError
-from nsrun.images import users
 from nsrun.plan.inputs import ImageConfig, ImageUser, RootFs
-from nsrun.spec.signals import signal_number
 
-_look_up = functools.lru_cache(maxsize=256)(users.look_up)
-"""What lies in a layer never changes."""
+# Whoever brings an image does not ask it anything: what answers comes in with the first question.
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +54,14 @@ class Image:
         Raises:
             PlanError: CreateContainerError, there is no such user.
         """
-        return _look_up(self.rootfs.lowers, spec)
+        from nsrun.images.users import look_up
+
+        return look_up(self.rootfs.lowers, spec)
 
     def stop_signal_number(self) -> int:
         """The number of the signal that stops a container of this image; SIGTERM where it says nothing that is a signal."""
+        from nsrun.spec.signals import signal_number
+
         return signal_number(self.config.stop_signal) or signal.SIGTERM
 
     def prepare_instance(self, directory: str | os.PathLike[str], first_id: int = 0) -> None:

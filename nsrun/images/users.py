@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,11 @@ _MAX_FILE = 4 << 20
 _MAX_ID = (1 << 32) - 2  # the last one is "no change" in setresuid(2)
 
 
-def look_up(lowers: Sequence[str], spec: str) -> ImageUser:
+@functools.lru_cache(maxsize=256)
+def look_up(lowers: tuple[str, ...], spec: str) -> ImageUser:
     """The user that `name`, `uid`, `name:group` or `uid:gid` is in the image with these layers, topmost first.
+
+    It is remembered: what lies in a layer never changes.
 
     A number need not be listed; its group is then 0 and its home `/` (runc libcontainer/user, GetExecUser).
 

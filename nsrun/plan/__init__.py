@@ -1,40 +1,44 @@
 """A pod and what was looked up for it, made into programs: lists of small operations that can print themselves.
 
-Pure: nothing here looks at the machine. `describe` gives what `nsrun pod plan` prints; the same operations are what runs.
+Pure: nothing here looks at the machine. `describe.describe` gives what `nsrun pod plan` prints; the same operations are what runs.
 """
 
 from __future__ import annotations
 
-from nsrun.plan.container import container_program, exec_program
-from nsrun.plan.describe import describe
-from nsrun.plan.environment import Reference, file_name, file_references, references
-from nsrun.plan.files import pod_files, pod_hostname
-from nsrun.plan.identity import assumed_user, oom_score_adj, user_spec
-from nsrun.plan.inputs import (
-    HOST_IMAGE,
-    HOST_IMAGE_CONFIG,
-    IDS_PER_POD,
-    NO_VALUES,
-    ContainerInputs,
-    Device,
-    ImageConfig,
-    ImageUser,
-    NodeFacts,
-    ObjectValues,
-    PlanError,
-    Program,
-    RootBind,
-    RootFs,
-    SandboxInputs,
-    Slot,
-    SubPath,
-    VolumeSource,
-)
-from nsrun.plan.pause import pause_program
-from nsrun.plan.projections import ObjectData, VolumeFile, is_projected, volume_files, volume_references
-from nsrun.plan.resources import Limits, container_limits, pod_limits
-from nsrun.plan.sandbox import sandbox_program
-from nsrun.plan.volumes import memory_size, volume_source, volume_sources
+from typing import TYPE_CHECKING
+
+from nsrun.lazy import homes
+
+if TYPE_CHECKING:
+    from nsrun.plan.container import container_program, exec_program
+    from nsrun.plan.environment import Reference, file_name, file_references, references
+    from nsrun.plan.files import pod_files, pod_hostname
+    from nsrun.plan.identity import assumed_user, oom_score_adj, user_spec
+    from nsrun.plan.inputs import (
+        HOST_IMAGE,
+        HOST_IMAGE_CONFIG,
+        IDS_PER_POD,
+        NO_VALUES,
+        ContainerInputs,
+        Device,
+        ImageConfig,
+        ImageUser,
+        NodeFacts,
+        ObjectValues,
+        PlanError,
+        Program,
+        RootBind,
+        RootFs,
+        SandboxInputs,
+        Slot,
+        SubPath,
+        VolumeSource,
+    )
+    from nsrun.plan.pause import pause_program
+    from nsrun.plan.projections import ObjectData, VolumeFile, is_projected, volume_files, volume_references
+    from nsrun.plan.resources import Limits, container_limits, pod_limits
+    from nsrun.plan.sandbox import sandbox_program
+    from nsrun.plan.volumes import memory_size, volume_source, volume_sources
 
 __all__ = [
     "HOST_IMAGE",
@@ -62,7 +66,6 @@ __all__ = [
     "assumed_user",
     "container_limits",
     "container_program",
-    "describe",
     "exec_program",
     "file_name",
     "file_references",
@@ -81,3 +84,67 @@ __all__ = [
     "volume_source",
     "volume_sources",
 ]
+
+__getattr__ = homes(
+    __name__,
+    {
+        "nsrun.plan.container": (
+            "container_program",
+            "exec_program",
+        ),
+        "nsrun.plan.environment": (
+            "Reference",
+            "file_name",
+            "file_references",
+            "references",
+        ),
+        "nsrun.plan.files": (
+            "pod_files",
+            "pod_hostname",
+        ),
+        "nsrun.plan.identity": (
+            "assumed_user",
+            "oom_score_adj",
+            "user_spec",
+        ),
+        "nsrun.plan.inputs": (
+            "HOST_IMAGE",
+            "HOST_IMAGE_CONFIG",
+            "IDS_PER_POD",
+            "NO_VALUES",
+            "ContainerInputs",
+            "Device",
+            "ImageConfig",
+            "ImageUser",
+            "NodeFacts",
+            "ObjectValues",
+            "PlanError",
+            "Program",
+            "RootBind",
+            "RootFs",
+            "SandboxInputs",
+            "Slot",
+            "SubPath",
+            "VolumeSource",
+        ),
+        "nsrun.plan.pause": ("pause_program",),
+        "nsrun.plan.projections": (
+            "ObjectData",
+            "VolumeFile",
+            "is_projected",
+            "volume_files",
+            "volume_references",
+        ),
+        "nsrun.plan.resources": (
+            "Limits",
+            "container_limits",
+            "pod_limits",
+        ),
+        "nsrun.plan.sandbox": ("sandbox_program",),
+        "nsrun.plan.volumes": (
+            "memory_size",
+            "volume_source",
+            "volume_sources",
+        ),
+    },
+)

@@ -19,10 +19,10 @@ from nsrun.plan import (
     ImageUser,
     PlanError,
     container_program,
-    describe,
     exec_program,
     ops,
 )
+from nsrun.plan.describe import describe
 from nsrun.plan.filesystem import MASKED, READONLY
 from nsrun.plan.inputs import Program
 from nsrun.spec.model import Container, Pod, SecurityContext

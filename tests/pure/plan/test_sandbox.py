@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from nsrun.plan import PlanError, SandboxInputs, describe, ops, sandbox_program
+from nsrun.plan import PlanError, SandboxInputs, ops, sandbox_program
+from nsrun.plan.describe import describe
 from nsrun.reconcile.admission import SAFE_SYSCTLS
 from nsrun.spec.model import PodSecurityContext, Sysctl
 from tests.pure.plan.pods import NODE, pod
