@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 OPAQUE = "trusted.overlay.opaque"
 _MAX_LINKS = 40
+_REMEMBERED = 4096
+"""Directories."""
 
 Layer = str | bytes
 
@@ -39,6 +41,8 @@ class Merged:
 
     def __init__(self, lowers: Sequence[Layer]) -> None:
         self._lowers = [os.fsencode(lower) for lower in lowers]
+        self._walked: dict[tuple[bytes, ...], list[bytes]] = {}
+        """Of directories that were gone through: what is looked for next mostly lies beside."""
 
     def find(self, path: bytes) -> bytes | None:
         """Where the entry that the overlay shows at `path` lies; None where it shows none. Links are not followed on the way."""
@@ -86,27 +90,38 @@ class Merged:
 
     def _walk(self, steps: Sequence[bytes]) -> list[bytes]:
         """The entries at a path of which the merged one is made, topmost first: several only for a directory."""
-        here = self._lowers
-        for step in steps:
-            if step == b"..":
-                return []
-            inner: list[bytes] = []
-            for directory in here:
-                path = directory + b"/" + step
-                try:
-                    status = os.lstat(path)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue
-                if is_whiteout(status):
-                    break
-                if not stat.S_ISDIR(status.st_mode):
-                    if not inner:
-                        inner.append(path)
-                    break
-                inner.append(path)
-                if is_opaque(path):
-                    break
-            here = inner
-            if not here:
-                return []
-        return here
+        if not steps:
+            return self._lowers
+        above = tuple(steps[:-1])
+        here = self._walked.get(above)
+        if here is None:
+            here = self._lowers
+            for step in above:
+                here = self._entries(here, step)
+            if len(self._walked) >= _REMEMBERED:
+                self._walked.clear()
+            self._walked[above] = here
+        return self._entries(here, steps[-1])
+
+    @staticmethod
+    def _entries(directories: Sequence[bytes], step: bytes) -> list[bytes]:
+        """Those at a name in directories that one is made of."""
+        found: list[bytes] = []
+        if step == b"..":
+            return found
+        for directory in directories:
+            path = directory + b"/" + step
+            try:
+                status = os.lstat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if is_whiteout(status):
+                break
+            if not stat.S_ISDIR(status.st_mode):
+                if not found:
+                    found.append(path)
+                break
+            found.append(path)
+            if is_opaque(path):
+                break
+        return found

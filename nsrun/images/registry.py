@@ -307,17 +307,20 @@ class Client:
             return pool
 
     def _new_pool(self, proxy: str | None) -> urllib3.PoolManager:
-        context = ssl.create_default_context()
+        if self.endpoint.insecure:
+            # Somebody said so in the configuration, or it is this machine itself: no word of it at each request.
+            urllib3.disable_warnings(InsecureRequestWarning)
+            # Without the authorities of the machine, which take longer to read than a small image to come.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        else:
+            context = ssl.create_default_context()
         if self.endpoint.ca:
             try:
                 context.load_verify_locations(self.endpoint.ca)
             except (OSError, ssl.SSLError) as error:
                 raise RegistryError(f"{self.endpoint.name}: its authority {self.endpoint.ca}: {error}") from error
-        if self.endpoint.insecure:
-            # Somebody said so in the configuration, or it is this machine itself: no word of it at each request.
-            urllib3.disable_warnings(InsecureRequestWarning)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
         options: dict[str, Any] = {
             "ssl_context": context,
             "timeout": urllib3.Timeout(connect=CONNECT_S, read=READ_S),

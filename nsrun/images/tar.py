@@ -311,6 +311,9 @@ class TarReader:
 
 def _number(field: bytes, *, signed: bool = False) -> int:
     """A number of a header: octal digits, or base 256 where the first bit is set."""
+    # Nearly all are digits to the last byte, which ends them.
+    if field[-1] in b"\0 " and (digits := field[:-1]).isdigit():
+        return _octal(digits)
     if field[0] & 0x80:
         value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
         if field[0] & 0x40:
@@ -323,13 +326,17 @@ def _number(field: bytes, *, signed: bool = False) -> int:
     text = field.partition(b"\0")[0].strip(b" ")
     if not text:
         return 0
-    try:
-        value = int(text, 8)
-    except ValueError:
-        raise TarError("a header has something else in the place of a number") from None
+    value = _octal(text)
     if value < 0:
         raise TarError("a header has a negative number")
     return value
+
+
+def _octal(text: bytes) -> int:
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise TarError("a header has something else in the place of a number") from None
 
 
 def _decimal(text: bytes) -> int:

@@ -116,12 +116,15 @@ class Unpack:
         """The components of a name, checked."""
         if name.startswith(b"/") and not f"{os.fsdecode(name)}/".startswith(_NIX):
             raise self._refuse(entry, "has an absolute name")
-        steps = tuple(step for step in name.split(b"/") if step not in (b"", b"."))
+        parts = name.split(b"/")
+        if b"" in parts or b"." in parts:
+            parts = [step for step in parts if step not in (b"", b".")]
+        steps = tuple(parts)
         if b".." in steps:
             raise self._refuse(entry, "leads out of the root directory")
         if len(steps) > MAX_DEPTH:
             raise self._refuse(entry, f"is more than {MAX_DEPTH} directories deep")
-        if len(name) > _MAX_PATH or any(len(step) > 255 for step in steps):
+        if len(name) > 255 and (len(name) > _MAX_PATH or any(len(step) > 255 for step in steps)):
             raise self._refuse(entry, "has too long a name")
         return steps
 
