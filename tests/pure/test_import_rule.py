@@ -17,7 +17,7 @@ DECIDE = {"spec", "plan", "reconcile", "status"}
 DO = {"images", "volumes", "network", "cgroups", "security", "probes", "shim", "doctor"}
 HOLD = {"state", "server"}
 SERVE = {"api"}
-BASE = {"errors", "native", "_native", "_version"}
+BASE = {"errors", "native", "_native", "_version", "lazy"}
 
 # What the Kubernetes API says is decided as purely as what a pod means.
 FORMS = "api/forms/"
