@@ -142,7 +142,7 @@ class Content:
 
     def __init__(self, directory: Path, *, durable: bool = True) -> None:
         self.directory = directory
-        self._durable = durable
+        self.durable = durable
         self._sync = _Sync(directory)
 
     # --- locks and directories of one's own --------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class Content:
             raise StepError("make an image in", str(self.directory), error.errno or 0) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_SH)
-            with self._sync.ahead() if self._durable else contextlib.nullcontext():
+            with self._sync.ahead() if self.durable else contextlib.nullcontext():
                 yield
         except OSError as error:
             raise StepError("make an image in", error.filename or str(self.directory), error.errno or 0) from error
@@ -253,7 +253,7 @@ class Content:
             with open(fd, "wb") as file:
                 file.write(data)
                 file.flush()
-                if self._durable:
+                if self.durable:
                     os.fsync(fd)
             os.rename(temporary, path)
         except BaseException:
@@ -263,7 +263,7 @@ class Content:
         self._sync_directory(self.directory)
 
     def _sync_directory(self, directory: Path) -> None:
-        if self._durable:
+        if self.durable:
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
@@ -329,7 +329,7 @@ class Content:
         Args:
             synced: `sync` was called since it was finished.
         """
-        if self._durable and not synced:
+        if self.durable and not synced:
             fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
@@ -360,7 +360,7 @@ class Content:
 
     def sync(self) -> None:
         """Everything that was written before this is on the disk after it; several threads share the work."""
-        if self._durable:
+        if self.durable:
             self._sync.run()
 
     # --- layers ------------------------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ import os
 import platform
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from nsrun.errors import NsrunError, SpecError, StepError
 from nsrun.images import reference
 from nsrun.images.content import OCI_MANIFEST, DamagedError, Record, digest_of
 from nsrun.images.credentials import Credentials, find
+from nsrun.images.crew import Member, MemberLostError
 from nsrun.images.documents import Descriptor, Manifest, Platform, choose, parse, parse_config, platform_of
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
@@ -33,9 +35,14 @@ AT_ONCE = 3
 """Layers that come side by side, as with docker; as many again may be on their way to the disk."""
 REPORT_S = 0.1
 _MAX_DEPTH = 4
+_CREW_PAYS = 8 << 20
+"""Bytes: less than that comes in the time that another process takes to begin."""
 
 Event = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
+_Wish = tuple[Descriptor, str]
+"""A layer: its blob and its diff id."""
+_Taker = Callable[[Descriptor, str], Layer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class RegistryPuller:
         machine: what images are to be made for.
         credentials: for the image's registry, instead of what files have; mirrors are not shown them.
         access: who may use what is pulled: see nsrun.images.keyring.
+        processes: how many may work on an image's layers, this one included.
     """
 
     def __init__(
@@ -73,6 +81,7 @@ class RegistryPuller:
         machine: Platform | None = None,
         credentials: Credentials | None = None,
         access: Sequence[str] = (),
+        processes: int = 1,
     ) -> None:
         self._settings = settings or ImageSettings()
         self._auth_files = tuple(auth_files)
@@ -80,6 +89,7 @@ class RegistryPuller:
         self._machine = machine or platform_of(platform.machine())
         self._given = credentials
         self.access = tuple(access)
+        self.processes = processes
 
     def pull(self, wanted: reference.Reference, store: ImageStore) -> Image:
         """Gets an image into the store; asks the registry even if it is there, and then gets what is missing.
@@ -100,6 +110,17 @@ class RegistryPuller:
                 resolution=error.resolution,
                 code=error.code,
             ) from error
+
+    def about(self, full: reference.Reference, store: ImageStore) -> dict[str, Any]:
+        """What another process needs to know to bring layers: see `taker`."""
+        return {
+            "lib": str(store.content.directory.parent),
+            "durable": store.content.durable,
+            "name": str(full),
+            "settings": self._settings.as_data(),
+            "auth_files": list(self._auth_files),
+            "credentials": None if self._given is None else asdict(self._given),
+        }
 
     def clients(self, full: reference.Reference) -> list[Client]:
         """One for each place that has the image's registry."""
@@ -131,11 +152,13 @@ def pull_with(
     settings: ImageSettings,
     auth_files: Sequence[str],
     event: Event,
+    processes: int = 1,
 ) -> Image:
     """Pulls with the credentials that a pod has, one after another, and then with the machine's own, or with none where a pod has none.
 
     Args:
         given: with what is remembered of an image that one of them brought.
+        processes: as for RegistryPuller.
 
     Raises:
         ImageError: ErrImagePull, with what the registry answered to each.
@@ -147,7 +170,12 @@ def pull_with(
     errors: dict[str, ImageError] = {}
     for credentials, access in attempts:
         puller = RegistryPuller(
-            settings, auth_files=auth_files, on_event=event, credentials=credentials, access=[access]
+            settings,
+            auth_files=auth_files,
+            on_event=event,
+            credentials=credentials,
+            access=[access],
+            processes=processes,
         )
         try:
             return puller.pull(wanted, store)
@@ -160,6 +188,37 @@ def pull_with(
         raise last
     brief = f"[{', '.join(errors)}]"
     raise ImageError(ERR_IMAGE_PULL, brief, details=last.details, resolution=last.resolution, code=last.code)
+
+
+def taker(about: dict[str, Any], event: Event) -> _Taker:
+    """What brings single layers of a pull that another process makes, which told `RegistryPuller.about` it."""
+    # Here alone: a store in the memory of a process has what makes pods, too.
+    from nsrun.images.store import ImageStore
+
+    given = about["credentials"]
+    puller = RegistryPuller(
+        ImageSettings.from_data(about["settings"]),
+        auth_files=about["auth_files"],
+        on_event=event,
+        credentials=None if given is None else Credentials(**given),
+    )
+    store = ImageStore(Path(about["lib"]), durable=about["durable"])
+    pull, stop = _Pull(puller, reference.parse(about["name"]), store), threading.Event()
+    return lambda blob, diff_id: pull.layer(blob, diff_id, stop)
+
+
+def _take_all(take: _Taker, left: deque[_Wish], made: dict[_Wish, Layer], stop: threading.Event) -> None:
+    """Has layers brought until there is none left to begin with."""
+    while not stop.is_set():
+        try:
+            one = left.popleft()
+        except IndexError:
+            return
+        try:
+            made[one] = take(*one)
+        except MemberLostError:
+            left.appendleft(one)
+            return
 
 
 class _Pull:
@@ -270,25 +329,46 @@ class _Pull:
 
     # --- layers ------------------------------------------------------------------------------------------------------------
 
-    def _layers(self, wanted: Sequence[tuple[Descriptor, str]]) -> list[Layer]:
+    def _layers(self, wanted: Sequence[_Wish]) -> list[Layer]:
         """All layers, some side by side. One that an image has twice comes once."""
         once = list(dict.fromkeys(wanted))
         for blob, _ in once:
             self._puller.tell({"layer": blob.digest, "state": "waiting", "done": 0, "total": blob.size})
-        stop = threading.Event()
-        with ThreadPoolExecutor(2 * AT_ONCE, thread_name_prefix="layer") as pool:
-            futures = {one: pool.submit(self._layer, *one, stop) for one in once}
-            try:
-                done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-            except BaseException:
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-            return [futures[one].result() for one in wanted]
+        left, made, stop = deque(once), dict[_Wish, Layer](), threading.Event()
+        with contextlib.ExitStack() as stack:
+            members = [stack.enter_context(contextlib.closing(one)) for one in self._crew(once)]
+            own = AT_ONCE - len(members)
+            self._turn = threading.Semaphore(own)
+            takers: list[_Taker] = [*[lambda blob, diff_id: self.layer(blob, diff_id, stop)] * 2 * own]
+            takers += [member.take for member in members]
+            with ThreadPoolExecutor(len(takers), thread_name_prefix="layer") as pool:
+                futures = [pool.submit(_take_all, take, left, made, stop) for take in takers]
+                try:
+                    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                    for future in done:
+                        future.result()
+                except BaseException:
+                    stop.set()
+                    for member in members:
+                        member.kill()
+                    raise
+        if members:
+            # Of one that was killed.
+            self._content.sweep()
+        for one in left:
+            made[one] = self.layer(*one, stop)
+        return [made[one] for one in wanted]
 
-    def _layer(self, blob: Descriptor, diff_id: str, stop: threading.Event) -> Layer:
+    def _crew(self, once: Sequence[_Wish]) -> list[Member]:
+        """Processes that bring layers beside this one, where it pays."""
+        missing = [blob.size for blob, diff_id in once if not self._here(blob, diff_id)]
+        if sum(missing) < _CREW_PAYS:
+            return []
+        count = min(self._puller.processes, AT_ONCE, len(missing)) - 1
+        return [Member(self._puller.about(self._full, self._store), self._puller.tell) for _ in range(count)]
+
+    def layer(self, blob: Descriptor, diff_id: str, stop: threading.Event) -> Layer:
+        """Bring one layer, unless it is here; `stop` ends it."""
         if self._here(blob, diff_id):
             return self._existing(blob, diff_id)
         with self._content.partial(blob.digest) as file:

@@ -54,7 +54,8 @@ def _pull(store: ImageStore, request: dict[str, Any], event: Event) -> list[str]
 
     given = [(Credentials(one["user"], one["password"]), one["grant"]) for one in request["credentials"]]
     settings, auth_files = ImageSettings.from_data(request["settings"]), files(request["auth"])
-    return [pull_with(given, parse_name(request["name"]), store, settings, auth_files, event).digest]
+    cores = len(os.sched_getaffinity(0))
+    return [pull_with(given, parse_name(request["name"]), store, settings, auth_files, event, cores).digest]
 
 
 def _login(_store: ImageStore, request: dict[str, Any], _event: Event) -> list[str]:

@@ -57,9 +57,18 @@ def pull(store: ImageStore, name: str, **options: Any) -> Any:
     return RegistryPuller(**options).pull(parse(name), store)
 
 
-def test_an_image_of_many_layers(tmp_path: Path, store: ImageStore, layout: Layout, registry: Registry) -> None:
+@pytest.mark.parametrize("processes", [1, 3])
+def test_an_image_of_many_layers(
+    tmp_path: Path,
+    store: ImageStore,
+    layout: Layout,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: int,
+) -> None:
+    monkeypatch.setattr("nsrun.images.pulling._CREW_PAYS", 0)
     events: list[dict[str, Any]] = []
-    image = pull(store, f"{registry.host}/app:1", on_event=events.append)
+    image = pull(store, f"{registry.host}/app:1", on_event=events.append, processes=processes)
     assert image.name == f"{registry.host}/app:1"
     assert (image.origin, image.digest) == ("pull", layout.manifests[0]["digest"])
     assert image.source == image.reference == f"{registry.host}/app@{image.digest}"
@@ -210,6 +219,14 @@ def test_a_mirror_is_asked_first(tmp_path: Path, store: ImageStore, layout: Layo
         image = pull(store, f"{registry.host}/app:1", settings=settings)
         assert image.name == f"{registry.host}/app:1"
         assert any("/blobs/" in one for one in mirror.requests())
+        # It keeps what it passed on a moment after it did.
+        for attempt in range(50):
+            before = len(registry.requests())
+            pull(
+                ImageStore(tmp_path / f"meanwhile{attempt}", durable=False), f"{registry.host}/app:1", settings=settings
+            )
+            if not [one for one in registry.requests()[before:] if "GET" in one and "/blobs/" in one]:
+                break
         registry.close()
         again = ImageStore(tmp_path / "again", durable=False)
         assert pull(again, f"{registry.host}/app:1", settings=settings).id == image.id
