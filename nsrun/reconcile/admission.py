@@ -64,6 +64,7 @@ class Facts:
         ports: of this machine, that other pods have already.
         capacity: what the machine has.
         used: what other pods have requested of it.
+        selinux: it is switched on here.
     """
 
     kernel: tuple[int, int]
@@ -71,6 +72,7 @@ class Facts:
     ports: frozenset[HostPort] = frozenset()
     capacity: Amounts = Amounts()
     used: Amounts = Amounts()
+    selinux: bool = False
 
 
 def admit(pod: Pod, facts: Facts, now: float) -> PodFailure | None:
@@ -102,10 +104,24 @@ def _objections(pod: Pod, facts: Facts) -> Iterator[tuple[str, str]]:
         yield "PodOSSelectorNodeLabelDoesNotMatch", message
     if pod.spec.os is not None and pod.spec.os.name != OS:
         yield "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    if facts.selinux and _labelled(pod):
+        # Without SELinux a container runtime passes over these labels; with it a pod would run where its manifest does not want it.
+        message = "seLinuxOptions are set, SELinux is switched on, and nsrun gives containers no label"
+        yield "UnexpectedAdmissionError", message
     yield from out_of_resources(pod, facts)
     if any(_taken(port, facts.ports) for port in host_ports(pod)):
         text = "node(s) didn't have free ports for the requested pod ports"
         yield "NodePorts", f"Predicate NodePorts failed: {text}"
+
+
+def _labelled(pod: Pod) -> bool:
+    """Whether anything of the pod is to have an SELinux label of its own."""
+    spec = pod.spec
+    if spec.securityContext is not None and spec.securityContext.seLinuxOptions is not None:
+        return True
+    contexts = [one.securityContext for one in (*spec.initContainers, *spec.containers)]
+    contexts += [one.securityContext for one in spec.ephemeralContainers]
+    return any(context is not None and context.seLinuxOptions is not None for context in contexts)
 
 
 def out_of_resources(pod: Pod, facts: Facts) -> Iterator[tuple[str, str]]:

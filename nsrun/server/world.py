@@ -110,6 +110,7 @@ class World:
         """Called when a pod needs less of the machine than before; the registry sets it."""
         self._kernel = _version(os.uname().release)
         self._sysctls = allowed_sysctls(settings)
+        self._selinux = os.path.exists("/sys/fs/selinux/enforce")
         self._filters: dict[Slot | bytes, int] = {}
         self._collect_lock = asyncio.Lock()
         self._collecting: asyncio.TimerHandle | None = None
@@ -130,6 +131,7 @@ class World:
             ports=ports,
             capacity=self.capacity(),
             used=used,
+            selinux=self._selinux,
         )
 
     def node_labels(self) -> dict[str, str]:

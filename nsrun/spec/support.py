@@ -81,6 +81,7 @@ def _no_apparmor(value: Any, _pod: Pod, _around: list[Any]) -> bool:
     return all(word in ("", "unconfined") for key, word in value.items() if key.startswith(prefix))
 
 
+_NO_SELINUX = "containers get no SELinux label; a machine that has SELinux switched on rejects the pod"
 _NO_CLUSTER = "nothing schedules pods here"
 _NO_API = "there is no Kubernetes API server to talk to"
 _ASSIGNED = "assigned by nsrun"
@@ -175,7 +176,7 @@ TABLE: tuple[Row, ...] = (
     Row("spec.securityContext.seccompProfile", IMPLEMENTED),
     Row("spec.securityContext.appArmorProfile", NOT_IMPLEMENTED, "AppArmor profiles are not implemented yet",
         fine=lambda value, _pod, _around: value.type == "Unconfined"),
-    Row("spec.securityContext.seLinuxOptions", NOT_IMPLEMENTED, "SELinux labels are not implemented yet"),
+    Row("spec.securityContext.seLinuxOptions", NOT_APPLICABLE, _NO_SELINUX),
     Row("spec.securityContext.seLinuxChangePolicy", NOT_APPLICABLE, "it matters only with SELinux labels"),
     Row("spec.securityContext.fsGroup", IMPLEMENTED),
     Row("spec.securityContext.fsGroupChangePolicy", IMPLEMENTED),
@@ -255,7 +256,7 @@ TABLE: tuple[Row, ...] = (
     Row("container.securityContext.seccompProfile", IMPLEMENTED),
     Row("container.securityContext.appArmorProfile", NOT_IMPLEMENTED, "AppArmor profiles are not implemented yet",
         fine=lambda value, _pod, _around: value.type == "Unconfined"),
-    Row("container.securityContext.seLinuxOptions", NOT_IMPLEMENTED, "SELinux labels are not implemented yet"),
+    Row("container.securityContext.seLinuxOptions", NOT_APPLICABLE, _NO_SELINUX),
     Row("container.securityContext.procMount", IMPLEMENTED),
     Row("container.securityContext.windowsOptions", NOT_APPLICABLE, "this is not Windows"),
 )  # fmt: skip

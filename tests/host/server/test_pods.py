@@ -83,14 +83,16 @@ def test_nothing_is_begun_when_one_of_several_is_wrong(server: Server) -> None:
 
 def test_what_is_not_implemented_is_an_error_or_a_warning(server: Server) -> None:
     manifest = pod(
-        "web", box("a", "pause", securityContext={"seLinuxOptions": {"level": "s0"}}), nodeSelector={"a": "b"}
+        "web",
+        box("a", "pause", ports=[{"containerPort": 1, "hostPort": 1, "hostIP": "localhost"}]),
+        nodeSelector={"a": "b"},
     )
     with pytest.raises(UnsupportedError, match="not implement") as caught:
         server.up(manifest)
-    assert "seLinuxOptions" in str(caught.value.details)
+    assert "hostIP" in str(caught.value.details)
     answer = server.up(manifest, ignore_unsupported=True)
     warnings = "\n".join(answer["pods"][0]["warnings"])
-    assert "seLinuxOptions" in warnings
+    assert "hostIP" in warnings
     assert "nodeSelector" in warnings
 
 

@@ -18,7 +18,7 @@ from nsrun.reconcile.admission import (
     requests_of,
 )
 from nsrun.reconcile.model import Observed, PodFailure, SandboxState
-from nsrun.spec.model import Pod, PodSecurityContext, Sysctl
+from nsrun.spec.model import Pod, PodSecurityContext, SecurityContext, SELinuxOptions, Sysctl
 from nsrun.status import pod_status
 from tests.pure.reconcile.world import T0, make_pod, seen
 
@@ -209,3 +209,14 @@ def test_S_ADMIT_a_deadline_ends_what_was_admitted() -> None:
     assert settle(pod, before, T0 + 9).failure is None
     text = "Pod was active on the node longer than the specified deadline"
     assert settle(pod, before, T0 + 10).failure == PodFailure("DeadlineExceeded", text, T0 + 10)
+
+
+@pytest.mark.parametrize("where", ["pod", "container"])
+def test_S_ADMIT_selinux_labels_matter_where_selinux_is_switched_on(where: str) -> None:
+    labelled = PodSecurityContext(seLinuxOptions=SELinuxOptions(level="s0:c0,c1"))
+    pod = make_pod(securityContext=labelled) if where == "pod" else make_pod()
+    if where == "container":
+        pod.spec.containers[0].securityContext = SecurityContext(seLinuxOptions=SELinuxOptions(level="s0"))
+    assert verdict(pod) is None
+    assert str(verdict(pod, selinux=True)).startswith("UnexpectedAdmissionError: seLinuxOptions are set")
+    assert verdict(make_pod(), selinux=True) is None
