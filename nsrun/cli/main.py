@@ -34,6 +34,7 @@ POD = {
     "debug": Entry("nsrun.cli.pod_debug", "debug", "Add a container with tools to a running pod.", "Inside"),
     "cp": Entry("nsrun.cli.pod_cp", "cp", "Copy files and directories to and from containers.", "Inside"),
     "port-forward": Entry("nsrun.cli.pod_forward", "port_forward", "Forward ports of this machine to a pod.", "Inside"),
+    "proxy": Entry("nsrun.cli.pod_proxy", "proxy", "Lead a browser to pods over HTTP.", "Inside"),
     "plan": Entry(
         "nsrun.cli.pod_offline", "plan", "Print every step of starting a manifest's containers.", "Manifests"
     ),

@@ -186,7 +186,7 @@ class Forwarder:
         there = False
         for address in alternatives:
             try:
-                sock = _bound(address, local, port.protocol)
+                sock = bound(address, local, port.protocol)
             except OSError as error:
                 failure = failure or (error, address)
                 # localhost on a machine without IPv6, or whose ::1 somebody else has.
@@ -197,7 +197,7 @@ class Forwarder:
             local = sock.getsockname()[1]
             self._listeners[sock.fileno()] = (sock, Listening(address, local, port.remote, port.protocol))
         if not there and failure is not None:
-            raise _cannot_listen(failure[1], local, port, failure[0])
+            raise cannot_listen(failure[1], local, port, failure[0])
 
     def _close_listeners(self) -> None:
         for sock, _listening in self._listeners.values():
@@ -404,7 +404,12 @@ class Forwarder:
             self._drop(key)
 
 
-def _bound(address: str, port: int, protocol: str) -> socket.socket:
+def bound(address: str, port: int, protocol: str) -> socket.socket:
+    """A non-blocking socket of this machine; of "tcp" it listens.
+
+    Raises:
+        OSError: the address is not this machine's, or the port is taken.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
     try:
@@ -422,7 +427,8 @@ def _bound(address: str, port: int, protocol: str) -> socket.socket:
     return sock
 
 
-def _cannot_listen(address: str, local: int, port: Port, error: OSError) -> NsrunError:
+def cannot_listen(address: str, local: int, port: Port, error: OSError) -> NsrunError:
+    """What `bound` failed of, with what to do about it."""
     if error.errno == errno.EADDRINUSE:
         return ConflictError(
             f"port {local} of {address} is taken by somebody else ({port.protocol})",

@@ -359,6 +359,28 @@ class Pod:
             thread.join()
             carrier.close()
 
+    @contextlib.contextmanager
+    def proxy(self, port: int | str = "", *, tls: bool = False, local: int = 0) -> Iterator[str]:
+        """Lead a browser to the pod while the block runs; what listens on its loopback alone is not reached.
+
+        Args:
+            port: of the pod: a number, a name of its manifest; the first one of its manifest by default.
+            tls: whether the pod speaks TLS there.
+            local: port of this machine's loopback; 0 takes a free one.
+
+        Returns:
+            The address: `http://127.0.0.1:40123`.
+
+        Raises:
+            ConflictError: the local port is taken. NotFoundError: no such pod. UsageError: it has no such port.
+        """
+        from nsrun.client import proxy
+
+        only = proxy.Target(self.namespace, self.name, str(port), tls)
+        proxy.port_of(self.object, only)
+        with proxy.in_background(self.client.session, "127.0.0.1", local, only) as address:
+            yield address
+
     def events(self) -> list[Object]:
         """The pod's core/v1 Events, oldest first."""
         return self.client.events(self.name, self.namespace)
