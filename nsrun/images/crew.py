@@ -2,9 +2,9 @@
 
 It holds nothing but the locks and files of `nsrun.images.content`, so it may be killed at any moment: who pulls brings its layer then.
 
-    standard input   lines of JSON: first what the pull is about, then {blob, diff_id}, each when the one before was answered; at its end
-                     nothing more is wanted, or whoever asked is gone, and this ends at once
-    standard output  lines of JSON: {"event": …} any number of times, then {"layer": …} or {"error": …}
+    standard input   a line of JSON, what the pull is about; at its end, when nobody wants anything any more, this ends at once
+    arguments        descriptors of sockets, a lane each, with lines of JSON: {blob, diff_id} comes, any number of {"event": …} go, and
+                     then {"layer": …} or {"error": …}. While one lane waits for the disk, another goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -37,18 +37,56 @@ class Member:
     Args:
         about: what the pull is about: see `nsrun.images.pulling.RegistryPuller.about`.
         on_event: told what it tells of its layers.
+        lanes: how many layers it may have begun.
     """
 
-    def __init__(self, about: dict[str, Any], on_event: Event) -> None:
+    def __init__(self, about: dict[str, Any], on_event: Event, lanes: int = 1) -> None:
+        pairs = [socket.socketpair() for _ in range(lanes)]
+        theirs = [pair[1].fileno() for pair in pairs]
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "nsrun.images.crew", *map(str, theirs)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                pass_fds=theirs,
+            )
+        except BaseException:
+            for pair in pairs:
+                pair[0].close()
+            raise
+        finally:
+            for pair in pairs:
+                pair[1].close()
+        self.lanes = tuple(Lane(pair[0], on_event) for pair in pairs)
+        assert self._process.stdin is not None
+        # One that is dead already is told of by its lanes.
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(json.dumps(about).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """Ends it at once; lanes that wait for it end."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Ends it and takes what is left of it away."""
+        self._process.kill()
+        for lane in self.lanes:
+            lane.close()
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait()
+
+
+class Lane:
+    """A layer after another, brought by a member."""
+
+    def __init__(self, sock: socket.socket, on_event: Event) -> None:
+        self._sock = sock
+        self._answers = sock.makefile("r", encoding="utf-8")
         self._on_event = on_event
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "nsrun.images.crew"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd="/",
-        )
-        self._about: dict[str, Any] | None = about
 
     def take(self, blob: Descriptor, diff_id: str) -> Layer:
         """Have it bring a layer.
@@ -57,16 +95,9 @@ class Member:
             NsrunError: what went wrong there.
             MemberLostError: it is not there any more.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        lines = [{"blob": asdict(blob), "diff_id": diff_id}]
-        if self._about is not None:
-            lines.insert(0, self._about)
-            self._about = None
         try:
-            self._process.stdin.write("".join(json.dumps(line) + "\n" for line in lines))
-            self._process.stdin.flush()
-            while answer := self._process.stdout.readline():
+            _say(self._sock, {"blob": asdict(blob), "diff_id": diff_id})
+            while answer := self._answers.readline():
                 message = json.loads(answer)
                 if "event" in message:
                     self._on_event(message["event"])
@@ -79,50 +110,44 @@ class Member:
             raise MemberLostError from error
         raise MemberLostError
 
-    def kill(self) -> None:
-        """Ends it at once; `take` that waits for it ends."""
-        self._process.kill()
-
     def close(self) -> None:
-        """Ends it and takes what is left of it away."""
-        self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout):
-            # What was not taken any more cannot be written at the end either.
-            with contextlib.suppress(OSError):
-                assert stream is not None
-                stream.close()
-        self._process.wait()
+        """Give the socket back."""
+        self._answers.close()
+        self._sock.close()
 
 
 def main() -> None:
     """As said above."""
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def read() -> None:
-        while line := sys.stdin.readline():
-            lines.put(line)
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    # While the first line is on its way.
+    lanes = [socket.socket(fileno=int(word)) for word in sys.argv[1:]]
+    # While the line is on its way.
     from nsrun.images.pulling import taker
 
-    take = taker(json.loads(lines.get()), lambda event: _say({"event": event}))
-    while True:
-        job = json.loads(lines.get())
-        try:
-            layer = take(Descriptor(**job["blob"]), job["diff_id"])
-        except NsrunError as error:
-            _say({"error": error.as_data()})
-        except Exception as error:  # a bug: whoever asked tells of it
-            _say({"error": InternalError(f"{type(error).__name__}: {error}").as_data()})
-        else:
-            _say({"layer": asdict(layer)})
+    if line := sys.stdin.readline():
+        about, turn = json.loads(line), threading.Semaphore()
+        for lane in lanes:
+            take = taker(about, lambda event, lane=lane: _say(lane, {"event": event}), turn)  # type: ignore[misc]  # a default binds the loop's
+            threading.Thread(target=_serve, args=(lane, take), daemon=True).start()
+        sys.stdin.read()
+    # Not sys.exit: nobody waits for what is under way.
+    os._exit(0)
 
 
-def _say(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+def _serve(lane: socket.socket, take: Callable[[Descriptor, str], Layer]) -> None:
+    with lane.makefile("r", encoding="utf-8") as jobs:
+        for line in jobs:
+            job = json.loads(line)
+            try:
+                layer = take(Descriptor(**job["blob"]), job["diff_id"])
+            except NsrunError as error:
+                _say(lane, {"error": error.as_data()})
+            except Exception as error:  # a bug: whoever asked tells of it
+                _say(lane, {"error": InternalError(f"{type(error).__name__}: {error}").as_data()})
+            else:
+                _say(lane, {"layer": asdict(layer)})
+
+
+def _say(lane: socket.socket, message: dict[str, Any]) -> None:
+    lane.sendall(json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":

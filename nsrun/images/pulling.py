@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from nsrun.images.store import ImageStore
 
 AT_ONCE = 3
-"""Layers that come side by side, as with docker; as many again may be on their way to the disk."""
+"""Layers that come side by side, as with docker."""
+WAITING = 4
+"""As many more of each process may be on their way to the disk."""
 REPORT_S = 0.1
 _MAX_DEPTH = 4
 _CREW_PAYS = 8 << 20
@@ -190,8 +192,13 @@ def pull_with(
     raise ImageError(ERR_IMAGE_PULL, brief, details=last.details, resolution=last.resolution, code=last.code)
 
 
-def taker(about: dict[str, Any], event: Event) -> _Taker:
-    """What brings single layers of a pull that another process makes, which told `RegistryPuller.about` it."""
+def taker(about: dict[str, Any], event: Event, turn: threading.Semaphore) -> _Taker:
+    """What brings single layers of a pull that another process makes, which told `RegistryPuller.about` it.
+
+    Args:
+        event: as for RegistryPuller.
+        turn: held while a layer comes.
+    """
     # Here alone: a store in the memory of a process has what makes pods, too.
     from nsrun.images.store import ImageStore
 
@@ -203,7 +210,7 @@ def taker(about: dict[str, Any], event: Event) -> _Taker:
         credentials=None if given is None else Credentials(**given),
     )
     store = ImageStore(Path(about["lib"]), durable=about["durable"])
-    pull, stop = _Pull(puller, reference.parse(about["name"]), store), threading.Event()
+    pull, stop = _Pull(puller, reference.parse(about["name"]), store, turn), threading.Event()
     return lambda blob, diff_id: pull.layer(blob, diff_id, stop)
 
 
@@ -224,14 +231,20 @@ def _take_all(take: _Taker, left: deque[_Wish], made: dict[_Wish, Layer], stop: 
 class _Pull:
     """One pull. The endpoint that knew the image is asked first for all of it; the others only where it does not answer."""
 
-    def __init__(self, puller: RegistryPuller, full: reference.Reference, store: ImageStore) -> None:
+    def __init__(
+        self,
+        puller: RegistryPuller,
+        full: reference.Reference,
+        store: ImageStore,
+        turn: threading.Semaphore | None = None,
+    ) -> None:
         self._puller = puller
         self._full = full
         self._store = store
         self._content = store.content
         self._subject = f"image {full}"
         self._clients = puller.clients(full)
-        self._turn = threading.Semaphore(AT_ONCE)
+        self._turn = turn or threading.Semaphore(AT_ONCE)
 
     def run(self, name: str) -> Image:
         try:
@@ -339,8 +352,8 @@ class _Pull:
             members = [stack.enter_context(contextlib.closing(one)) for one in self._crew(once)]
             own = AT_ONCE - len(members)
             self._turn = threading.Semaphore(own)
-            takers: list[_Taker] = [*[lambda blob, diff_id: self.layer(blob, diff_id, stop)] * 2 * own]
-            takers += [member.take for member in members]
+            takers: list[_Taker] = [lambda blob, diff_id: self.layer(blob, diff_id, stop)] * (own + WAITING)
+            takers += [lane.take for member in members for lane in member.lanes]
             with ThreadPoolExecutor(len(takers), thread_name_prefix="layer") as pool:
                 futures = [pool.submit(_take_all, take, left, made, stop) for take in takers]
                 try:
@@ -365,7 +378,8 @@ class _Pull:
         if sum(missing) < _CREW_PAYS:
             return []
         count = min(self._puller.processes, AT_ONCE, len(missing)) - 1
-        return [Member(self._puller.about(self._full, self._store), self._puller.tell) for _ in range(count)]
+        about = self._puller.about(self._full, self._store)
+        return [Member(about, self._puller.tell, 1 + WAITING) for _ in range(count)]
 
     def layer(self, blob: Descriptor, diff_id: str, stop: threading.Event) -> Layer:
         """Bring one layer, unless it is here; `stop` ends it."""

@@ -103,8 +103,8 @@ def test_a_layer_and_an_error_come_back(tmp_path: Path, store: ImageStore, regis
     told: list[dict[str, Any]] = []
     with contextlib.closing(Member(about(other, registry.host), told.append)) as member:
         with pytest.raises(NsrunError, match="404 Not Found"):
-            member.take(Descriptor(wanted.media_type, f"sha256:{'0' * 64}", 5), diff_id)
-        made = member.take(wanted, diff_id)
+            member.lanes[0].take(Descriptor(wanted.media_type, f"sha256:{'0' * 64}", 5), diff_id)
+        made = member.lanes[0].take(wanted, diff_id)
     assert (made.blob, made.diff_id, made.name) == (wanted, diff_id, diff_id[7:])
     assert other.content.has_layer(made.name)
     assert other.content.has_blob(wanted.digest, wanted.size)
@@ -116,7 +116,7 @@ def test_one_that_is_killed_is_told_of(store: ImageStore, registry: Registry) ->
     with contextlib.closing(Member(about(store, registry.host), lambda _event: None)) as member:
         member.kill()
         with pytest.raises(MemberLostError):
-            member.take(wanted, diff_id)
+            member.lanes[0].take(wanted, diff_id)
     assert children() == []
 
 
@@ -141,8 +141,7 @@ def test_it_ends_with_who_asked(store: ImageStore, registry: Registry) -> None:
     process.stdin.close()
     assert process.wait(timeout=30) == 0
     os.close(fd)
-    assert process.stdout is not None
-    process.stdout.close()
+    member.close()
 
 
 def test_it_refuses_nobody_with_a_traceback() -> None:
