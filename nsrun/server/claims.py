@@ -13,7 +13,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -117,6 +117,10 @@ class Claims:
             and not one.finished
             and name in claim_names(one.pod)
         ]
+
+    def in_use(self, obj: Any) -> bool:
+        """Whether an object is a claim that a pod uses."""
+        return obj.kind == CLAIM and bool(self.users(obj.metadata.namespace or "", obj.metadata.name or ""))
 
     def reason(self, namespace: str, name: str) -> tuple[str, str] | None:
         """Reason and message of why a claim is not bound, if there is something to be said."""

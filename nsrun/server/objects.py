@@ -170,12 +170,15 @@ def put(world: World, wanted: Iterable[Wanted]) -> None:
     """Keep the objects that are new or other ones; whoever waits for them is told.
 
     Raises:
+        ConflictError: its namespace is being removed; those before it are kept.
         StepError: a full disk or the like; those before it are kept.
     """
     for one in wanted:
         if one.verdict == "unchanged":
             continue
         asked = one.obj.metadata
+        if asked.namespace:
+            world.namespaces.seen(asked.namespace)
         old = world.objects.get(*one.key)
         metadata = msgspec.structs.replace(
             asked,
@@ -286,6 +289,8 @@ class Waiters:
         world.objects.subscribe(self._changed)
 
     def _changed(self, kind: str, namespace: str, name: str) -> None:
+        if kind not in KINDS:
+            return
         reference = Reference(kind, name)
         there = self._world.objects.get(kind, namespace, name) is not None
         for engine in self._pods:

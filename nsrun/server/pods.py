@@ -129,10 +129,11 @@ class Registry:
         """Put a new pod on disk and begin to work on it. From the return on a crash does not lose it.
 
         Raises:
-            ConflictError: the name is taken.
+            ConflictError: the name is taken, or the namespace is being removed.
             StepError: the disk is full or the like; nothing is left behind.
         """
         metadata = wish.object.metadata
+        self._world.namespaces.seen(metadata.namespace or "default")
         uid, key = metadata.uid or "", (metadata.namespace or "default", metadata.name or "")
         if key in self._by_name:
             raise ConflictError(f'pod "{key[0]}/{key[1]}" is already there')

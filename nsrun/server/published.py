@@ -93,6 +93,25 @@ class Published:
         """Its events as core/v1 Events, each with a version of its own."""
         return [self._versioned(event) for event in self._engine.ledger.events]
 
+    def event(self, name: str) -> dict[str, Any] | None:
+        """One of its events as a core/v1 Event with a version."""
+        found = next(
+            (one for one in self._engine.ledger.events if self._event_object(one)["metadata"]["name"] == name), None
+        )
+        return None if found is None else self._versioned(found)
+
+    def forget(self, name: str, *, told: bool = True) -> None:
+        """Have an event no more; `told`: whoever listens is told."""
+        engine = self._engine
+        for one in engine.ledger.events:
+            if self._event_object(one)["metadata"]["name"] == name:
+                obj = self._versioned(one, anew=True)
+                self._events.forget(one)
+                engine.ledger.events = self._events.told
+                engine.touch()
+                if told:
+                    engine.world.hub.feed.tell("DELETED", "Event", obj)
+
     def _versioned(self, event: Event, *, anew: bool = False) -> dict[str, Any]:
         version = None if anew else self._event_versions.get(event.first_at)
         if version is None:
@@ -156,10 +175,9 @@ class Published:
 
     def gone(self) -> None:
         """Tell the watchers that there is no such pod any more."""
-        feed = self._engine.world.hub.feed
-        if feed.watched:
-            for event in self._engine.ledger.events:
-                feed.tell("DELETED", "Event", self._versioned(event, anew=True))
+        hub = self._engine.world.hub
+        if hub.keep_events is not None:
+            hub.keep_events(self.versioned_events())
         self.version = self._engine.world.hub.next_version()
         self._tell("DELETED")
         self._engine.changed.tell()

@@ -78,7 +78,9 @@ class Service:
         self._static = StaticPods(self._world, self._pods)
         self._stats = Stats(self._world)
         self._endpoint = Endpoint(self._world, self._pods, self._stats, addresses(self._world.metrics, metrics))
-        self._pods.on_gone = self._static.wake
+        self._world.namespaces.pods = lambda: self._pods
+        self._world.namespaces.protected = self._world.claims.in_use
+        self._pods.on_gone = self._pod_gone
         self._objects: ApiMethods | None = None
         """Once somebody asked for it."""
 
@@ -87,6 +89,7 @@ class Service:
         await self._pods.adopt()
         self._waiters.begin()
         self._world.claims.begin()
+        self._world.namespaces.resume()
         # Before anybody is answered: a pod that is gone, as the next `down` will be told, must have left nothing.
         await self._world.sweep()
         self._rotation.begin()
@@ -100,6 +103,9 @@ class Service:
         await self._endpoint.close()
         await self._rotation.close()
         await self._static.close()
+        self._world.namespaces.close()
+        if self._objects is not None:
+            self._objects.close()
         await self._pods.close()
         await self._world.close()
 
@@ -126,6 +132,10 @@ class Service:
         remove_tree(self._layout.run)
         if self._temporary and self._layout.base is not None:
             remove_tree(self._layout.base)
+
+    def _pod_gone(self) -> None:
+        self._static.wake()
+        self._world.namespaces.pod_gone()
 
     def methods(self) -> dict[str, Method]:
         """By their names in the protocol."""

@@ -72,6 +72,8 @@ class Hub:
         self._events: set[EventListener] = set()
         self._version = time.time_ns() // 1000
         self.feed = Feed()
+        self.keep_events: Callable[[list[dict[str, Any]]], None] | None = None
+        """Takes over the events of a pod that is gone, once somebody has asked for events of all kinds."""
 
     @property
     def version(self) -> str:

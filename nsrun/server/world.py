@@ -31,6 +31,7 @@ from nsrun.server.clock import Clock
 from nsrun.server.config import allowed_sysctls, pids_limit, read_config, storage_classes
 from nsrun.server.imagegc import ImageCollector
 from nsrun.server.logpolicy import log_policy
+from nsrun.server.namespaces import Namespaces
 from nsrun.server.pulls import Pulls
 from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
@@ -77,6 +78,7 @@ class World:
         self.images = ImageStore(layout.lib)
         self.objects = ObjectStore(layout)
         self.claims = Claims(self, storage_classes(settings))
+        self.namespaces = Namespaces(self)
         self.pulls = Pulls(self)
         self.image_collector = ImageCollector(self)
         tree = detect()

@@ -11,9 +11,10 @@ from typing import Any
 from nsrun.spec import api_status, model
 from nsrun.spec.decode import DecodeError, StrictError, decode_as, learn
 from nsrun.spec.documents import Document
+from nsrun.spec.events_api import to_core
 from nsrun.spec.field_errors import Errors
 from nsrun.spec.model import ApiStruct, ObjectMeta
-from nsrun.spec.resources_table import Resource, resource_of
+from nsrun.spec.resources_table import Resource, kept_kind, resource_of
 
 STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
 _EVENTS = "events.k8s.io"
@@ -73,6 +74,8 @@ def read(value: Any, field_validation: str = "") -> Incoming:
     resource = resource_of(version, kind)
     if resource is None or not resource.kept:
         raise api_status.bad_request(f'no kind "{kind}" is registered for version "{version}" in scheme')
+    if resource.group == _EVENTS:
+        value, resource = to_core(value), kept_kind("Event")
     document = Document("", 0, 1, is_json=True)
     document.value, document.kind = value, kind
     warnings: list[str] = []

@@ -74,6 +74,15 @@ def _form(text: str, form: str, *examples: str) -> str:
 
 
 _LABEL_OBJECTION = _form(_LABEL_TEXT, LABEL_FORM, "my-name", "123-abc")
+_LABEL_1035_FORM = "[a-z]([-a-z0-9]*[a-z0-9])?"
+_LABEL_1035 = re.compile(_LABEL_1035_FORM)
+_LABEL_1035_OBJECTION = _form(
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an"
+    " alphanumeric character",
+    _LABEL_1035_FORM,
+    "my-name",
+    "abc-123",
+)
 _SUBDOMAIN_OBJECTION = _form(_SUBDOMAIN_TEXT, _SUBDOMAIN_FORM, "example.com")
 
 
@@ -82,6 +91,14 @@ def label(value: str) -> list[str]:
     objections = [max_length(LABEL_MAX)] if size(value) > LABEL_MAX else []
     if not _LABEL.fullmatch(value):
         objections.append("must not contain dots" if _SUBDOMAIN.fullmatch(value) else _LABEL_OBJECTION)
+    return objections
+
+
+def label_1035(value: str) -> list[str]:
+    """An RFC 1035 label, which begins with a letter: names of Services."""
+    objections = [max_length(LABEL_MAX)] if size(value) > LABEL_MAX else []
+    if not _LABEL_1035.fullmatch(value):
+        objections.append(_LABEL_1035_OBJECTION)
     return objections
 
 

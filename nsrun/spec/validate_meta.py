@@ -5,6 +5,8 @@ Source of the rules: apimachinery pkg/api/validation/objectmeta.go, pkg/apis/met
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nsrun.spec import names
 from nsrun.spec.field_errors import Errors
 from nsrun.spec.model import LabelSelector, ObjectMeta, OwnerReference
@@ -13,14 +15,21 @@ ANNOTATIONS_MAX_BYTES = 256 * 1024
 _STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
 
 
-def object_meta(meta: ObjectMeta, errors: Errors, *, namespaced: bool = True, path: str = "metadata") -> None:
-    """The metadata of an object whose name is a DNS subdomain."""
+def object_meta(
+    meta: ObjectMeta,
+    errors: Errors,
+    *,
+    namespaced: bool = True,
+    path: str = "metadata",
+    rule: Callable[[str], list[str]] = names.subdomain,
+) -> None:
+    """The metadata of an object whose name is to follow a rule, a DNS subdomain's unless there is another one."""
     if meta.generateName:
-        errors.each(f"{path}.generateName", meta.generateName, names.subdomain(names.as_prefix(meta.generateName)))
+        errors.each(f"{path}.generateName", meta.generateName, rule(names.as_prefix(meta.generateName)))
     if not meta.name and not meta.generateName:  # a generated name is there before the server validates
         errors.required(f"{path}.name", "name or generateName is required")
     elif meta.name:
-        errors.each(f"{path}.name", meta.name, names.subdomain(meta.name))
+        errors.each(f"{path}.name", meta.name, rule(meta.name))
     if namespaced:
         if not meta.namespace:
             errors.required(f"{path}.namespace")

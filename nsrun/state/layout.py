@@ -180,6 +180,11 @@ class Layout:
         """Secrets, and what instances were made of them; always in memory (`nsrun.state.objects.ObjectStore`)."""
         return self.run / "objects"
 
+    @property
+    def kept(self) -> Path:
+        """Objects that are kept until the next start of the machine: Events of clients, Leases."""
+        return self.run / "kept"
+
     def pod(self, uid: str) -> PodPaths:
         """The directories of the pod with this uid."""
         return PodPaths(self.pods / uid, self.roots / uid, self.volumes / uid)

@@ -21,12 +21,16 @@ from nsrun import native
 from nsrun.errors import InternalError, StepError
 from nsrun.plan import ObjectValues
 from nsrun.spec import encode
+from nsrun.spec.incoming import class_of
 from nsrun.spec.model import ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret
 from nsrun.spec.names import SUBDOMAIN_MAX
+from nsrun.spec.resources_table import kept_kind
 from nsrun.state.files import read_or_none, remove_tree, sync_directory, unlink_if_there, write_atomic
 from nsrun.state.layout import PRIVATE, Layout
 
 Stored = ConfigMap | Secret | PersistentVolumeClaim | PersistentVolume
+Kept = Any
+"""An object of any kind that is kept: one of the types of nsrun.spec.model and model_kinds, with kind and metadata."""
 Listener = Callable[[str, str, str], None]
 """Called with kind, namespace and name of an object that was put or deleted."""
 Teller = Callable[[Literal["ADDED", "MODIFIED", "DELETED"], str, Any], None]
@@ -38,11 +42,28 @@ KINDS: dict[str, type[Stored]] = {
     "PersistentVolumeClaim": PersistentVolumeClaim,
     "PersistentVolume": PersistentVolume,
 }
-"""The kinds that are kept, in the order in which they are listed."""
-CLUSTER_KINDS = ("PersistentVolume",)
+"""The kinds that manifests of pods bring along, in the order in which they are listed."""
+AROUND = (
+    "Namespace",
+    "Node",
+    "ServiceAccount",
+    "Service",
+    "Endpoints",
+    "EndpointSlice",
+    "RuntimeClass",
+    "PriorityClass",
+    "Lease",
+    "Event",
+    "ResourceQuota",
+    "LimitRange",
+)
+"""The other kinds that are kept, for clients of the Kubernetes API. Their types are loaded with the first of them."""
+CLUSTER_KINDS = ("PersistentVolume", "Namespace", "Node", "RuntimeClass", "PriorityClass")
 """Those that are in no namespace: "" is theirs."""
 
 _IN_MEMORY = ("Secret",)
+_UNTIL_REBOOT = ("Event", "Lease")
+"""Those that mean nothing to the pods after the next start of the machine, and are written often."""
 _SUFFIX = ".json"
 _NO_NAMESPACE = "_"
 """The directory of objects that are in none; no namespace has such a name."""
@@ -71,8 +92,10 @@ class ObjectStore:
         self._listeners: list[Listener] = []
         self.teller: Teller | None = None
         """Whoever passes changes on; None while nobody wants to know."""
-        self._decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in KINDS.items()}
-        self._directories = {kind: str(self._directory(kind)) for kind in KINDS}
+        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {
+            kind: msgspec.json.Decoder(type_) for kind, type_ in KINDS.items()
+        }
+        self._directories = {kind: str(self._directory(kind)) for kind in (*KINDS, *AROUND)}
         self.version = 0
         """Another number after each change: as long as it stays, so does what was read."""
 
@@ -80,7 +103,7 @@ class ObjectStore:
         """Have `listener` called after each change."""
         self._listeners.append(listener)
 
-    def get(self, kind: str, namespace: str, name: str) -> Stored | None:
+    def get(self, kind: str, namespace: str, name: str) -> Kept | None:
         """The object, or None.
 
         Raises:
@@ -90,7 +113,7 @@ class ObjectStore:
         path = self._file(kind, namespace, name)
         return None if path is None else self._read(kind, path)
 
-    def all_of(self, kind: str, namespace: str | None = None) -> list[Stored]:
+    def all_of(self, kind: str, namespace: str | None = None) -> list[Kept]:
         """The objects of a kind, in the order of namespace and name; of all namespaces for None.
 
         What is in no namespace is in each.
@@ -113,7 +136,7 @@ class ObjectStore:
             key=lambda one: (one.metadata.namespace or "", one.metadata.name or ""),
         )
 
-    def put(self, obj: Stored) -> None:
+    def put(self, obj: Kept) -> None:
         """Keep an object in place of the one that has its name; from the return on, nothing but a reboot loses a Secret.
 
         Args:
@@ -127,13 +150,14 @@ class ObjectStore:
         if path is None:
             raise InternalError(f"{kind} {namespace}/{name} is not a valid name and came this far")
         in_memory = kind in _IN_MEMORY
+        durable = not in_memory and kind not in _UNTIL_REBOOT
         known = self.teller is not None and path.exists()
         try:
             if in_memory:
                 self._make_memory()
             made = _make_directories(path.parent)
-            write_atomic(path, encode(obj), durable=not in_memory)
-            if not in_memory:
+            write_atomic(path, encode(obj), durable=durable)
+            if durable:
                 for directory in made:
                     sync_directory(directory.parent)
         except OSError as error:
@@ -154,7 +178,7 @@ class ObjectStore:
         path = self._path(kind, namespace, name)
         if path is None:
             return False
-        last: Stored | None = None
+        last: Kept | None = None
         if self.teller is not None:
             # What cannot be read goes, too; nobody knew of it.
             with contextlib.suppress(InternalError, OSError):
@@ -241,7 +265,9 @@ class ObjectStore:
     # below
 
     def _directory(self, kind: str) -> Path:
-        return (self._layout.secrets if kind in _IN_MEMORY else self._layout.objects) / kind.lower()
+        if kind in _IN_MEMORY:
+            return self._layout.secrets / kind.lower()
+        return (self._layout.kept if kind in _UNTIL_REBOOT else self._layout.objects) / kind.lower()
 
     def _path(self, kind: str, namespace: str, name: str) -> Path | None:
         path = self._file(kind, namespace, name)
@@ -251,7 +277,7 @@ class ObjectStore:
         """The object's file; None for what cannot be the name of one."""
         if kind in CLUSTER_KINDS:
             namespace = _NO_NAMESPACE
-        if kind not in KINDS or not _plain(namespace) or not _plain(name):
+        if kind not in self._directories or not _plain(namespace) or not _plain(name):
             return None
         if len(name) > _LONGEST:
             # No valid name has a tilde in it.
@@ -261,7 +287,13 @@ class ObjectStore:
     def _values(self, uid: str, instance_id: str) -> Path:
         return self._layout.secrets / "instances" / uid / (instance_id + _SUFFIX)
 
-    def _read(self, kind: str, path: str) -> Stored | None:
+    def _decoder(self, kind: str) -> msgspec.json.Decoder[Any]:
+        found = self._decoders.get(kind)
+        if found is None:
+            found = self._decoders[kind] = msgspec.json.Decoder(class_of(kept_kind(kind)))
+        return found
+
+    def _read(self, kind: str, path: str) -> Kept | None:
         try:
             data = read_or_none(path)
         except NotADirectoryError:
@@ -269,7 +301,7 @@ class ObjectStore:
         if data is None:
             return None
         try:
-            return self._decoders[kind].decode(data)
+            return self._decoder(kind).decode(data)
         except _UNREADABLE as error:
             raise _broken(path) from error
 

@@ -87,6 +87,10 @@ class EventLog:
         self.told = told[-KEPT:]
         return counted
 
+    def forget(self, event: Event) -> None:
+        """Tell of an event no more; should it happen again, it is counted on."""
+        self.told = [one for one in self.told if one.first_at != event.first_at]
+
     def _combine(self, new: Event, now: float) -> tuple[Event, _Key]:
         """The event that stands for `new`, and what it is counted under."""
         kind = (new.type, new.reason)

@@ -12,11 +12,12 @@ import msgspec
 
 from nsrun.errors import ConflictError
 from nsrun.server.api.effects import refused
-from nsrun.server.api.names import give_name, place
+from nsrun.server.api.names import give_name, place, require
 from nsrun.server.api.options import Deletion, same_version
 from nsrun.server.claim_rules import refuse_removal
-from nsrun.spec import api_status, set_defaults, validate
+from nsrun.spec import api_status
 from nsrun.spec.incoming import Incoming, metadata_update
+from nsrun.spec.kinds import begin, check, fill_in, judge
 from nsrun.spec.model import (
     PersistentVolume,
     PersistentVolumeClaim,
@@ -25,12 +26,12 @@ from nsrun.spec.model import (
 )
 from nsrun.spec.resources_table import Resource
 from nsrun.spec.support_objects import unsupported_object
-from nsrun.spec.update_objects import judge_object
+from nsrun.state.objects import KINDS
 from nsrun.status.times import rfc3339
 
 if TYPE_CHECKING:
     from nsrun.server.world import World
-    from nsrun.state.objects import Stored
+    from nsrun.state.objects import Kept
 
 
 class KeptWrites:
@@ -46,7 +47,7 @@ class KeptWrites:
         self._resource = resource
         self._kind = resource.kind
 
-    def found(self, namespace: str, name: str) -> Stored:
+    def found(self, namespace: str, name: str) -> Kept:
         """The object.
 
         Raises:
@@ -57,10 +58,10 @@ class KeptWrites:
             raise api_status.not_found(self._resource, name)
         return found
 
-    def _get(self, namespace: str | None, name: str) -> Stored | None:
+    def _get(self, namespace: str | None, name: str) -> Kept | None:
         return self._world.objects.get(self._kind, (namespace or "") if self._resource.namespaced else "", name)
 
-    async def create(self, incoming: Incoming, namespace: str | None, *, dry_run: bool) -> Stored:
+    async def create(self, incoming: Incoming, namespace: str | None, *, dry_run: bool) -> Kept:
         """Make an object.
 
         Raises:
@@ -70,9 +71,13 @@ class KeptWrites:
         obj = incoming.object
         metadata = obj.metadata
         place(self._resource, metadata, namespace)
-        set_defaults(obj)
         give_name(self._resource, metadata, lambda name: self._get(metadata.namespace, name) is not None)
+        fill_in(obj, self._resource)
         _forget_status(obj)
+        begin(obj)
+        if self._resource.namespaced:
+            require(self._world, self._resource, metadata)
+        self._before(None, obj)
         self._judge(obj, incoming)
         if self._get(metadata.namespace, metadata.name or "") is not None:
             raise api_status.already_exists(self._resource, metadata.name or "")
@@ -84,22 +89,27 @@ class KeptWrites:
 
     def _judge(self, obj: Any, incoming: Incoming) -> None:
         name = obj.metadata.name or obj.metadata.generateName or ""
-        errors = validate(obj)
+        errors = check(obj, self._resource)
         if errors:
             raise api_status.invalid(self._kind, name, errors, group=self._resource.group)
-        objections = refused(unsupported_object(obj, self._world.node_labels()), incoming.warnings)
+        objections = []
+        if self._kind in KINDS:
+            objections = refused(unsupported_object(obj, self._world.node_labels()), incoming.warnings)
         if objections:
             raise api_status.invalid(self._kind, name, objections, group=self._resource.group)
 
-    def _put(self, obj: Any, *, dry_run: bool) -> Stored:
+    def _before(self, old: Any, new: Any) -> None:
+        """What is done to an object before it is judged; `old` is the one that is there, if there is."""
+
+    def _put(self, obj: Any, *, dry_run: bool) -> Kept:
         if dry_run:
             obj.metadata.resourceVersion = None
         else:
             obj.metadata.resourceVersion = self._world.hub.next_version()
             self._world.objects.put(obj)
-        return obj  # type: ignore[no-any-return] # of one of the kinds
+        return obj
 
-    async def update(self, incoming: Incoming, subresource: str, *, dry_run: bool) -> Stored:
+    async def update(self, incoming: Incoming, subresource: str, *, dry_run: bool) -> Kept:
         """Put another object in the place of one.
 
         Raises:
@@ -108,7 +118,7 @@ class KeptWrites:
         """
         new = incoming.object
         metadata = new.metadata
-        set_defaults(new)
+        fill_in(new, self._resource)
         name = metadata.name or ""
         old: Any = self.found(metadata.namespace or "", name)
         if metadata.uid and metadata.uid != old.metadata.uid:
@@ -125,21 +135,22 @@ class KeptWrites:
                 new = msgspec.structs.replace(old, metadata=metadata, status=new.status)
             else:
                 new.status = old.status
+        self._before(old, new)
         self._judge(new, incoming)
         grows = isinstance(old, PersistentVolumeClaim) and self._world.claims.grows(old)
-        errors = judge_object(old, new, grows=grows)
+        errors = judge(old, new, grows=grows)
         if errors:
             raise api_status.invalid(self._kind, name, errors, group=self._resource.group)
         metadata.resourceVersion = old.metadata.resourceVersion
         if new == old:
-            return old  # type: ignore[no-any-return] # of one of the kinds
+            return old
         new.metadata = metadata
         put = self._put(new, dry_run=dry_run)
         if metadata.deletionTimestamp is not None and not metadata.finalizers and not dry_run:
             self._remove(put)
         return put
 
-    async def delete(self, namespace: str, name: str, how: Deletion) -> tuple[Stored, bool]:
+    async def delete(self, namespace: str, name: str, how: Deletion) -> tuple[Kept, bool]:
         """Remove an object, or have it wait for its finalizers: as it is then, and whether it is gone.
 
         Raises:
@@ -148,11 +159,7 @@ class KeptWrites:
         """
         obj = self.found(namespace, name)
         metadata = obj.metadata
-        kind = f"{self._kind}.{self._resource.group}" if self._resource.group else self._kind
-        if how.uid and how.uid != metadata.uid:
-            raise api_status.precondition(kind, name, "UID", how.uid, metadata.uid or "")
-        if how.version and how.version != metadata.resourceVersion:
-            raise api_status.precondition(kind, name, "ResourceVersion", how.version, metadata.resourceVersion or "")
+        self._check(obj, how)
         if not how.dry_run:
             self._refuse(obj)
         if not metadata.finalizers:
@@ -167,7 +174,20 @@ class KeptWrites:
             obj = self._put(obj, dry_run=how.dry_run)
         return obj, False
 
-    def _refuse(self, obj: Stored) -> None:
+    def _check(self, obj: Kept, how: Deletion) -> None:
+        """Raise if it is not the object that was meant.
+
+        Raises:
+            StatusError: it is another one.
+        """
+        metadata, name = obj.metadata, obj.metadata.name or ""
+        kind = f"{self._kind}.{self._resource.group}" if self._resource.group else self._kind
+        if how.uid and how.uid != metadata.uid:
+            raise api_status.precondition(kind, name, "UID", how.uid, metadata.uid or "")
+        if how.version and how.version != metadata.resourceVersion:
+            raise api_status.precondition(kind, name, "ResourceVersion", how.version, metadata.resourceVersion or "")
+
+    def _refuse(self, obj: Kept) -> None:
         """Raise if a claim or a volume is in use.
 
         Raises:
@@ -179,7 +199,7 @@ class KeptWrites:
         except ConflictError as error:
             raise api_status.conflict(self._resource, key[2], error.brief) from None
 
-    def _remove(self, obj: Stored) -> None:
+    def _remove(self, obj: Kept) -> None:
         metadata = obj.metadata
         self._world.objects.delete(self._kind, metadata.namespace or "", metadata.name or "")
 

@@ -7,15 +7,27 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nsrun.errors import ConflictError, NsrunError, SpecError, StatusError, UnsupportedError, UsageError
+from nsrun.errors import (
+    ConflictError,
+    NsrunError,
+    SpecError,
+    StatusError,
+    UnsupportedError,
+    UsageError,
+    brief_of,
+)
+from nsrun.server.api import around
+from nsrun.server.api.around import EventWrites, ServiceWrites
 from nsrun.server.api.kept import KeptWrites
+from nsrun.server.api.node import Machine
 from nsrun.server.api.options import Deletion, object_of
 from nsrun.server.api.pods import PodWrites
+from nsrun.server.api.spaces import NamespaceWrites
 from nsrun.server.watch import as_json
 from nsrun.spec import api_status
 from nsrun.spec.incoming import Incoming, read
 from nsrun.spec.resources_table import kept_kind
-from nsrun.state.objects import KINDS
+from nsrun.state.objects import AROUND, KINDS
 
 if TYPE_CHECKING:
     from nsrun.server.control import Request
@@ -24,6 +36,8 @@ if TYPE_CHECKING:
 
 ROOM = 8 * 1024 * 1024
 """Bytes that a watcher may leave unread while it is told of what is there."""
+EXPIRE_S = 60.0
+"""How often old events are looked for."""
 
 _LOG = logging.getLogger("nsrun.api")
 
@@ -52,10 +66,35 @@ class ApiMethods:
     def __init__(self, world: World, pods: Registry) -> None:
         self._world = world
         self._pods = pods
+        self._machine = Machine(world)
+        self._events = EventWrites(world, pods)
         world.hub.feed.on_watched = self._watched
-        self._writes: dict[str, Writes] = {"Pod": PodWrites(world, pods)}
-        for kind in KINDS:
-            self._writes[kind] = KeptWrites(world, kept_kind(kind))
+        world.hub.keep_events = self._events.keep
+        self._writes: dict[str, Writes] = {kind: KeptWrites(world, kept_kind(kind)) for kind in (*KINDS, *AROUND)}
+        self._writes |= {
+            "Pod": PodWrites(world, pods),
+            "Namespace": NamespaceWrites(world),
+            "Node": self._machine,
+            "Service": ServiceWrites(world),
+            "Event": self._events,
+        }
+        # Before anybody is told what there is.
+        world.namespaces.begin()
+        self._machine.begin()
+        around.begin(world)
+        self._expire()
+
+    def close(self) -> None:
+        """Look at nothing any more."""
+        self._machine.watched(False)
+        self._timer.cancel()
+
+    def _expire(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(EXPIRE_S, self._expire)
+        try:
+            self._events.expire()
+        except (NsrunError, OSError) as error:
+            _LOG.warning("forget old events: %s", brief_of(error))
 
     async def answer(self, request: Request) -> object:
         """Whatever is asked for.
@@ -79,6 +118,7 @@ class ApiMethods:
 
     def _watched(self, watched: bool) -> None:
         self._world.objects.teller = self._world.hub.feed.tell if watched else None
+        self._machine.watched(watched)
 
     async def watch(self, request: Request) -> object:
         """Everything that is there, a BOOKMARK, then every change."""
@@ -94,9 +134,11 @@ class ApiMethods:
         return {}
 
     def _everything(self) -> Iterator[tuple[str, object]]:
-        for kind in KINDS:
-            for obj in self._world.objects.all_of(kind):
-                yield kind, obj
+        yield "Node", self._machine.node()
+        for kind in (*AROUND, *KINDS):
+            if kind != "Node":
+                for obj in self._world.objects.all_of(kind):
+                    yield kind, obj
         for engine in list(self._pods):
             if engine.gone:
                 continue

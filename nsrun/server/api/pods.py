@@ -17,7 +17,7 @@ from nsrun.reconcile import request_deletion
 from nsrun.reconcile.termination import grace_of
 from nsrun.server import changes
 from nsrun.server.api.effects import refused
-from nsrun.server.api.names import give_name, place
+from nsrun.server.api.names import give_name, place, require
 from nsrun.server.api.options import Deletion, same_version
 from nsrun.server.observing import observe
 from nsrun.spec import Pod, api_status, set_defaults, unsupported, validate
@@ -79,6 +79,7 @@ class PodWrites:
         set_defaults(asked)
         give_name(POD, asked.metadata, lambda name: self._registry.get(space, name) is not None)
         name = asked.metadata.name or ""
+        require(self._world, POD, asked.metadata)
         self._judge(asked, incoming)
         if self._registry.get(space, name) is not None:
             raise api_status.already_exists(POD, name)

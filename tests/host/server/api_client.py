@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from types import TracebackType
 from typing import Any
 
 from nsrun.errors import NsrunError, StatusError
@@ -102,6 +103,10 @@ class ApiClient:
             if select.select([self.wire.sock], [], [], left)[0]:
                 self._take()
 
-    def close(self) -> None:
-        """Hang up."""
+    def __enter__(self) -> ApiClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.wire.close()

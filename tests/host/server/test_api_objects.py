@@ -16,9 +16,8 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture
 def api(server: Server) -> Iterator[ApiClient]:
     """A client with the stream."""
-    client = ApiClient(server)
-    yield client
-    client.close()
+    with ApiClient(server) as client:
+        yield client
 
 
 def config_map(name: str, **data: str) -> dict[str, Any]:
@@ -133,8 +132,117 @@ def test_objects_are_kept_told_of_and_let_go(server: Server, api: ApiClient) -> 
     kept = api.create(config_map("kept", a="1"))
     server.kill()
     server.start()
-    later = ApiClient(server)
-    assert later.objects["ConfigMap", "default", "kept"] == kept
-    assert int(later.bookmark) > int(kept["metadata"]["resourceVersion"])
-    later.delete("ConfigMap", "kept")
-    later.close()
+    with ApiClient(server) as later:
+        assert later.objects["ConfigMap", "default", "kept"] == kept
+        assert int(later.bookmark) > int(kept["metadata"]["resourceVersion"])
+        later.delete("ConfigMap", "kept")
+
+
+def test_namespaces_hold_and_take_along(server: Server, api: ApiClient) -> None:
+    always = [key[2] for key in api.objects if key[0] == "Namespace"]
+    assert sorted(always) == ["default", "kube-node-lease", "kube-public", "kube-system"]
+    assert api.refusal("api.create", object=config_map("x"), namespace="nonono") == {
+        "code": 404, "reason": "NotFound", "message": 'namespaces "nonono" not found',
+        "details": {"name": "nonono", "kind": "namespaces"},
+    }  # fmt: skip
+    assert api.refusal("api.delete", kind="Namespace", name="default", namespace="")["code"] == 403
+    made = api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "smp-"}})
+    name = made["metadata"]["name"]
+    assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": name}
+    assert (made["spec"], made["status"]) == ({"finalizers": ["kubernetes"]}, {"phase": "Active"})
+    # What a command brings up is in one, too.
+    server.up(pod("there", box("a", "pause")), namespace="implied")
+    api.until(lambda: ("Namespace", "", "implied") in api.objects)
+    api.create(pod("web", box("a", "pause"), terminationGracePeriodSeconds=1), namespace=name)
+    api.create(config_map("conf"), namespace=name)
+    api.create({**config_map("held"), "metadata": {"name": "held", "finalizers": ["example.com/x"]}}, namespace=name)
+    going = api.delete("Namespace", name, namespace="")["object"]
+    assert going["status"]["phase"] == "Terminating"
+    status = api.refusal("api.create", object=config_map("late"), namespace=name)
+    assert status["message"] == (
+        f'configmaps "late" is forbidden: unable to create new content in namespace {name} because it is being terminated'
+    )
+    assert status["details"]["causes"] == [
+        {
+            "reason": "NamespaceTerminating",
+            "message": f"namespace {name} is being terminated",
+            "field": "metadata.namespace",
+        }
+    ]
+    api.until(lambda: not any(key[1] == name and key[0] in ("Pod", "Event") for key in api.objects))
+    # A killed server's successor goes on with it.
+    server.kill()
+    server.start()
+    with ApiClient(server) as later:
+        held = later.objects["ConfigMap", name, "held"]
+        assert held["metadata"]["deletionTimestamp"]
+        later.update({**held, "metadata": {**held["metadata"], "finalizers": []}})
+        later.until(lambda: ("Namespace", "", name) not in later.objects)
+        later.delete("Namespace", "implied", namespace="")
+        later.until(lambda: ("Namespace", "", "implied") not in later.objects)
+    assert server.names() == []
+
+
+def test_the_machine_is_a_node_and_the_kinds_around_pods_are_kept(api: ApiClient) -> None:
+    ((_, _, name),) = [key for key in api.objects if key[0] == "Node"]
+    node = api.objects["Node", "", name]
+    assert node["metadata"]["labels"]["kubernetes.io/hostname"] == name
+    assert {one["type"]: one["status"] for one in node["status"]["conditions"]}["Ready"] == "True"
+    assert node["status"]["addresses"][0]["type"] == "InternalIP"
+    assert int(node["status"]["capacity"]["cpu"]) >= 1
+    api.until(lambda: api.objects["Node", "", name]["status"].get("images"))
+    node = api.get("Node", name, namespace="")
+    taint = {"key": "example.com/x", "effect": "NoSchedule"}
+    labels = {**node["metadata"]["labels"], "disk": "fast", "kubernetes.io/os": "plan9"}
+    changed = api.update({**node, "metadata": {**node["metadata"], "labels": labels}, "spec": {"taints": [taint]}})
+    assert api.objects["Node", "", name] == changed
+    assert changed["metadata"]["labels"] == {**node["metadata"]["labels"], "disk": "fast"}
+    assert changed["spec"]["taints"] == [taint]
+    assert api.refusal("api.delete", kind="Node", namespace="", name=name)["code"] == 403
+
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "foo"}}
+    made = api.create({**service, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}})
+    address = made["spec"].pop("clusterIP")
+    assert address.startswith("10.")
+    assert made["spec"] == {
+        "ports": [{"protocol": "TCP", "port": 80, "targetPort": 80}],
+        "selector": {"a": "b"},
+        "clusterIPs": [address],
+        "type": "ClusterIP",
+        "sessionAffinity": "None",
+        "ipFamilies": ["IPv4"],
+        "ipFamilyPolicy": "SingleStack",
+        "internalTrafficPolicy": "Cluster",
+    }
+    assert made["status"] == {"loadBalancer": {}}
+    assert api.objects["Service", "default", "kubernetes"]["spec"]["clusterIP"] == "10.96.0.1"
+    again = {**service, "metadata": {"name": "again"}, "spec": {"ports": [{"port": 80}], "clusterIP": address}}
+    assert api.refusal("api.create", object=again)["reason"] == "Invalid"
+    headless = api.create({**again, "spec": {"clusterIP": "None"}})
+    assert headless["spec"]["clusterIPs"] == ["None"]
+
+    runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "smp"}, "handler": "x"}
+    made = api.create(runtime)
+    assert made["apiVersion"] == "node.k8s.io/v1"
+    status = api.refusal("api.update", object={**made, "handler": "y"})
+    assert (
+        status["message"]
+        == 'RuntimeClass.node.k8s.io "smp" is invalid: handler: Invalid value: "y": field is immutable'
+    )
+    assert api.delete("RuntimeClass", "smp", namespace="")["gone"]
+
+    event = {
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e1"}, "note": "it happened",
+        "regarding": {"kind": "Pod", "namespace": "default", "name": "x"}, "reason": "Because", "action": "Looked",
+        "eventTime": "2026-11-22T11:19:10.729150Z", "type": "Normal",
+        "reportingController": "me", "reportingInstance": "me-1",
+    }  # fmt: skip
+    made = api.create(event, namespace="default")
+    assert (made["apiVersion"], made["message"], made["involvedObject"]["name"]) == ("v1", "it happened", "x")
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}}
+    made = api.create({**lease, "spec": {"holderIdentity": "me", "renewTime": "2026-11-22T11:19:10.000001Z"}})
+    assert made["spec"]["renewTime"] == "2026-11-22T11:19:10.000001Z"
+    strange = {"apiVersion": "v1", "kind": "Gizmo", "metadata": {"name": "x"}}
+    assert api.refusal("api.create", object=strange)["message"] == (
+        'no kind "Gizmo" is registered for version "v1" in scheme'
+    )
