@@ -160,6 +160,11 @@ def status(settings: Settings, /, output: str) -> int:
         say(f"  Manifest {clean(file['name'])}: {what}")
     for one in found.get("metrics") or []:
         say(f"  Metrics:  {one['address']}{': ' + clean(one['error']) if one['error'] else ''}")
+    names = found.get("dns") or {}
+    if names.get("error"):
+        say(f"  Names:    {clean(names['error'])}")
+    elif names.get("addresses"):
+        say(f"  Names:    {names['names']} in {names['domain']}, answered at {', '.join(names['addresses'])}")
     for key, value in network.items():
         if value not in (None, "", [], {}):
             say(

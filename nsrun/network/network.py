@@ -47,11 +47,15 @@ class Network:
     Attributes:
         wanted_ports: told by the owner: the ports of the machine that pods have, by the pods' uids. Asked whenever a pod is
             attached or detached; the rules follow.
+        needed: told by the owner: whether what pods share has to stay although no pod has an address.
+        spares_dns: port 53 of the machine's address on the pods' network is never led to a pod.
     """
 
     def __init__(self, config: NetworkConfig, lib_dir: str | os.PathLike[str]) -> None:
         self.config = config
         self.wanted_ports: Callable[[], Mapping[str, Mapping[HostPort, int]]] = dict
+        self.needed: Callable[[], bool] = lambda: False
+        self.spares_dns = False
         self._published: dict[HostPort, PodPort] | None = None
         self.leases = Leases(Path(lib_dir, "leases"))
         self._record = NetworkRecord(Path(lib_dir, "network.json"))
@@ -169,7 +173,7 @@ class Network:
             self._mark(gone)
             freed = self.leases.collect(spared)
             self._publish(ports)
-            if not self.leases.count():
+            if not self.leases.count() and not self.needed():
                 self._remove()
             return gone, freed
 
@@ -208,6 +212,11 @@ class Network:
             "leases": self.leases.count(),
             "warnings": list(self._warnings),
         }
+
+    def place(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The machine's addresses on the pods' network, and the ranges of pods' addresses; nothing before the first set-up."""
+        network = self._network or self._record.range()
+        return ((str(gateway_of(network)),), (str(network),)) if network else ((), ())
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         if self._thread is None:

@@ -11,6 +11,7 @@ from nsrun.lazy import homes
 
 if TYPE_CHECKING:
     from nsrun.plan.container import container_program, exec_program
+    from nsrun.plan.dns import ClusterDns, pod_dns, wants_cluster_dns
     from nsrun.plan.environment import Reference, file_name, file_references, references
     from nsrun.plan.files import pod_files, pod_hostname
     from nsrun.plan.identity import assumed_user, oom_score_adj, user_spec
@@ -45,6 +46,7 @@ __all__ = [
     "HOST_IMAGE_CONFIG",
     "IDS_PER_POD",
     "NO_VALUES",
+    "ClusterDns",
     "ContainerInputs",
     "Device",
     "ImageConfig",
@@ -73,6 +75,7 @@ __all__ = [
     "memory_size",
     "oom_score_adj",
     "pause_program",
+    "pod_dns",
     "pod_files",
     "pod_hostname",
     "pod_limits",
@@ -83,6 +86,7 @@ __all__ = [
     "volume_references",
     "volume_source",
     "volume_sources",
+    "wants_cluster_dns",
 ]
 
 __getattr__ = homes(
@@ -91,6 +95,11 @@ __getattr__ = homes(
         "nsrun.plan.container": (
             "container_program",
             "exec_program",
+        ),
+        "nsrun.plan.dns": (
+            "ClusterDns",
+            "pod_dns",
+            "wants_cluster_dns",
         ),
         "nsrun.plan.environment": (
             "Reference",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nsrun.errors import NsrunError
 from nsrun.plan.capabilities import ALL_CAPABILITIES
+from nsrun.plan.dns import CLUSTER_DOMAIN
 from nsrun.plan.ops import Flags, Op
 
 
@@ -107,6 +108,8 @@ class NodeFacts:
     """Processes and threads that a pod may have (the kubelet's podPidsLimit); 0: as many as the machine."""
     huge_pages: tuple[int, ...] = ()
     """Sizes, in bytes, of the huge pages that the machine has set aside, where there is a controller that keeps pods from them."""
+    domain: str = CLUSTER_DOMAIN
+    """What all names of pods end in."""
 
 
 @dataclass(frozen=True, slots=True)

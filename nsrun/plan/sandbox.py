@@ -71,7 +71,7 @@ def sandbox_program(pod: Pod, inputs: SandboxInputs) -> Program:
         ]
     if not spec.hostNetwork:
         program += [
-            ops.Hostname(pod_hostname(pod)),
+            ops.Hostname(pod_hostname(pod, domain=inputs.node.domain)),
             ops.LoopbackUp(),
             # containerd's enable_unprivileged_ports and enable_unprivileged_icmp: a container's user need not be root for either.
             ops.Sysctl("net/ipv4/ip_unprivileged_port_start", "0", why="ports below 1024 need no capability"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PATTERN = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]")
 """A sysctl or a pattern of them (kubernetes pkg/apis/policy/validation SysctlContainSlashPatternFmt)."""
-TABLES = ("images", "metrics", "network", "sysctls", "userNamespaces", "volumes")
+TABLES = ("dns", "images", "metrics", "network", "sysctls", "userNamespaces", "volumes")
 PIDS_LIMIT = "podPidsLimit"
 """As in the kubelet's configuration: processes and threads of a pod; -1 and 0 are no limit of its own."""
 LOG_KEYS = ("containerLogMaxSize", "containerLogMaxFiles", "containerLogMonitorInterval")
@@ -38,6 +38,7 @@ def read_config(layout: Layout) -> dict[str, Any]:
     from nsrun.images.settings import ImageSettings
     from nsrun.network import NetworkConfig
     from nsrun.plan.ids import range_of
+    from nsrun.server.dns_settings import DnsSettings
 
     with file:
         try:
@@ -51,6 +52,7 @@ def read_config(layout: Layout) -> dict[str, Any]:
                 resolution=f"Known: {', '.join((*(f'[{one}]' for one in TABLES), PIDS_LIMIT, *LOG_KEYS))}.",
             )
     NetworkConfig.for_root(layout.base, settings.get("network"))
+    DnsSettings.of(settings.get("dns"))
     ImageSettings.of(settings.get("images"))
     allowed_sysctls(settings)
     pids_limit(settings)

@@ -200,7 +200,7 @@ def inputs_for(
         rootfs=image.rootfs,
         image_config=image.config,
         user=image.user(user_spec(engine.pod, container, image.config)),
-        hostname=pod_hostname(engine.pod, world.node.name),
+        hostname=pod_hostname(engine.pod, world.node.name, world.node.domain),
         files_dir=str(paths.files),
         shm_dir=str(paths.shm),
         instance_dir=str(directory),

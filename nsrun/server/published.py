@@ -170,12 +170,14 @@ class Published:
         engine.touch()
         self.version = hub.next_version()
         self._announced = engine.pod
+        engine.world.names.changed(engine)
         self._tell("MODIFIED" if self._added else "ADDED")
         engine.changed.tell()
 
     def gone(self) -> None:
         """Tell the watchers that there is no such pod any more."""
         hub = self._engine.world.hub
+        self._engine.world.names.gone(self._engine.uid)
         if hub.keep_events is not None:
             hub.keep_events(self.versioned_events())
         self.version = self._engine.world.hub.next_version()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsrun import native
 from nsrun.errors import NsrunError, StepError, brief_of
-from nsrun.plan import SandboxInputs, pod_files, pod_limits, sandbox_program
+from nsrun.plan import SandboxInputs, pod_dns, pod_files, pod_limits, sandbox_program
 from nsrun.reconcile import waiting_after
 from nsrun.server import pause
 from nsrun.server.trace import mark
@@ -113,7 +113,13 @@ async def _settle(
         engine.ledger.ips = ()
         if reserved is not None:
             engine.ledger.ips = (await reserved,)
-        for name, data in pod_files(engine.pod, engine.ledger.ips, *world.host_files(), world.node.name).items():
+        world.names.changed(engine)
+        hosts, resolv = world.host_files()
+        dns = pod_dns(engine.pod, resolv, await world.names.cluster_dns(engine.pod))
+        for reason, text in dns.warnings:
+            engine.note(WARNING, reason, text)
+        node = world.node
+        for name, data in pod_files(engine.pod, engine.ledger.ips, dns, hosts, node.name, node.domain).items():
             write_atomic(paths.files / name, data, mode=0o644)
         await ahead(engine)
         await taken
@@ -218,6 +224,8 @@ async def _take_away(engine: PodEngine, patience_s: float = 0.0) -> None:
     mark(engine.label, "shim ended")
     await world.remove_cgroup(engine.uid)
     mark(engine.label, "cgroup removed")
+    # Before its address can be another pod's.
+    world.names.gone(engine.uid)
     if engine.ledger.ips or world.network.leases.of(engine.uid):
         await world.network.detach(engine.uid)
         mark(engine.label, "network removed")

@@ -71,6 +71,7 @@ class Service:
         self._world.images_in_use = self._pods.images_in_use
         self._world.ports_besides = self._pods.ports_besides
         self._world.network.wanted_ports = self._pods.published_ports
+        self._world.names.pods = lambda: self._pods
         self._world.requests_besides = self._pods.requests_besides
         self._world.claims.pods = lambda: self._pods
         self._waiters = Waiters(self._world, self._pods)
@@ -90,6 +91,7 @@ class Service:
         self._waiters.begin()
         self._world.claims.begin()
         self._world.namespaces.resume()
+        await self._world.names.begin()
         # Before anybody is answered: a pod that is gone, as the next `down` will be told, must have left nothing.
         await self._world.sweep()
         self._rotation.begin()
@@ -120,6 +122,7 @@ class Service:
             with contextlib.suppress(NsrunError):
                 await wait.until(engine, lambda one: one.gone, max(deadline - time.monotonic(), 0.1), "gone")
         await self._world.collect()
+        await self._world.names.end()
         for work in (self._world.network.close(remove=True), asyncio.to_thread(self._world.cgroups.close, remove=True)):
             try:
                 await work
@@ -188,6 +191,7 @@ class Service:
             "cgroups": self._world.cgroup_status(),
             "manifests": self._static.status(),
             "metrics": self._endpoint.status(),
+            "dns": await self._world.names.status(),
             "directories": {
                 "run": str(self._layout.run),
                 "lib": str(self._layout.lib),
@@ -204,7 +208,12 @@ class Service:
         from nsrun.doctor import examine
 
         checks = await asyncio.to_thread(examine, self._layout.lib)
-        return {"checks": [check.as_data() for check in (*checks, self._static.check(), *self._endpoint.checks())]}
+        return {
+            "checks": [
+                check.as_data()
+                for check in (*checks, self._static.check(), *self._world.names.checks(), *self._endpoint.checks())
+            ]
+        }
 
     async def _api(self, request: Request) -> object:
         from nsrun.server.api.methods import ApiMethods

@@ -29,9 +29,11 @@ from nsrun.server import logdir
 from nsrun.server.claims import Claims
 from nsrun.server.clock import Clock
 from nsrun.server.config import allowed_sysctls, pids_limit, read_config, storage_classes
+from nsrun.server.dns_settings import DnsSettings
 from nsrun.server.imagegc import ImageCollector
 from nsrun.server.logpolicy import log_policy
 from nsrun.server.namespaces import Namespaces
+from nsrun.server.names import Names
 from nsrun.server.pulls import Pulls
 from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
@@ -92,8 +94,11 @@ class World:
             storage=str(layout.run),
         )
         controllers = available(tree, self.cgroups.controllers.legacy)
+        self.dns = DnsSettings.of(settings.get("dns"))
+        self.names = Names(self, self.dns)
         self.node = replace(
             self.node,
+            domain=self.dns.domain,
             pids_limit=pids_limit(settings),
             # Without the controller nobody could be kept from them; a pod that asks for some is told.
             huge_pages=tuple(huge_pages()) if HUGE_PAGES in controllers else (),
@@ -158,7 +163,7 @@ class World:
         Where resolv.conf names a resolver on loopback (systemd-resolved's stub), the file with the real ones is taken:
         the machine's loopback is not the pod's.
         """
-        resolv = _text("/etc/resolv.conf")
+        resolv = _text(self.dns.resolv_conf)
         servers = [
             line.split()[1] for line in resolv.splitlines() if line.startswith("nameserver ") and line.split()[1:]
         ]
@@ -282,6 +287,10 @@ class World:
         except NsrunError as error:
             _LOG.warning("collect images: %s", error)
         try:
+            await self.names.collect()
+        except OSError as error:
+            _LOG.warning("end the resolver: %s", error)
+        try:
             for gone in await self.network.collect(self._alive()):
                 _LOG.info("collected %s", gone)
         except NsrunError as error:
@@ -379,6 +388,7 @@ class World:
         await self.image_collector.close()
         await self.claims.close()
         await self.pulls.close()
+        await self.names.close()
         await self.network.close()
         try:
             await asyncio.to_thread(self.cgroups.close)

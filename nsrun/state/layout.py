@@ -126,6 +126,11 @@ class Layout:
         return self.run / "server.log"
 
     @property
+    def dns(self) -> Path:
+        """What the resolver of pods' names answers from; there while there is one."""
+        return self.run / "dns"
+
+    @property
     def pods(self) -> Path:
         """One directory per pod."""
         return self.run / "pods"

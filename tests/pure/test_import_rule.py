@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "nsrun"
 
 SAY = {"cli", "client", "pytest_plugin", "__main__", "__init__"}
 DECIDE = {"spec", "plan", "reconcile", "status"}
-DO = {"images", "volumes", "network", "cgroups", "security", "probes", "shim", "doctor"}
+DO = {"images", "volumes", "network", "cgroups", "security", "probes", "resolver", "shim", "doctor"}
 HOLD = {"state", "server"}
 SERVE = {"api"}
 BASE = {"errors", "native", "_native", "_version", "lazy"}

@@ -13,10 +13,12 @@ from pathlib import Path
 from nsrun import native, security
 from nsrun.images import Image
 from nsrun.plan import (
+    ClusterDns,
     ContainerInputs,
     NodeFacts,
     SandboxInputs,
     container_program,
+    pod_dns,
     pod_files,
     pod_hostname,
     sandbox_program,
@@ -74,9 +76,8 @@ class Box:
         shm = self.directory / "shm"
         for path in (files, shm, instance):
             path.mkdir(exist_ok=True)
-        for name, data in pod_files(
-            pod, ["10.9.8.7"], "127.0.0.1\tlocalhost\n", "nameserver 10.9.8.1\n", self.node.name
-        ).items():
+        dns = pod_dns(pod, "nameserver 10.9.8.1\n", ClusterDns())
+        for name, data in pod_files(pod, ["10.9.8.7"], dns, "127.0.0.1\tlocalhost\n", self.node.name).items():
             (files / name).write_bytes(data)
         self.image.prepare_instance(instance)
         return ContainerInputs(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsrun.plan import PlanError, pod_files, pod_hostname
+from nsrun.plan import ClusterDns, PlanError, pod_dns, pod_files, pod_hostname
+from nsrun.plan.dns import PodDns
 from nsrun.spec.model import HostAlias, PodDNSConfig, PodDNSConfigOption
 from tests.pure.plan.pods import pod
 
@@ -31,11 +34,11 @@ sortlist 1.2.3.4
 
 
 def _hosts(**spec: object) -> str:
-    return pod_files(pod(**spec), ["10.200.0.5"], "127.0.0.1\tlocalhost\n192.0.2.7\tnode")["hosts"].decode()  # type: ignore[arg-type]
+    return pod_files(pod(**spec), ["10.200.0.5"], PodDns(), "127.0.0.1\tlocalhost\n192.0.2.7\tnode")["hosts"].decode()  # type: ignore[arg-type]
 
 
 def _resolv(text: str = NODE_RESOLV, **spec: object) -> str:
-    return pod_files(pod(**spec), [], "", text)["resolv.conf"].decode()  # type: ignore[arg-type]
+    return pod_dns(pod(**spec), text, ClusterDns()).text()  # type: ignore[arg-type]
 
 
 def test_S_HOSTS_hosts() -> None:
@@ -43,7 +46,10 @@ def test_S_HOSTS_hosts() -> None:
 
 
 def test_S_HOSTS_hosts_with_two_addresses() -> None:
-    assert pod_files(pod(), ["10.200.0.5", "fd00::5"])["hosts"].decode() == HEAD + "10.200.0.5\tweb\nfd00::5\tweb\n"
+    assert (
+        pod_files(pod(), ["10.200.0.5", "fd00::5"], PodDns())["hosts"].decode()
+        == HEAD + "10.200.0.5\tweb\nfd00::5\tweb\n"
+    )
 
 
 def test_S_HOSTS_hosts_with_a_domain() -> None:
@@ -69,8 +75,8 @@ def test_S_HOSTS_hosts_of_the_host_network_are_the_nodes() -> None:
 
 
 def test_S_HOSTNAME_hostname_file() -> None:
-    assert pod_files(pod(), [])["hostname"] == b"web\n"
-    assert pod_files(pod(hostNetwork=True), [], node_name="node-1")["hostname"] == b"node-1\n"
+    assert pod_files(pod(), [], PodDns())["hostname"] == b"web\n"
+    assert pod_files(pod(hostNetwork=True), [], PodDns(), node_name="node-1")["hostname"] == b"node-1\n"
 
 
 @pytest.mark.parametrize(
@@ -156,3 +162,101 @@ def test_S_DNS_resolv_conf_stays_within_what_resolvers_take() -> None:
 
 def test_S_DNS_resolv_conf_without_anything() -> None:
     assert _resolv("") == ""
+
+
+CLUSTER = ClusterDns(("10.85.0.1",), "cluster.local")
+
+
+def _cluster(text: str = NODE_RESOLV, cluster: ClusterDns = CLUSTER, **spec: Any) -> str:
+    dns = pod_dns(pod(**spec), text, cluster)
+    assert not dns.warnings
+    return dns.text()
+
+
+@pytest.mark.parametrize(
+    "spec", [{}, {"dnsPolicy": "ClusterFirst"}, {"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": True}]
+)
+def test_S_DNS_cluster_first_asks_the_resolver_of_pods(spec: dict[str, Any]) -> None:
+    # The node's options do not count then; its searches do.
+    assert _cluster(**spec) == (
+        "search default.svc.cluster.local svc.cluster.local cluster.local example.org example.com .\n"
+        "nameserver 10.85.0.1\n"
+        "options ndots:5\n"
+    )
+
+
+@pytest.mark.parametrize("spec", [{"dnsPolicy": "Default"}, {"dnsPolicy": "ClusterFirst", "hostNetwork": True}])
+def test_S_DNS_policies_that_ask_whom_the_node_asks(spec: dict[str, Any]) -> None:
+    assert _cluster(**spec).startswith("search example.org example.com .\nnameserver 192.0.2.1\n")
+
+
+def test_S_DNS_cluster_first_with_additions() -> None:
+    config = PodDNSConfig(
+        nameservers=["192.0.2.9"],
+        searches=["x.y", "svc.cluster.local"],
+        options=[PodDNSConfigOption(name="ndots", value="2"), PodDNSConfigOption(name="rotate")],
+    )
+    assert _cluster("", dnsConfig=config) == (
+        "search default.svc.cluster.local svc.cluster.local cluster.local x.y\n"
+        "nameserver 10.85.0.1\nnameserver 192.0.2.9\n"
+        "options ndots:2 rotate\n"
+    )
+
+
+def test_S_DNS_another_domain() -> None:
+    cluster = ClusterDns(("10.85.0.1", "fd00::1"), "lab.test")
+    assert _cluster("", cluster) == (
+        "search default.svc.lab.test svc.lab.test lab.test\nnameserver 10.85.0.1\nnameserver fd00::1\noptions ndots:5\n"
+    )
+    assert (
+        pod_hostname(pod(hostname="h", subdomain="s", setHostnameAsFQDN=True), domain="lab.test")
+        == "h.s.default.svc.lab.test"
+    )
+
+
+def test_S_DNS_without_a_resolver_the_kubelet_says_so() -> None:
+    one = pod()
+    one.metadata.uid = "1-2"
+    dns = pod_dns(one, NODE_RESOLV, ClusterDns())
+    assert dns.warnings == [
+        (
+            "MissingClusterDNS",
+            'pod: "web_default(1-2)". kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy.'
+            ' Falling back to "Default" policy.',
+        )
+    ]
+    assert dns.nameservers == ["192.0.2.1", "2001:db8::1"]
+
+
+def test_S_DNS_what_is_left_out_is_told() -> None:
+    config = PodDNSConfig(nameservers=[f"192.0.2.{number}" for number in range(3)], searches=["s" * 254, "t.u"])
+    dns = pod_dns(pod(dnsConfig=config), "", CLUSTER)
+    own = "default.svc.cluster.local svc.cluster.local cluster.local"
+    assert dns.warnings == [
+        (
+            "DNSConfigForming",
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: "
+            "10.85.0.1 192.0.2.0 192.0.2.1",
+        ),
+        (
+            "DNSConfigForming",
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: "
+            + own
+            + " t.u",
+        ),
+    ]
+
+
+_searches = st.lists(st.text("ab.", min_size=1, max_size=300), max_size=60)
+
+
+@given(_searches, _searches, st.lists(st.ip_addresses().map(str), max_size=6), st.booleans())
+def test_S_DNS_the_limits_hold(node: list[str], own: list[str], servers: list[str], cluster: bool) -> None:
+    text = f"search {' '.join(node)}\n" + "".join(f"nameserver {one}\n" for one in servers)
+    config = PodDNSConfig(nameservers=servers, searches=own)
+    dns = pod_dns(pod(dnsConfig=config), text, CLUSTER if cluster else ClusterDns())
+    assert len(dns.nameservers) <= 3
+    assert len(dns.searches) <= 32
+    assert len(" ".join(dns.searches)) <= 2048
+    assert all(len(one) <= 253 for one in dns.searches)
+    assert len(set(dns.searches)) == len(dns.searches)

@@ -189,7 +189,7 @@ def test_what_is_done_is_not_reported() -> None:
         ),
         (found(hostPID=True, hostIPC=True, hostNetwork=True, shareProcessNamespace=False), {}),
         (found(shareProcessNamespace=True, hostUsers=False), {}),
-        (found(hostUsers=False, dnsPolicy="ClusterFirstWithHostNet"), {"spec.dnsPolicy": LATER}),
+        (found(hostUsers=False, dnsPolicy="ClusterFirstWithHostNet"), {}),
         (found(runtimeClassName="x", overhead={"cpu": "1"}), {"spec.runtimeClassName": LATER, "spec.overhead": LATER}),
         (found(securityContext={"fsGroup": 1, "seccompProfile": {"type": "Localhost", "localhostProfile": "x"}}), {}),
         (with_container(livenessProbe={"exec": {"command": ["x"]}}), {}),
