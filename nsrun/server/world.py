@@ -32,8 +32,8 @@ from nsrun.server.config import allowed_sysctls, pids_limit, read_config, storag
 from nsrun.server.dns_settings import DnsSettings
 from nsrun.server.imagegc import ImageCollector
 from nsrun.server.logpolicy import log_policy
-from nsrun.server.namespaces import Namespaces
 from nsrun.server.names import Names
+from nsrun.server.namespaces import Namespaces
 from nsrun.server.pulls import Pulls
 from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
