@@ -306,10 +306,10 @@ def encode(obj: dict[str, Any]) -> bytes:
             raise StatusError(
                 {"code": 406, "reason": "NotAcceptable", "message": f"object {kind} has no protobuf form here"}
             )
-        raw = _sized(1, _struct("meta.v1.ListMeta", obj.get("metadata") or {}))
-        raw += b"".join(_sized(2, _struct(element, one)) for one in obj.get("items") or [])
-    meta = _sized(1, api_version.encode()) + _sized(2, kind.encode())
-    return PREFIX + _sized(1, meta) + _sized(2, raw) + _sized(3, b"") + _sized(4, b"")
+        raw = sized(1, _struct("meta.v1.ListMeta", obj.get("metadata") or {}))
+        raw += b"".join(sized(2, _struct(element, one)) for one in obj.get("items") or [])
+    meta = sized(1, api_version.encode()) + sized(2, kind.encode())
+    return PREFIX + sized(1, meta) + sized(2, raw) + sized(3, b"") + sized(4, b"")
 
 
 def watch_frame(event: str, obj: dict[str, Any]) -> bytes:
@@ -319,11 +319,12 @@ def watch_frame(event: str, obj: dict[str, Any]) -> bytes:
         event: ADDED, MODIFIED, DELETED, BOOKMARK or ERROR.
         obj: what it is about; a Status for ERROR.
     """
-    message = _sized(1, event.encode()) + _sized(2, _sized(1, encode(obj)))
+    message = sized(1, event.encode()) + sized(2, sized(1, encode(obj)))
     return len(message).to_bytes(4, "big") + message
 
 
-def _number(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as a message has it."""
     value &= _MASK
     out = bytearray()
     while value >= 0x80:
@@ -333,8 +334,9 @@ def _number(value: int) -> bytes:
     return bytes(out)
 
 
-def _sized(number: int, payload: bytes) -> bytes:
-    return _number(number << 3 | _BYTES) + _number(len(payload)) + payload
+def sized(number: int, payload: bytes) -> bytes:
+    """A field of bytes, a text or a message, with its tag."""
+    return varint(number << 3 | _BYTES) + varint(len(payload)) + payload
 
 
 def _struct(name: str, obj: dict[str, Any]) -> bytes:
@@ -342,7 +344,7 @@ def _struct(name: str, obj: dict[str, Any]) -> bytes:
     for field in schema.members(name):
         if field.name == "~":
             # What is laid flat in JSON is a message of its own here.
-            parts.append(_sized(field.number, _struct(field.type, obj)))
+            parts.append(sized(field.number, _struct(field.type, obj)))
             continue
         value = obj.get(field.name)
         if value is None or not field.number:
@@ -351,8 +353,8 @@ def _struct(name: str, obj: dict[str, Any]) -> bytes:
             parts += [_one(field.number, field.type[2:], each) for each in value]
         elif field.type.startswith("map:"):
             for key in sorted(value):
-                entry = _sized(1, key.encode()) + _one(2, field.type[4:], value[key])
-                parts.append(_sized(field.number, entry))
+                entry = sized(1, key.encode()) + _one(2, field.type[4:], value[key])
+                parts.append(sized(field.number, entry))
         else:
             parts.append(_one(field.number, field.type, value))
     return b"".join(parts)
@@ -361,10 +363,10 @@ def _struct(name: str, obj: dict[str, Any]) -> bytes:
 def _one(number: int, kind: str, value: Any) -> bytes:
     """A field with its tag."""
     if kind == "bool":
-        return _number(number << 3) + (b"\1" if value else b"\0")
+        return varint(number << 3) + (b"\1" if value else b"\0")
     if kind in ("int32", "int64"):
-        return _number(number << 3) + _number(int(value))
-    return _sized(number, _payload(kind, value))
+        return varint(number << 3) + varint(int(value))
+    return sized(number, _payload(kind, value))
 
 
 def _payload(kind: str, value: Any) -> bytes:
@@ -376,16 +378,16 @@ def _payload(kind: str, value: Any) -> bytes:
         except (binascii.Error, ValueError, TypeError):
             return b""
     if kind == "[]string":
-        return b"".join(_sized(1, str(one).encode()) for one in value)
+        return b"".join(sized(1, str(one).encode()) for one in value)
     if schema.is_struct(kind):
         return _struct(kind, value)
     if kind == "Quantity":
-        return _sized(1, str(value).encode())
+        return sized(1, str(value).encode())
     if kind == "IntOrString":
         if isinstance(value, str):
-            return _one(1, "int64", 1) + _one(2, "int32", 0) + _sized(3, value.encode())
-        return _one(1, "int64", 0) + _one(2, "int32", value) + _sized(3, b"")
+            return _one(1, "int64", 1) + _one(2, "int32", 0) + sized(3, value.encode())
+        return _one(1, "int64", 0) + _one(2, "int32", value) + sized(3, b"")
     if kind in ("Time", "MicroTime"):
         moment = datetime.datetime.fromisoformat(value) - _EPOCH
         return _one(1, "int64", moment.days * 86_400 + moment.seconds) + _one(2, "int32", moment.microseconds * 1000)
-    return _sized(1, json.dumps(value, separators=(",", ":")).encode())
+    return sized(1, json.dumps(value, separators=(",", ":")).encode())

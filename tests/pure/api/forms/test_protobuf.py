@@ -211,9 +211,9 @@ def test_any_bytes_are_refused_or_read(body: bytes) -> None:
 
 def test_many_empty_elements_are_refused() -> None:
     spec = b"\x12\x00" * 1_000_000
-    payload = protobuf._sized(2, spec)
+    payload = protobuf.sized(2, spec)
     with pytest.raises(StatusError) as caught:
-        protobuf.decode(b"k8s\0" + protobuf._sized(2, payload), "v1", "Pod")
+        protobuf.decode(b"k8s\0" + protobuf.sized(2, payload), "v1", "Pod")
     assert caught.value.status["code"] == 400
 
 
