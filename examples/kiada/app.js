@@ -7,6 +7,8 @@ const http = require("node:http");
 const os = require("node:os");
 
 const port = Number(process.env.PORT || 8080);
+// Where the application asks others: an ambassador in the same Pod, which knows the way and the credentials.
+const upstream = process.env.UPSTREAM || null;
 // 127.0.0.1 where a proxy in the same Pod is the only one to be let in.
 const address = process.env.LISTEN || "0.0.0.0";
 const started = new Date();
@@ -59,6 +61,21 @@ const routes = {
     answer.statusCode = healthy ? 200 : 500;
     answer.end(healthy ? "ok\n" : "told to fail\n");
   },
+  "GET /upstream": (request, answer) => {
+    if (!upstream) {
+      answer.statusCode = 404;
+      return answer.end("UPSTREAM is not set: nobody to ask\n");
+    }
+    const asking = http.get(`${upstream}/facts`, { timeout: 5000 }, async (answered) => {
+      const told = JSON.parse((await answered.toArray()).join(""));
+      answer.end(`Pod ${facts(request).pod} asked ${upstream}, and pod ${told.pod} answered over ${told.scheme}\n`);
+    });
+    asking.on("timeout", () => asking.destroy(new Error("no answer")));
+    asking.on("error", (error) => {
+      answer.statusCode = 502;
+      answer.end(`${upstream}: ${error.message}\n`);
+    });
+  },
   // For trying liveness probes: from now on /healthz fails.
   "POST /fail": (_request, answer) => {
     healthy = false;
@@ -73,7 +90,7 @@ const server = http.createServer((request, answer) => {
   console.log(`${request.method} ${request.url} from ${request.socket.remoteAddress}`);
   if (!route) {
     answer.statusCode = 404;
-    return answer.end("nothing here; try /, /facts, /healthz\n");
+    return answer.end("nothing here; try /, /facts, /upstream, /healthz\n");
   }
   route(request, answer);
 });

