@@ -141,7 +141,7 @@ def sentence(pod: dict[str, Any], waited: requests.Wait) -> str:
 
 def follow(settings: Settings, pods: Sequence[dict[str, Any]]) -> int:
     """Follow the logs of pods until they end; Ctrl-C takes the pods down."""
-    from nsrun.cli import pod_logs
+    from nsrun.cli import read_logs
 
     session = settings.session()
     try:
@@ -149,8 +149,8 @@ def follow(settings: Settings, pods: Sequence[dict[str, Any]]) -> int:
             session.request("pod.get", {"name": pod["name"], "namespace": pod["namespace"]}).result["pod"]
             for pod in pods
         ]
-        queries = [query for pod in found for query in pod_logs.queries_of_pod(pod)]
-        pod_logs.write(settings, queries, follow=True, timestamps=False, prefix=len(queries) > 1)
+        queries = [query for pod in found for query in read_logs.queries_of_pod(pod)]
+        read_logs.write(settings, queries, follow=True, timestamps=False, prefix=len(queries) > 1)
         for pod in found:
             metadata = pod["metadata"]
             last = session.request("pod.get", {"name": metadata["name"], "namespace": metadata["namespace"]}).result[

@@ -211,7 +211,7 @@ def started(settings: Settings, pod: str, namespace: str | None, container: str,
 
 def told(settings: Settings, pod: str, namespace: str | None, container: str) -> int:
     """Print what a container writes, until it is over; its exit code."""
-    from nsrun.cli.pod_logs import write
+    from nsrun.cli.read_logs import write
     from nsrun.client.logs import Query
 
     write(settings, [Query(pod, namespace, container)], follow=True, timestamps=False, prefix=False)

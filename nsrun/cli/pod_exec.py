@@ -143,7 +143,7 @@ def attach(
     """`nsrun pod attach`."""
     found = settings.session().request("pod.get", {"name": pod, "namespace": namespace}).result["pod"]
     if container is None:
-        from nsrun.cli.pod_logs import default_query, queries_of_pod
+        from nsrun.cli.read_logs import default_query, queries_of_pod
 
         container = default_query(found, queries_of_pod(found)).container
     return connect(settings, found, str(container), stdin=stdin, tty=tty)

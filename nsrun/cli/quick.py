@@ -1,4 +1,4 @@
-"""The common forms of `pod up`, `pod ls` and `pod exec`, recognised without click.
+"""The common forms of `pod up`, `pod ls`, `pod exec` and `pod logs`, recognised without click.
 
 Importing click and declaring the commands costs twice as much as these commands do. What is not recognised here, and everything
 that is wrong, --help too, goes to the declared commands; a test compares both readings of the same words.
@@ -61,6 +61,28 @@ EXEC_VALUES = {
     "--env": "env",
     **GLOBAL,
 }
+LOGS_FLAGS = {
+    "--all-containers": "all_containers",
+    "-f": "follow",
+    "--follow": "follow",
+    "-t": "timestamps",
+    "--timestamps": "timestamps",
+    "-p": "previous",
+    "--previous": "previous",
+    "--prefix": "prefix",
+}
+LOGS_VALUES = {
+    "-n": "namespace",
+    "--namespace": "namespace",
+    "-c": "container",
+    "--container": "container",
+    "-l": "labels",
+    "--selector": "labels",
+    "--field-selector": "fields",
+    "--tail": "tail",
+    "--since-time": "since_time",
+    **GLOBAL,
+}
 REPEATED = ("env", "filename")
 
 
@@ -69,7 +91,7 @@ class NotQuickError(Exception):
 
 
 def recognise(argv: Sequence[str]) -> tuple[str, list[str], Options] | None:
-    """("up", "ls" or "exec", positional words, options) of a command line; None: ask click."""
+    """("up", "ls", "exec" or "logs", positional words, options) of a command line; None: ask click."""
     options: Options = {}
     words = list(argv)
     try:
@@ -80,6 +102,8 @@ def recognise(argv: Sequence[str]) -> tuple[str, list[str], Options] | None:
             names, found = read(words[2:], LS_FLAGS, LS_VALUES, command_after=None)
         elif words[:2] == ["pod", "up"]:
             names, found = read(words[2:], UP_FLAGS, UP_VALUES, command_after=None)
+        elif words[:2] == ["pod", "logs"]:
+            names, found = read(words[2:], LOGS_FLAGS, LOGS_VALUES, command_after=None)
         elif words[:2] == ["pod", "exec"]:
             names, found = read(words[2:], EXEC_FLAGS, EXEC_VALUES, command_after=1)
             if len(names) < 2:
@@ -165,6 +189,10 @@ def run(argv: Sequence[str]) -> int | None:
             return None
         settings.output = output
         return guarded(lambda: bring_up(settings, words, output=output, **options), settings)  # type: ignore[arg-type] # as read
+    if command == "logs":
+        from nsrun.cli.read_logs import print_logs
+
+        return guarded(lambda: print_logs(settings, words, **options), settings)  # type: ignore[arg-type] # as read
     from nsrun.cli.inside import run_command
     from nsrun.cli.show import bare
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from nsrun.cli import bring_up, output, pod_logs, show
+from nsrun.cli import bring_up, output, read_logs, show
 from nsrun.cli.params import DURATION
 from nsrun.client.crilog import LogLine
 
@@ -102,8 +102,8 @@ def test_what_up_says(pod: dict[str, object], waited: str, text: str) -> None:
 def test_log_lines_as_they_are_printed() -> None:
     whole = LogLine("2026-01-02T03:04:05.000000001Z", "stdout", b"\xff one", True, "app")
     part = LogLine("2026-01-02T03:04:06.000000001Z", "stdout", b"two", False, "app")
-    assert pod_logs.rendered([whole, part], {}, False) == b"\xff one\ntwo"
-    assert pod_logs.rendered([whole], {("", "app"): b"[p] "}, True) == b"[p] 2026-01-02T03:04:05.000000001Z \xff one\n"
+    assert read_logs.rendered([whole, part], {}, False) == b"\xff one\ntwo"
+    assert read_logs.rendered([whole], {("", "app"): b"[p] "}, True) == b"[p] 2026-01-02T03:04:05.000000001Z \xff one\n"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_log_lines_as_they_are_printed() -> None:
     ],
 )
 def test_since_time_is_utc(given: str, expected: str) -> None:
-    assert pod_logs.utc(given) == expected
+    assert read_logs.utc(given) == expected
 
 
 def test_a_template_is_filled_in_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The quick reading of `pod up`, `pod ls` and `pod exec` against click's of the same words."""
+"""The quick reading of `pod up`, `pod ls`, `pod exec` and `pod logs` against click's of the same words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nsrun.cli import bring_up, inside, pod_up, quick, show
+from nsrun.cli import bring_up, inside, pod_up, quick, read_logs, show
 from nsrun.cli.main import root_command
 from nsrun.cli.settings import Settings
 
@@ -35,6 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Call]]:
 
     monkeypatch.setattr(show, "list_pods", note)
     monkeypatch.setattr(inside, "run_command", note)
+    monkeypatch.setattr(read_logs, "print_logs", note)
     monkeypatch.setattr(bring_up, "bring_up", note)
     monkeypatch.setattr(pod_up, "bring_up", note)
     yield made
@@ -58,12 +59,13 @@ WORDS = st.sampled_from(
     ["web", "pod/web", "sh", "-c", "--container", "app", "-it", "-i", "-t", "-ti", "--", "-n", "ns", "--namespace=x", "-q",
      "-A", "-o", "json", "wide", "name", "--output=yaml", "-e", "A=b", "--env=C=d", "--help", "--bad", "-x", "--workdir=/tmp",
      "-u", "0", "--root", "/r", "--root=/q", "ls", "-", "-cfoo", "--tty", "-w",
-     "-f", "a.yaml", "-fa", "--filename=b", "--no-wait", "--replace", "-R", "--wait", "--wait=ready", "--attach"]
+     "-f", "a.yaml", "-fa", "--filename=b", "--no-wait", "--replace", "-R", "--wait", "--wait=ready", "--attach",
+     "--tail", "-1", "--tail=10", "-p", "--prefix", "--since=1m", "--follow", "--all-containers", "--limit-bytes", "5", "-l", "a=b"]
 )  # fmt: skip
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(["up", "ls", "exec"]), st.booleans(), st.lists(WORDS, max_size=8))
+@given(st.sampled_from(["up", "ls", "exec", "logs"]), st.booleans(), st.lists(WORDS, max_size=8))
 def test_what_is_recognised_is_what_click_reads(
     calls: list[Call], command: str, with_root: bool, words: list[str]
 ) -> None:
@@ -88,6 +90,8 @@ def test_what_is_recognised_is_what_click_reads(
         ["pod", "exec", "-it", "web", "sh", "-c", "echo -n x"],
         ["pod", "exec", "web", "-c", "app", "--", "ls", "-l"],
         ["pod", "up", "web.yaml"],
+        ["pod", "logs", "web", "--tail", "10"],
+        ["pod", "logs", "-f", "web", "-c", "app", "--tail=-1", "--timestamps"],
         ["--root", "/r", "pod", "up", "-f", "a.yaml", "-f", "b.yaml", "--no-wait"],
     ],
 )
@@ -107,6 +111,7 @@ def test_the_frequent_forms_are_recognised(argv: list[str]) -> None:
         ["pod", "exec", "--", "web"],
         ["pod", "exec", "web", "-c"],
         ["pod", "up", "x.yaml", "--attach"],
+        ["pod", "logs", "web", "--since=10m"],
         ["-o", "json", "pod", "ls"],
     ],
 )
