@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from nsrun.plan.sandbox import sandbox_program
     from nsrun.plan.volumes import memory_size, volume_source, volume_sources
 
+from nsrun.plan.services import ServiceAddress, ServicePort, service_variables
+
 __all__ = [
     "HOST_IMAGE",
     "HOST_IMAGE_CONFIG",
@@ -61,6 +63,8 @@ __all__ = [
     "RootBind",
     "RootFs",
     "SandboxInputs",
+    "ServiceAddress",
+    "ServicePort",
     "Slot",
     "SubPath",
     "VolumeFile",
@@ -81,6 +85,7 @@ __all__ = [
     "pod_limits",
     "references",
     "sandbox_program",
+    "service_variables",
     "user_spec",
     "volume_files",
     "volume_references",
@@ -127,6 +132,9 @@ __getattr__ = homes(
             "ImageUser",
             "NodeFacts",
             "ObjectValues",
+            "ServiceAddress",
+            "ServicePort",
+            "service_variables",
             "PlanError",
             "Program",
             "RootBind",

@@ -232,13 +232,14 @@ def _from(pod: Pod, container: Container, source: EnvVarSource, inputs: Containe
 def pod_environment(pod: Pod, container: Container, inputs: ContainerInputs) -> dict[str, str]:
     """The variables that the manifest sets (S-ENV; Kubernetes pkg/kubelet/kubelet_pods.go makeEnvironmentVariables).
 
-    Those of `envFrom` first, of two with one name the later object's; then `env` in its order, where a later one of the same name
-    wins, at the place of the first. `$(VAR)` sees all that were set before; what came from an object is not expanded.
+    Those that tell of Services come before all, then those of `envFrom`, of two with one name the later object's; then `env` in its
+    order, where a later one of the same name wins, at the place of the first. `$(VAR)` sees all that were set before; what came from
+    an object is not expanded.
 
     Raises:
         PlanError: CreateContainerConfigError.
     """
-    result: dict[str, str] = {}
+    result: dict[str, str] = dict(inputs.objects.services)
     for source in container.envFrom:
         result.update(_all_of(source, inputs))
     for variable in container.env:

@@ -135,6 +135,8 @@ class ObjectValues:
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What the files hold that its variables are read from (`env_files`), by volume and path: `volume/path`."""
+    services: Mapping[str, str] = field(default_factory=dict)
+    """The variables that tell of Services."""
 
 
 NO_VALUES = ObjectValues()

@@ -141,6 +141,8 @@ def pod_limits(pod: Pod, node: NodeFacts = NODE) -> Limits:
     requests |= {name: own.requests[name] for name in (CPU, MEMORY) if name in own.requests}
     limits |= {name: own.limits[name] for name in own.limits if name in (CPU, MEMORY) or is_huge_page(name)}
     everyone = [one.resources for one in (*pod.spec.containers, *pod.spec.initContainers)]
+    for amounts in (requests, limits):
+        _add_overhead(amounts, pod)
     declared = {
         name: qos == GUARANTEED or bool(_amount(own.limits, name, milli=True)) or _all_limit(everyone, name)
         for name in (CPU, MEMORY)
@@ -153,6 +155,13 @@ def pod_limits(pod: Pod, node: NodeFacts = NODE) -> Limits:
         pids=node.pids_limit,
         huge_pages=_pages(limits, node),
     )
+
+
+def _add_overhead(amounts: dict[str, str], pod: Pod) -> None:
+    """What the pod costs besides its containers comes on top of what there is (kubelet pkg/kubelet/cm/helpers_linux.go)."""
+    for name in (CPU, MEMORY):
+        if name in amounts and name in pod.spec.overhead:
+            amounts[name] = str(parse(amounts[name]) + parse(pod.spec.overhead[name]))
 
 
 def _huge(limits: dict[str, str]) -> dict[str, str]:

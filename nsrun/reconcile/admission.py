@@ -14,7 +14,7 @@ from nsrun.reconcile.model import PodFailure
 from nsrun.spec import sysctls
 from nsrun.spec.model import Container, Pod
 from nsrun.spec.quantity import parse
-from nsrun.spec.resources import aggregate_requests, is_huge_page, is_pod_level
+from nsrun.spec.resources import add_overhead, aggregate_requests, is_huge_page, is_pod_level
 
 OS = "linux"
 _OS_LABEL = "kubernetes.io/os"
@@ -162,6 +162,7 @@ def requests_of(pod: Pod) -> Amounts:
     amounts = aggregate_requests(pod.spec)
     own = pod.spec.resources.requests if pod.spec.resources is not None else {}
     amounts |= {name: parse(own[name]) for name in own if is_pod_level(name)}
+    add_overhead(amounts, pod.spec)
     cpu, memory = amounts.get("cpu"), amounts.get("memory")
     return Amounts(
         cpu.milli() if cpu is not None else 0,

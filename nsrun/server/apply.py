@@ -179,7 +179,7 @@ def _jobs(world: World, request: Request, *, ignore: bool) -> tuple[list[Job], l
             continue
         found = verdict.require_valid()
         if isinstance(found, Pod):
-            jobs.append(_judged(found, verdict, namespace, ignore=ignore))
+            jobs.append(_judged(world, found, verdict, namespace, ignore=ignore))
         elif (one := wanted_of(world, verdict, namespace, ignore=ignore)) is not None:
             beside.append(one)
         else:
@@ -213,11 +213,14 @@ def _jobs(world: World, request: Request, *, ignore: bool) -> tuple[list[Job], l
     return jobs, beside
 
 
-def _judged(pod: Pod, verdict: Verdict, namespace: str | None, *, ignore: bool) -> Job:
+def _judged(world: World, pod: Pod, verdict: Verdict, namespace: str | None, *, ignore: bool) -> Job:
     pod.metadata.namespace = namespace_of(verdict, namespace)
     job = Job(pod, verdict.raw, verdict.where())
     refused = []
+    known = _of_class(world, pod)
     for one in unsupported(pod):
+        if one.path in known:
+            continue
         line = f"{verdict.where(one.path)}: {one.path}: {one.message}"
         if one.kind == NOT_IMPLEMENTED and not ignore:
             refused.append(line)
@@ -230,6 +233,22 @@ def _judged(pod: Pod, verdict: Verdict, namespace: str | None, *, ignore: bool) 
             resolution="Leave it out, or pass --ignore-unsupported to run the pod without it.",
         )
     return job
+
+
+def _of_class(world: World, pod: Pod) -> tuple[str, ...]:
+    """Fill in what a pod has of its RuntimeClass, if that is kept; the fields that mean something then.
+
+    Raises:
+        StatusError: pod and class differ.
+    """
+    name = pod.spec.runtimeClassName
+    found = world.objects.get("RuntimeClass", "", name) if name else None
+    if found is None:
+        return ()
+    from nsrun.spec.admitted import runtime_class
+
+    runtime_class(pod, found)
+    return ("spec.runtimeClassName", "spec.overhead")
 
 
 def _count(refused: list[str]) -> str:

@@ -19,6 +19,7 @@ from nsrun.spec.update import redefined_by_amounts, updated
 from nsrun.state.ledger import write_deletion, write_wish
 from nsrun.status.conditions import OWN, foreign, with_condition
 from nsrun.status.deletion import marked_deleted
+from nsrun.status.events import NORMAL, SCHEDULED
 from nsrun.status.foreign import with_conditions
 
 if TYPE_CHECKING:
@@ -195,6 +196,19 @@ def extend(engine: PodEngine, pod: Pod) -> None:
     metadata = msgspec.structs.replace(engine.pod.metadata, generation=(engine.pod.metadata.generation or 1) + 1)
     pod = msgspec.structs.replace(pod, metadata=metadata)
     _replace_wish(engine, msgspec.structs.replace(engine.wish, object=pod), engine.world.clock.now())
+
+
+def bind(engine: PodEngine) -> None:
+    """Have a pod that waited for a node be on this one; published too when this returns.
+
+    Raises:
+        StepError: it could not be written down; then it waits on.
+    """
+    name = engine.world.node.name
+    spec = msgspec.structs.replace(engine.wish.object.spec, nodeName=name)
+    pod = msgspec.structs.replace(engine.wish.object, spec=spec)
+    _replace_wish(engine, msgspec.structs.replace(engine.wish, object=pod), engine.world.clock.now())
+    engine.note(NORMAL, SCHEDULED, f"Successfully assigned {engine.label} to {name}")
 
 
 def _replace_wish(engine: PodEngine, wish: Wish, now: float) -> None:

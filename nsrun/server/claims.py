@@ -20,6 +20,8 @@ import msgspec
 from nsrun.errors import NsrunError, StepError, brief_of
 from nsrun.reconcile.binding import Binding, Machine, PutClaim, PutVolume, RemoveVolume, bind, own
 from nsrun.reconcile.placement import claim_name, claim_names, owned_by, unschedulable
+from nsrun.reconcile.scheduling import objection
+from nsrun.server import changes
 from nsrun.spec.model import ObjectMeta, OwnerReference, PersistentVolume, PersistentVolumeClaim
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import PRIVATE
@@ -366,6 +368,8 @@ class Placing:
             NsrunError, OSError: what it refers to cannot be read, or its own claims cannot be made.
         """
         engine, claims = self._engine, self._engine.world.claims
+        if engine.desired.spec.nodeName != engine.world.node.name and not self._placed():
+            return False
         names = claim_names(engine.pod)
         if not names:
             return True
@@ -377,6 +381,22 @@ class Placing:
             reasons = [claims.reason(engine.namespace, name) for name in found]
             self._tell([(FAILED_SCHEDULING, self.message), *(one for one in reasons if one is not None)])
         return not self.message
+
+    def _placed(self) -> bool:
+        """Have a pod that has no node be on this one, if it may; whether it is."""
+        engine, spec = self._engine, self._engine.desired.spec
+        if spec.nodeName:
+            self.message = f'the pod is for the node "{spec.nodeName}", which is another one than this'
+            return False
+        if spec.schedulingGates:
+            self.message = "Scheduling is blocked due to non-empty scheduling gates"
+            return False
+        self.message = objection(engine.desired, engine.world.candidate())
+        if self.message:
+            self._tell([(FAILED_SCHEDULING, self.message)])
+            return False
+        changes.bind(engine)
+        return True
 
     def _tell(self, events: list[tuple[str, str]]) -> None:
         """Once: a pod that waits is looked at whenever something changes."""

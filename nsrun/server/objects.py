@@ -20,9 +20,12 @@ from nsrun.plan import (
     ObjectData,
     ObjectValues,
     Reference,
+    ServiceAddress,
+    ServicePort,
     file_name,
     file_references,
     references,
+    service_variables,
     volume_source,
 )
 from nsrun.server.claim_rules import refuse_removal
@@ -208,9 +211,10 @@ def values_for(world: World, pod: Pod, container: Container) -> ObjectValues:
         InternalError, OSError: one of them cannot be read.
     """
     wanted, files = references(container), _files(world, pod, container)
-    if not wanted and files is None:
-        return NO_VALUES
     namespace = pod.metadata.namespace or DEFAULT_NAMESPACE
+    services = {} if pod.spec.enableServiceLinks is False else _services(world, namespace)
+    if not wanted and files is None and not services:
+        return NO_VALUES
     config_maps: dict[str, dict[str, str]] = {}
     secrets: dict[str, dict[str, str]] = {}
     for kind, name in wanted:
@@ -219,7 +223,21 @@ def values_for(world: World, pod: Pod, container: Container) -> ObjectValues:
             config_maps[name] = found.data
         elif isinstance(found, Secret):
             secrets[name] = {key: value.decode("utf-8", "surrogateescape") for key, value in found.data.items()}
-    return ObjectValues(config_maps, secrets, files or {})
+    return ObjectValues(config_maps, secrets, files or {}, services)
+
+
+def _services(world: World, namespace: str) -> dict[str, str]:
+    """The variables that tell of the Services of a namespace. That of the API server is not among them: it answers elsewhere."""
+    found = world.objects.all_of("Service", namespace)
+    return service_variables(
+        ServiceAddress(
+            one.metadata.name,
+            "" if one.spec.clusterIP in (None, "None") else one.spec.clusterIP,
+            [ServicePort(port.name or "", port.port, port.protocol or "TCP") for port in one.spec.ports],
+        )
+        for one in found
+        if (namespace, one.metadata.name) != ("default", "kubernetes")
+    )
 
 
 def _files(world: World, pod: Pod, container: Container) -> dict[str, str] | None:
@@ -252,7 +270,7 @@ def values_of(world: World, pod: Pod, container: Container, uid: str, instance_i
     Raises:
         InternalError, OSError: that cannot be read.
     """
-    if not references(container) and not file_references(container):
+    if not references(container) and not file_references(container) and not world.objects.any_of("Service"):
         return NO_VALUES
     kept = world.objects.kept_values(uid, instance_id)
     return values_for(world, pod, container) if kept is None else kept

@@ -17,7 +17,7 @@ from nsrun import native
 from nsrun.errors import NsrunError, StepError, brief_of
 from nsrun.plan import SandboxInputs, pod_dns, pod_files, pod_limits, sandbox_program
 from nsrun.reconcile import waiting_after
-from nsrun.server import pause
+from nsrun.server import pause, runtimes
 from nsrun.server.trace import mark
 from nsrun.shim import ShimClient, ShimError, begin_spawn, shim_alive
 from nsrun.state.files import remove_tree, unlink_if_there, write_atomic
@@ -77,6 +77,7 @@ async def create(engine: PodEngine, attempt: int, ahead: Ahead) -> None:
 async def _make(engine: PodEngine, ahead: Ahead) -> None:
     """While the shim starts and makes the namespaces, the address is reserved; while it gets that, `ahead` is at work."""
     world, paths = engine.world, engine.paths
+    runtimes.check(world, engine.pod)
     inputs = world.sandbox_inputs(engine.pod, engine.uid, paths)
     parts = _Parts()
     try:

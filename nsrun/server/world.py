@@ -24,6 +24,7 @@ from nsrun.plan.ids import range_of
 from nsrun.plan.resources import HUGE_PAGES
 from nsrun.probes import Wires
 from nsrun.reconcile.admission import Amounts, Facts, HostPort, host_ports, requests_of
+from nsrun.reconcile.scheduling import Candidate, NodeTaint
 from nsrun.security import LOCALHOST, host_devices, huge_page_name, huge_pages, machine, seccomp_filter
 from nsrun.server import logdir
 from nsrun.server.claims import Claims
@@ -150,6 +151,15 @@ class World:
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": names.get(arch, arch),
         }
+
+    def candidate(self) -> Candidate:
+        """This machine as a scheduler looks at it: with what clients of the Kubernetes API have said of it."""
+        node = self.objects.get("Node", "", self.node.name)
+        if node is None:
+            return Candidate(self.node.name, self.node_labels())
+        taints = [NodeTaint(one.key, one.value or "", one.effect) for one in node.spec.taints]
+        labels = {**node.metadata.labels, **self.node_labels()}
+        return Candidate(self.node.name, labels, taints, bool(node.spec.unschedulable))
 
     def capacity(self) -> Amounts:
         """What pods can request of this machine; what is set aside for huge pages is no memory for others."""

@@ -67,6 +67,11 @@ def aggregate_limits(spec: PodSpec) -> dict[str, Quantity]:
     return _aggregate(spec, lambda container: container.resources.limits)
 
 
+def add_overhead(total: dict[str, Quantity], spec: PodSpec) -> None:
+    """Add what the pod costs besides its containers (component-helpers resource.PodRequests)."""
+    _add(total, spec.overhead)
+
+
 def _aggregate(spec: PodSpec, of: Callable[[Container], dict[str, str]]) -> dict[str, Quantity]:
     total: dict[str, Quantity] = {}
     for container in spec.containers:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from nsrun.spec.model import (
-    NodeSelectorRequirement,
     Object,
     PersistentVolume,
     PersistentVolumeClaim,
     PersistentVolumeClaimSpec,
     VolumeNodeAffinity,
 )
+from nsrun.spec.node_selectors import matches
 from nsrun.spec.support import (
     BLOCK,
     COPIES,
@@ -89,27 +89,5 @@ def _meant(affinity: VolumeNodeAffinity | None, labels: Mapping[str, str]) -> bo
     """Whether a volume's affinity allows a node with these labels."""
     if affinity is None or affinity.required is None:
         return True
-    return any(
-        bool(term.matchExpressions or term.matchFields)
-        and all(_met(one, labels) for one in term.matchExpressions)
-        and all(_met(one, {"metadata.name": labels.get("kubernetes.io/hostname", "")}) for one in term.matchFields)
-        for term in affinity.required.nodeSelectorTerms
-    )
-
-
-def _met(one: NodeSelectorRequirement, labels: Mapping[str, str]) -> bool:
-    there = one.key in labels
-    match one.operator:
-        case "In":
-            return there and labels[one.key] in one.values
-        case "NotIn":
-            return not there or labels[one.key] not in one.values
-        case "Exists":
-            return there
-        case "DoesNotExist":
-            return not there
-        case _:
-            number = labels.get(one.key, "")
-            if not (number.isdecimal() and one.values[0].isdecimal()):
-                return False
-            return int(number) > int(one.values[0]) if one.operator == "Gt" else int(number) < int(one.values[0])
+    name = labels.get("kubernetes.io/hostname", "")
+    return any(matches(term, labels, name) for term in affinity.required.nodeSelectorTerms)

@@ -40,6 +40,8 @@ UPDATABLE = (
 )
 """What the API server names as the fields of a spec that may be changed."""
 
+_ADMITTED = ("serviceAccountName", "serviceAccount", "priority", "priorityClassName", "preemptionPolicy", "overhead")
+"""What an API server fills in when a pod is made."""
 _RESIZABLE = ("cpu", "memory")
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _MIRROR = "kubernetes.io/config.mirror"
@@ -78,6 +80,10 @@ def inherit(old: Pod, new: Pod, raw: Any) -> None:
         raw: the manifest of `new`, in JSON terms.
     """
     spec = raw.get("spec") if isinstance(raw, dict) else None
+    for field in _ADMITTED:
+        there = isinstance(spec, dict) and spec.get(field) not in (None, "", {})
+        if not there and getattr(old.spec, field) is not None:
+            setattr(new.spec, field, getattr(old.spec, field))
     for field in ("initContainers", "containers"):
         written = (spec.get(field) if isinstance(spec, dict) else None) or []
         for before, after, one in zip(getattr(old.spec, field), getattr(new.spec, field), written, strict=False):

@@ -64,6 +64,8 @@ CLUSTER_KINDS = ("PersistentVolume", "Namespace", "Node", "RuntimeClass", "Prior
 _IN_MEMORY = ("Secret",)
 _UNTIL_REBOOT = ("Event", "Lease")
 """Those that mean nothing to the pods after the next start of the machine, and are written often."""
+_OF_STARTS = ("ConfigMap", "Secret", "Service")
+"""Those that variables of containers are made of."""
 _SUFFIX = ".json"
 _NO_NAMESPACE = "_"
 """The directory of objects that are in none; no namespace has such a name."""
@@ -78,6 +80,7 @@ class _Kept(msgspec.Struct, omit_defaults=True):
     config_maps: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
     secrets: dict[str, dict[str, bytes]] = msgspec.field(default_factory=dict)
     files: dict[str, bytes] = msgspec.field(default_factory=dict)
+    services: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class ObjectStore:
@@ -97,7 +100,7 @@ class ObjectStore:
         }
         self._directories = {kind: str(self._directory(kind)) for kind in (*KINDS, *AROUND)}
         self.version = 0
-        """Another number after each change: as long as it stays, so does what was read."""
+        """Another number after each change of what containers are made from: as long as it stays, so does what was read."""
 
     def subscribe(self, listener: Listener) -> None:
         """Have `listener` called after each change."""
@@ -135,6 +138,10 @@ class ObjectStore:
             (one for one in found if one is not None),
             key=lambda one: (one.metadata.namespace or "", one.metadata.name or ""),
         )
+
+    def any_of(self, kind: str) -> bool:
+        """Whether there is, or was, an object of a kind."""
+        return os.path.isdir(self._directories[kind])
 
     def put(self, obj: Kept) -> None:
         """Keep an object in place of the one that has its name; from the return on, nothing but a reboot loses a Secret.
@@ -213,6 +220,7 @@ class ObjectStore:
                 for name, data in values.secrets.items()
             },
             files={name: text.encode("utf-8", "surrogateescape") for name, text in values.files.items()},
+            services=dict(values.services),
         )
         path = self._values(uid, instance_id)
         self._make_memory()
@@ -238,7 +246,7 @@ class ObjectStore:
             for name, one in kept.secrets.items()
         }
         files = {name: data.decode("utf-8", "surrogateescape") for name, data in kept.files.items()}
-        return ObjectValues(kept.config_maps, secrets, files)
+        return ObjectValues(kept.config_maps, secrets, files, kept.services)
 
     def drop_values(self, uid: str, instance_id: str | None = None) -> None:
         """Forget what an instance, or all instances of a pod, were made of. Nothing there is fine."""
@@ -306,7 +314,8 @@ class ObjectStore:
             raise _broken(path) from error
 
     def _tell(self, kind: str, namespace: str, name: str) -> None:
-        self.version += 1
+        if kind in _OF_STARTS:
+            self.version += 1
         for listener in self._listeners:
             listener(kind, namespace, name)
 

@@ -92,7 +92,7 @@ def not_scheduled(pod: Pod, message: str, previous: Iterable[PodCondition], now:
     made = PodCondition(
         type=SCHEDULED,
         status="False",
-        reason="Unschedulable",
+        reason="SchedulingGated" if pod.spec.schedulingGates else "Unschedulable",
         message=message,
         lastTransitionTime=kept or rfc3339(now),
         observedGeneration=pod.metadata.generation,

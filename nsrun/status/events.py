@@ -28,6 +28,8 @@ EVICTED = "Evicted"
 
 FAILED_SCHEDULING = "FailedScheduling"
 """pkg/scheduler/schedule_one.go handleSchedulingFailure."""
+SCHEDULED = "Scheduled"
+"""pkg/scheduler/schedule_one.go bindingCycle."""
 
 # of images
 PULLING = "Pulling"

@@ -18,6 +18,8 @@ _SEEN_TO = (
     "spec.schedulerName",
 )
 """Beginnings of fields that mean something to clients of the API, though not to a pod from a file."""
+_JUDGED = ("metadata.finalizers", "spec.runtimeClassName", "spec.overhead")
+"""Those that admission has judged."""
 
 
 def refused(found: Iterable[Unsupported], warnings: list[str], known: Iterable[str] = ()) -> list[FieldError]:
@@ -34,7 +36,7 @@ def refused(found: Iterable[Unsupported], warnings: list[str], known: Iterable[s
         if one.path in before:
             continue
         if one.kind == NOT_IMPLEMENTED:
-            if not one.path.startswith("metadata.finalizers"):
+            if not one.path.startswith(_JUDGED):
                 errors.append(FieldError(one.path, FORBIDDEN, f"nsrun: {one.message}"))
         elif not one.path.startswith(_SEEN_TO):
             warnings.append(f"{one.path}: {one.message}")

@@ -14,8 +14,10 @@ import msgspec
 
 from nsrun.errors import ConflictError
 from nsrun.reconcile import request_deletion
+from nsrun.reconcile.scheduling import objection
 from nsrun.reconcile.termination import grace_of
 from nsrun.server import changes
+from nsrun.server.api.admission import admit
 from nsrun.server.api.effects import refused
 from nsrun.server.api.names import give_name, place, require
 from nsrun.server.api.options import Deletion, same_version
@@ -27,6 +29,7 @@ from nsrun.spec.pod_update import for_ephemeral, for_resize, for_spec, for_statu
 from nsrun.spec.resources_table import kept_kind
 from nsrun.spec.update import updated
 from nsrun.state.ledger import Wish
+from nsrun.status.events import NORMAL, SCHEDULED
 from nsrun.status.phase import PENDING
 from nsrun.status.qos import qos_class
 from nsrun.status.times import rfc3339
@@ -80,6 +83,7 @@ class PodWrites:
         give_name(POD, asked.metadata, lambda name: self._registry.get(space, name) is not None)
         name = asked.metadata.name or ""
         require(self._world, POD, asked.metadata)
+        admit(self._world, asked)
         self._judge(asked, incoming)
         if self._registry.get(space, name) is not None:
             raise api_status.already_exists(POD, name)
@@ -94,6 +98,8 @@ class PodWrites:
                 409, "AlreadyExists", error.brief, details={"name": name, "kind": "pods"}
             ) from None
         engine.published.begin()
+        if wish.object.spec.nodeName == self._world.node.name:
+            engine.note(NORMAL, SCHEDULED, f"Successfully assigned {engine.label} to {wish.object.spec.nodeName}")
         return engine.published.pod()
 
     def _judge(self, asked: Pod, incoming: Incoming) -> None:
@@ -117,7 +123,10 @@ class PodWrites:
             deletionGracePeriodSeconds=None,
             selfLink=None,
         )
-        spec = msgspec.structs.replace(asked.spec, nodeName=self._world.node.name)
+        node = asked.spec.nodeName
+        if not node and not asked.spec.schedulingGates and not objection(asked, self._world.candidate()):
+            node = self._world.node.name
+        spec = msgspec.structs.replace(asked.spec, nodeName=node)
         pod = msgspec.structs.replace(asked, metadata=metadata, spec=spec, status=PodStatus())
         return Wish(object=pod, options={"nodeName": asked.spec.nodeName})
 
@@ -200,6 +209,9 @@ class PodWrites:
             deletion = request_deletion(engine.wish.deletion, now, grace_s)
             return engine.published.shown(changes.to_be_deleted(engine, deletion)), False
         before = engine.wish.deletion
+        if how.eviction and before is None:
+            evicted = {"DisruptionTarget": "True"}
+            changes.set_conditions(engine, evicted, "EvictionByEvictionAPI", "Eviction API: evicting")
         changes.delete(engine, grace_s)
         if engine.wish.deletion != before:
             engine.published.publish(observe(engine, now), now)

@@ -246,3 +246,115 @@ def test_the_machine_is_a_node_and_the_kinds_around_pods_are_kept(api: ApiClient
     assert api.refusal("api.create", object=strange)["message"] == (
         'no kind "Gizmo" is registered for version "v1" in scheme'
     )
+
+
+def test_a_pod_waits_for_its_node_its_gates_and_its_runtime(server: Server, api: ApiClient) -> None:
+    def condition(name: str, type_: str = "PodScheduled") -> dict[str, Any]:
+        conditions = api.objects["Pod", "default", name]["status"].get("conditions", [])
+        return next((one for one in conditions if one["type"] == type_), {})
+
+    box_a = box("a", "pause")
+    gated = api.create(pod("gated", box_a, schedulingGates=[{"name": "example.com/wait"}]))
+    assert "nodeName" not in gated["spec"]
+    selects = api.create(pod("selects", box_a, nodeSelector={"disk": "fast"}))
+    assert "nodeName" not in selects["spec"]
+    api.create(pod("elsewhere", box_a, nodeName="another"))
+    api.until(lambda: condition("gated").get("reason") == "SchedulingGated")
+    api.until(lambda: condition("selects").get("reason") == "Unschedulable")
+    api.until(lambda: condition("elsewhere").get("status") == "False")
+    gated = api.get("Pod", "gated")
+    freed = api.update({**gated, "spec": {k: v for k, v in gated["spec"].items() if k != "schedulingGates"}})
+    assert freed["metadata"]["generation"] == 2
+    ((_, _, name),) = [key for key in api.objects if key[0] == "Node"]
+    node = api.get("Node", name, namespace="")
+    labels = {**node["metadata"]["labels"], "disk": "fast"}
+    api.update({**node, "metadata": {**node["metadata"], "labels": labels}})
+    for waited in ("gated", "selects"):
+        api.until(lambda waited=waited: api.objects["Pod", "default", waited]["status"]["phase"] == "Running")
+        assert api.objects["Pod", "default", waited]["spec"]["nodeName"] == name
+    assert api.get("Pod", "elsewhere")["status"]["phase"] == "Pending"
+    assert api.delete("Pod", "elsewhere")["gone"]
+
+    # Runtime classes.
+    named = pod("classy", box_a, runtimeClassName="smp")
+    assert api.refusal("api.create", object=named, dry_run=True) == {
+        "code": 403, "reason": "Forbidden", "details": {"name": "classy", "kind": "pods"},
+        "message": 'pods "classy" is forbidden: pod rejected: RuntimeClass "smp" not found',
+    }  # fmt: skip
+    runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "smp"}, "handler": "runc"}
+    api.create({**runtime, "overhead": {"podFixed": {"cpu": "10m"}}})
+    api.create({**runtime, "metadata": {"name": "odd"}, "handler": "test-handler"})
+    made = api.create(named)
+    assert made["spec"]["overhead"] == {"cpu": "10m"}
+    assert (made["spec"]["serviceAccountName"], made["spec"]["priority"]) == ("default", 0)
+    api.create(pod("odd", box_a, runtimeClassName="odd"))
+    text = 'Failed to create pod sandbox: failed to get sandbox runtime: no runtime for "test-handler" is configured'
+    api.until(lambda: any(key[0] == "Event" and one["message"] == text for key, one in api.objects.items()))
+    assert condition("odd")["status"] == "True"
+    api.until(lambda: api.objects["Pod", "default", "classy"]["status"]["phase"] == "Running")
+    assert server.up(named)["pods"][0]["verdict"] == "unchanged"
+    status = api.refusal("api.create", object=pod("x", box_a, priorityClassName="foo"))
+    assert status["message"] == 'pods "x" is forbidden: no PriorityClass with name foo was found'
+    vip = api.create(pod("vip", box_a, priorityClassName="system-node-critical"), dry_run=True)
+    assert vip["spec"]["priority"] == 2000001000
+    status = api.refusal("api.create", object=pod("x", box_a, serviceAccountName="nope"))
+    assert 'error looking up service account default/nope: serviceaccount "nope" not found' in status["message"]
+
+
+def test_S_ENV_a_pod_is_told_of_the_services_before_it(server: Server, api: ApiClient) -> None:
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "my-db"},
+        "spec": {"ports": [{"port": 8765}]},
+    }
+    address = api.create(service)["spec"]["clusterIP"]
+    sees = box("a", "pause") | {"env": [{"name": "URL", "value": "db=$(MY_DB_PORT)"}]}
+    api.create(pod("sees", sees))
+    api.create(pod("blind", box("a", "pause"), enableServiceLinks=False))
+    for name in ("sees", "blind"):
+        api.until(lambda name=name: api.objects["Pod", "default", name]["status"]["phase"] == "Running")
+    api.delete("Service", "my-db")
+    code, out, _ = server.run("sees", "/bin/env")
+    assert code == 0
+    lines = out.decode().split()
+    assert f"MY_DB_SERVICE_HOST={address}" in lines
+    assert f"URL=db=tcp://{address}:8765" in lines
+    assert not any("KUBERNETES" in line for line in lines)
+    assert b"MY_DB" not in server.run("blind", "/bin/env")[1]
+
+
+def test_a_running_pod_is_debugged_resized_and_evicted(api: ApiClient) -> None:
+    amounts = {"requests": {"cpu": "10m"}, "limits": {"cpu": "100m"}}
+    api.create(pod("web", box("a", "pause") | {"resources": amounts}))
+    api.until(lambda: api.objects["Pod", "default", "web"]["status"]["phase"] == "Running")
+    live = api.get("Pod", "web")
+    debugger = {"name": "dbg", "image": live["spec"]["containers"][0]["image"], "command": ["/bin/pause"]}
+    wanted = {**live, "spec": {**live["spec"], "ephemeralContainers": [debugger]}}
+    assert api.refusal("api.update", object=wanted)["code"] == 422
+    made = api.update(wanted, subresource="ephemeralcontainers")
+    assert made["metadata"]["generation"] == 2
+    assert made["spec"]["ephemeralContainers"][0]["terminationMessagePolicy"] == "File"
+    without = {**made, "spec": {**made["spec"], "ephemeralContainers": []}}
+    status = api.refusal("api.update", object=without, subresource="ephemeralcontainers")
+    assert 'existing ephemeral containers "dbg" may not be removed' in status["message"]
+    api.until(
+        lambda: "running" in str(api.objects["Pod", "default", "web"]["status"].get("ephemeralContainerStatuses", ""))
+    )
+
+    def with_cpu(amount: str) -> dict[str, Any]:
+        live = api.get("Pod", "web")
+        (container,) = live["spec"]["containers"]
+        resources = {**container["resources"], "requests": {"cpu": amount}}
+        return {**live, "spec": {**live["spec"], "containers": [{**container, "resources": resources}]}}
+
+    assert api.refusal("api.update", object=with_cpu("20m"))["code"] == 422
+    made = api.update(with_cpu("20m"), subresource="resize")
+    assert made["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "20m"}
+    evicted = api.delete("Pod", "web", eviction=True)["object"]
+    assert evicted["metadata"]["generation"] == made["metadata"]["generation"] + 1
+    (disrupted,) = [one for one in evicted["status"]["conditions"] if one["type"] == "DisruptionTarget"]
+    assert (disrupted["status"], disrupted["reason"]) == ("True", "EvictionByEvictionAPI")
+    api.until(lambda: ("Pod", "default", "web") not in api.objects)
+    # Its events stay for whoever wants to know what became of it.
+    assert any(key[0] == "Event" and one["involvedObject"]["name"] == "web" for key, one in api.objects.items())

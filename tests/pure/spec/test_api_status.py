@@ -63,8 +63,8 @@ def test_a_status_survives_the_control_socket() -> None:
 
 
 def test_no_two_resources_have_one_name() -> None:
-    assert len({(one.group, one.plural) for one in RESOURCES}) == len(RESOURCES)
-    assert len({(one.group, one.kind) for one in RESOURCES}) == len(RESOURCES)
+    assert len({(one.group, one.version, one.plural) for one in RESOURCES}) == len(RESOURCES)
+    assert len({(one.group, one.version, one.kind) for one in RESOURCES}) == len(RESOURCES)
     assert resource_of("v1", "Pod") is resource_at("", "v1", "pods") is POD
     assert resource_of("apps/v1", "Pod") is None
     assert kept_kind("Event").group == ""
