@@ -43,6 +43,7 @@ for group in "$@"; do
 		need podman command -v podman
 		need docker-registry command -v docker-registry
 		need openssl command -v openssl
+		need bind9-dnsutils command -v dig
 		;;
 	vm)
 		need mmdebstrap command -v mmdebstrap

@@ -18,9 +18,10 @@ from collections import Counter
 from typing import Any
 
 from nsrun._version import __version__
-from nsrun.resolver.answers import HEADER, Answers, Forward, cut, refusal
+from nsrun.resolver.answers import Answers, Forward, cut, refusal
 from nsrun.resolver.hostconf import HostServers
 from nsrun.resolver.loop import IN, OUT, Loop, Timer
+from nsrun.resolver.plain import HEADER
 from nsrun.resolver.upstream import Forwarder
 from nsrun.resolver.zone import Zone
 

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nsrun.resolver.answers import HEADER, question_end
+from nsrun.resolver.answers import question_end
 from nsrun.resolver.loop import IN, OUT, Loop, Timer
+from nsrun.resolver.plain import HEADER
 
 PORT = 53
 TRY_S = 1.5

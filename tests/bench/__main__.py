@@ -27,6 +27,7 @@ from tests.bench.measure import Figure, in_turn, run, timed
 from tests.bench.nsrun_side import NSRUN, POD, Nsrun
 from tests.bench.peers import Bundle, Podman, bubblewrap
 from tests.bench.probes import probes
+from tests.bench.resolver import resolver
 from tests.host.testhost import Machine
 from tests.rootfs import build
 
@@ -293,10 +294,10 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
     parser.add_argument(
         "--only",
-        choices=["probes", "forward", "configured", "images", "identities"],
+        choices=["probes", "forward", "configured", "images", "identities", "resolver"],
         help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward; "
         "configured: what ConfigMaps, variables and limits cost; images: pulls beside podman and skopeo; "
-        "identities: users and PID namespaces of a pod's own)",
+        "identities: users and PID namespaces of a pod's own; resolver: names of pods)",
     )
     parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
@@ -329,6 +330,8 @@ def main() -> None:
                 figures += scale(side, options.pods)
             if options.only in (None, "forward"):
                 figures += forward(side, options.runs)
+            if options.only in (None, "resolver"):
+                figures += resolver(side, options.runs)
             if options.only in (None, "identities"):
                 figures += identities(side, options.runs)
             if options.only in (None, "probes"):

@@ -128,6 +128,11 @@ def test_only_a_probe_pays_for_its_library(library: str, module: str) -> None:
     assert users == {module}
 
 
+def test_only_the_resolver_pays_for_dnspython() -> None:
+    users = {path for path, _, tree in modules() for name, _ in imports(tree, path) if name.split(".")[0] == "dns"}
+    assert users == {"resolver/answers.py"}
+
+
 def test_a_broken_rule_would_be_seen() -> None:
     tree = ast.parse("from nsrun.server import engine\nfrom ..network import leases\n")
     assert [name for name, _ in imports(tree, "spec/yaml.py")] == ["nsrun.server", "nsrun.network"]

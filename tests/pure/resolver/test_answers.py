@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from nsrun.resolver import answers as module
 from nsrun.resolver.answers import Answers, Forward, cut, question_end, refusal
+from nsrun.resolver.plain import read
 from nsrun.resolver.zone import PodNames, Zone
 
 D = "cluster.local"
+COOKIE = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
 MANY = tuple(PodNames(f"m{number}", "many", (f"10.85.1.{number}",), "", "group") for number in range(1, 201))
 ZONE = Zone(
     D, ("10.85.0.1",), (ip_network("10.85.0.0/16"),), (PodNames("web", "default", ("10.85.0.2", "fd00::2")), *MANY)
@@ -234,3 +236,49 @@ def test_S_DNS_where_a_question_ends(data: bytes) -> None:
         return
     if end:
         assert len(question.name.to_wire() or b"") + 4 == end - 12
+
+
+def test_S_DNS_plain_questions_are_read_without_the_library() -> None:
+    for wire in (query("a.b_c.example.com"), query(D, "SOA", use_edns=0, payload=4096, options=[COOKIE])):
+        message, plain = dns.message.from_wire(wire), read(wire)
+        assert plain is not None
+        assert plain.name == message.question[0].name.to_text(omit_final_dot=True).lower()
+        assert (plain.kind, plain.end) == (message.question[0].rdtype, question_end(wire))
+        assert plain.payload == (message.payload if message.edns == 0 else -1)
+    for wire in (query("."), query("a\\.b.test"), query("x", use_edns=1), query("x", rdclass="CH"), query("x") + b"x"):
+        assert read(wire) is None
+
+
+_labels = st.lists(st.text("abXY09-_", min_size=1, max_size=20), min_size=1, max_size=5).map(".".join)
+_names = st.one_of(
+    _labels,
+    _labels.map(lambda name: f"{name}.{D}"),
+    st.sampled_from(["9.9.85.10.in-addr.arpa", f"default.pod.{D}", "WEB"]),
+)
+
+
+@given(
+    _names, st.sampled_from(["A", "AAAA", "PTR", "TXT", "ANY", "SRV", "AXFR"]), st.sampled_from([-1, 0]), st.booleans()
+)
+def test_S_DNS_without_the_library_the_answer_is_the_same(name: str, kind: str, edns: int, tcp: bool) -> None:
+    wire = query(name, kind, use_edns=edns, options=[COOKIE] if edns == 0 else None)
+    answers = fresh()
+    quick, whole = answers._quick(wire, tcp), answers._work_out(wire, tcp)
+    if quick is None or isinstance(quick, Forward) or isinstance(whole, Forward):
+        assert quick is None or quick == whole
+        return
+    first, second = (dns.message.from_wire(wire[:2] + one[0]) for one in (quick, whole))
+    assert first.to_text() == second.to_text()
+
+
+@given(damaged(), st.booleans())
+def test_S_DNS_without_the_library_nothing_is_taken_for_plain_that_is_not(wire: bytes, tcp: bool) -> None:
+    plain = read(wire)
+    if plain is not None and not wire[2] & 0x80:
+        message = dns.message.from_wire(wire)
+        assert message.question[0].name.to_text(omit_final_dot=True).lower() == plain.name
+        assert (message.question[0].rdtype, message.question[0].rdclass) == (plain.kind, 1)
+        assert (message.edns, message.payload if message.edns == 0 else -1) == (
+            0 if plain.payload >= 0 else -1,
+            plain.payload,
+        )
