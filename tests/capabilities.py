@@ -142,6 +142,17 @@ def _kiada() -> str | None:
     return None if shutil.which("curl") and shutil.which("openssl") else "curl and openssl are not installed"
 
 
+def _programs(*names: str) -> Callable[[], str | None]:
+    """Asks whether programs are installed."""
+
+    def ask() -> str | None:
+        path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+        missing_ones = [name for name in names if shutil.which(name, path=path) is None]
+        return f"{', '.join(missing_ones)} not installed" if missing_ones else None
+
+    return ask
+
+
 def _qemu() -> str | None:
     programs = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4")
     missing_ones = [name for name in programs if shutil.which(name) is None]
@@ -164,6 +175,10 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "userns": _userns,
     "systemd": _systemd,
     "kiada": _kiada,
+    "chromium": _programs("chromium"),
+    "iperf3": _programs("iperf3"),
+    "redis": _programs("redis-server", "redis-cli"),
+    "ssh": _programs("sshd", "ssh", "scp", "ssh-keygen"),
     "qemu": _qemu,
     "test-host": _test_host,
 }

@@ -44,6 +44,11 @@ for group in "$@"; do
 		need docker-registry command -v docker-registry
 		need openssl command -v openssl
 		need bind9-dnsutils command -v dig
+		need openssh-client command -v ssh
+		need openssh-server command -v sshd
+		need redis-server command -v redis-server
+		need redis-tools command -v redis-cli
+		need iperf3 command -v iperf3
 		;;
 	vm)
 		need mmdebstrap command -v mmdebstrap
