@@ -36,18 +36,27 @@ COMPLETE_VARIABLE = "_NSRUN_COMPLETE"
 def doctor(settings: Settings, /, output: str) -> int:
     """`nsrun doctor`."""
     checks = examine(settings)
-    failed = [check for check in checks if not check["ok"]]
+    wanting = [check for check in checks if not check["ok"]]
+    failed = [check for check in wanting if not check.get("optional")]
     if output != "text":
         data({"checks": checks}, output)
     else:
         for check in checks:
-            mark = paint("yes", "green") if check["ok"] else paint("no ", "red")
+            mark = paint("yes", "green") if check["ok"] else paint("no ", "yellow" if check.get("optional") else "red")
             say(f"{mark}  {check['name']}: {clean(str(check['text']))}")
             if not check["ok"] and check.get("hint"):
                 say(f"       {clean(str(check['hint']))}")
         say("")
-        say("Everything is there." if not failed else f"{len(failed)} of {len(checks)} things are missing.")
+        say(_verdict(len(checks), len(failed), len(wanting) - len(failed)))
     return EXIT_CODES["unsupported"] if failed else 0
+
+
+def _verdict(checks: int, missing: int, optional: int) -> str:
+    if missing:
+        return f"{missing} of {checks} things are missing."
+    if optional:
+        return f"Everything is there that every pod needs; {optional} of {checks} things that some ask for are missing."
+    return "Everything is there."
 
 
 def examine(settings: Settings) -> list[dict[str, Any]]:

@@ -48,12 +48,14 @@ class Check:
         ok: the answer is yes.
         text: what was found.
         hint: for a no: what does not work without it, and what to do.
+        optional: only pods that ask for it need it.
     """
 
     name: str
     ok: bool
     text: str
     hint: str = ""
+    optional: bool = False
 
     def as_data(self) -> dict[str, Any]:
         """As it travels and as `--output json` prints it."""
@@ -160,7 +162,7 @@ def _user_namespaces(lib: Path) -> Check:
     number = _in_child("CLONE_NEWNS", made)
     if number:
         hint = "sysctl user.max_user_namespaces must not be 0, and nsrun must not be in a chroot or a user namespace itself."
-        return Check(name, False, f"none can be made: {errno_text(number)}", f"{hint} {need}")
+        return Check(name, False, f"none can be made: {errno_text(number)}", f"{hint} {need}", optional=True)
     directory = next((one for one in (lib, *lib.parents) if one.is_dir()), Path("/"))
     if not os.access(directory, os.W_OK):
         return Check(name, True, "can be made")
@@ -178,7 +180,7 @@ def _user_namespaces(lib: Path) -> Check:
     for number, what in ((layers, f"layers on {directory} (file system {kind})"), (others, "tmpfs")):
         if number:
             hint = "Layers take Linux 5.19 and a file system like ext4, xfs or btrfs; tmpfs, for volumes in memory, takes Linux 6.3."
-            return Check(name, False, f"{what} cannot have a pod's own ids: {errno_text(number)}", f"{hint} {need}")
+            return Check(name, False, f"{what} cannot have a pod's own ids: {errno_text(number)}", f"{hint} {need}", optional=True)
     return Check(name, True, f"work, with id-mapped layers on {directory} and tmpfs")
 
 
