@@ -6,7 +6,8 @@
  *
  * Inherits: 3 a listening SOCK_SEQPACKET socket, 4 the pod's directory, 5 a locked lock file whose lock lives as long as we do.
  * Runs as root in the host's mount and PID namespace; in network, IPC and UTS namespaces of its own after SANDBOX. Its parent is init.
- * It sleeps in one place, wait_until() below, and ends in one: QUIT. What may fail fails before it says that it is ready.
+ * It sleeps in one place, wait_until() below, and ends in one, loop(): after QUIT, or after SIGTERM once there is nothing left to look after.
+ * What may fail fails before it says that it is ready.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -85,7 +86,8 @@ static void signal_event(void)
 
 	/* One pending SIGCHLD may stand for many children: who is gone is asked of the kernel. */
 	while (read(shim.signal_fd, &info, sizeof(info)) == sizeof(info))
-		;
+		if (info.ssi_signo == SIGTERM)
+			shim.ending = 1;
 	process_reap();
 }
 
@@ -136,7 +138,8 @@ static void loop(void)
 {
 	struct epoll_event events[64];
 
-	while (!shim.quit) {
+	/* The machine that shuts down tells everybody first, and ends the containers itself: nobody is to wait for an empty shim then. */
+	while (!shim.quit && !(shim.ending && table_idle())) {
 		int64_t now = shim_now();
 		int64_t next = log_timers(now);
 		int64_t other = instance_timers(now);
@@ -149,6 +152,8 @@ static void loop(void)
 		for (int i = 0; i < n && !shim.quit; i++)
 			dispatch(&events[i]);
 	}
+	if (!shim.quit)
+		unlinkat(FD_DIRECTORY, "shim.sock", 0);
 }
 
 /* Standard streams that belong to nobody: /dev/null, and shim.log for what a sanitizer or the C library may have to say. */
@@ -221,11 +226,11 @@ static int prepare(void)
 	if (error < 0)
 		return error;
 
-	/* SIGTERM and the like are not for us: only QUIT ends a shim, and SIGKILL. */
 	sigfillset(&signals);
 	sigprocmask(SIG_SETMASK, &signals, NULL);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGCHLD);
+	sigaddset(&signals, SIGTERM);
 	shim.signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	shim.epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (shim.signal_fd < 0 || shim.epoll < 0)

@@ -83,6 +83,7 @@ struct shim {
 	int epoll, signal_fd, records_fd, jobs_fd, own_pid_ns;
 	int sandbox;			/* 0 not run, 1 ready, -1 failed */
 	int quit;
+	int ending;			/* SIGTERM came */
 	int64_t started_ns;
 	struct rlimit files;		/* RLIMIT_NOFILE as it was given to us: containers get that back */
 	int n_instances, n_execs, n_clients;	/* one more than the highest place ever used */
@@ -107,6 +108,7 @@ int table_find(const char *id);			/* index or -ENOENT */
 int table_find_running(const char *id);	/* its place; -ENOENT, or -ESRCH when it does not run */
 void table_free(int index);
 int table_running(void);			/* instances and execs with a process or with output to come */
+int table_idle(void);				/* nothing runs, and no byte of a log waits */
 int table_known(void);
 int record_write(struct instance *instance, int create);
 int record_remove(const struct instance *instance);

@@ -87,6 +87,16 @@ int table_running(void)
 	return running;
 }
 
+int table_idle(void)
+{
+	if (table_running() > 0)
+		return 0;
+	for (int i = 0; i < shim.n_instances; i++)
+		if (shim.instances[i].phase != PHASE_FREE && !log_done(&shim.instances[i].log))
+			return 0;
+	return 1;
+}
+
 int table_known(void)
 {
 	int known = 0;

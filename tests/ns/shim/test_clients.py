@@ -254,6 +254,36 @@ def test_ids_and_names_cannot_leave_the_directory(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
+def test_sigterm_ends_a_shim_after_its_last_container(pod_dir: Path) -> None:
+    async def body(pod: Pod) -> None:
+        await pod.start(1, ["sh", "-c", "trap 'echo bye; exit 3' USR1; echo up; while :; do sleep 0.01; done"])
+        await eventually(lambda: pod.log(1).content() == b"up\n")
+        closed = asyncio.Event()
+        pod.client.on_close = closed.set
+        os.kill(pod.pid, signal.SIGTERM)
+        # It stops nobody, and takes orders as ever.
+        assert [record.pid > 0 for record in await pod.client.list()] == [True]
+        assert shim.shim_alive(pod_dir)
+        await pod.client.signal(new_id(1), signal.SIGUSR1)
+        await asyncio.wait_for(closed.wait(), 10)
+        await eventually(lambda: not shim.shim_alive(pod_dir))
+        assert not (pod_dir / "shim.sock").exists()
+        (record,) = shim.read_records(pod_dir)
+        assert (record.id, record.exit_code) == (new_id(1), 3)
+        assert pod.log(1).content() == b"up\nbye\n"
+
+    run(pod_dir, body)
+
+
+def test_sigterm_ends_a_shim_without_containers_at_once(pod_dir: Path) -> None:
+    async def body(pod: Pod) -> None:
+        os.kill(pod.pid, signal.SIGTERM)
+        await eventually(lambda: not shim.shim_alive(pod_dir))
+        assert not (pod_dir / "shim.sock").exists()
+
+    run(pod_dir, body)
+
+
 def test_quit_is_for_a_shim_without_work(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         await pod.start(1, ["sleep", "1000"])
@@ -322,7 +352,7 @@ def test_it_belongs_to_nobody_and_has_a_name(pod_dir: Path) -> None:
         assert pod.about("cmdline") == b"nsrun-shim\0test/pod\0"
         links = [os.readlink(f"/proc/{pod.pid}/fd/{n}") for n in range(3)]
         assert links == ["/dev/null", "/dev/null", str(pod_dir / "shim.log")]
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGUSR1):
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGUSR1):
             os.kill(pod.pid, number)
         assert (await pod.client.hello()).pid == pod.pid
         assert (pod_dir / "shim.log").read_bytes() == b""
