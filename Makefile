@@ -72,6 +72,7 @@ test-soak: build ## the long ones: 1,000 sequential pods, more rounds of SIGKILL
 test-vm: build ## tests in a virtual machine: cgroup version 2 alone, another kernel, all capabilities (root, QEMU)
 	tools/packages.sh vm
 	$(BIN)/python -m tests.vm -- tools/provision.sh test $(TEST_OPTIONS)
+	$(if $(TEST_OPTIONS),,$(PYTEST) tests/vm -m vm)
 
 .PHONY: test-sanitized
 test-sanitized: build ## the ns ring again with the C built under ASan and UBSan (root)
