@@ -180,7 +180,13 @@ def _user_namespaces(lib: Path) -> Check:
     for number, what in ((layers, f"layers on {directory} (file system {kind})"), (others, "tmpfs")):
         if number:
             hint = "Layers take Linux 5.19 and a file system like ext4, xfs or btrfs; tmpfs, for volumes in memory, takes Linux 6.3."
-            return Check(name, False, f"{what} cannot have a pod's own ids: {errno_text(number)}", f"{hint} {need}", optional=True)
+            return Check(
+                name,
+                False,
+                f"{what} cannot have a pod's own ids: {errno_text(number)}",
+                f"{hint} {need}",
+                optional=True,
+            )
     return Check(name, True, f"work, with id-mapped layers on {directory} and tmpfs")
 
 
