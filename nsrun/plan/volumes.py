@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+
 from nsrun.plan.inputs import PlanError, VolumeSource
 from nsrun.plan.projections import has_own_memory, is_projected
 from nsrun.plan.resources import page_size, pod_limits
@@ -47,7 +49,7 @@ def volume_source(volume: Volume, disk: str, memory: str) -> VolumeSource | None
     if volume.image is not None:
         return VolumeSource(f"{memory}/{volume.name}", "image", read_only=True)
     if volume.hostPath is not None:
-        return VolumeSource(volume.hostPath.path, "hostPath")
+        return VolumeSource(host_path(volume.hostPath.path), "hostPath")
     if is_projected(volume):
         kind = next(
             one for one in ("configMap", "secret", "downwardAPI", "projected") if getattr(volume, one) is not None
@@ -55,6 +57,11 @@ def volume_source(volume: Volume, disk: str, memory: str) -> VolumeSource | None
         place = memory if has_own_memory(volume) else f"{memory}/{SHARED}"
         return VolumeSource(f"{place}/{volume.name}", kind, read_only=True)
     return None
+
+
+def host_path(path: str) -> str:
+    """The path of the machine that a hostPath names: one without a slash begins at the root, a kubelet's working directory."""
+    return posixpath.join("/", path)
 
 
 def in_memory(source: EmptyDirVolumeSource) -> bool:

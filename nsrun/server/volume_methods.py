@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nsrun.errors import ConflictError, NotFoundError, UsageError
+from nsrun.plan.volumes import host_path
 from nsrun.reconcile.binding import BOUND, STORAGE, capacity, class_of_volume, own
 from nsrun.server.claims import CLAIM
 from nsrun.spec.model import PersistentVolume, PersistentVolumeClaim
@@ -59,7 +60,13 @@ class VolumeMethods:
         users: list[str] = []
         if reference is not None and volume.status.phase == BOUND:
             users = self._world.claims.users(reference.namespace or DEFAULT_NAMESPACE, reference.name or "")
-        path = spec.local.path if spec.local is not None else spec.hostPath.path if spec.hostPath is not None else ""
+        path = (
+            spec.local.path
+            if spec.local is not None
+            else ""
+            if spec.hostPath is None
+            else host_path(spec.hostPath.path)
+        )
         return {
             "name": volume.metadata.name,
             "kind": "local" if spec.local is not None else "hostPath",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsrun.plan import VolumeSource
+from nsrun.plan.volumes import host_path
 from nsrun.reconcile.binding import own
 from nsrun.reconcile.placement import claim_name, not_owned, owned_by
 from nsrun.server.volumes.kind import VolumeKind, group_of
@@ -26,7 +27,7 @@ class Claimed(VolumeKind):
         persistent = self._persistent(engine, volume)
         spec = persistent.spec
         if spec.hostPath is not None:
-            check_host_path(spec.hostPath.path, spec.hostPath.type or "")
+            check_host_path(host_path(spec.hostPath.path), spec.hostPath.type or "")
         elif spec.local is not None:
             (check_own if own(persistent) else check_local)(spec.local.path)
             self._give(engine, volume, Path(spec.local.path))
@@ -34,7 +35,13 @@ class Claimed(VolumeKind):
     def source(self, engine: PodEngine, volume: Volume, /) -> VolumeSource | None:
         spec = self._persistent(engine, volume).spec
         kind = "persistentVolumeClaim" if volume.persistentVolumeClaim is not None else "ephemeral"
-        path = spec.hostPath.path if spec.hostPath is not None else spec.local.path if spec.local is not None else ""
+        path = (
+            spec.local.path
+            if spec.local is not None
+            else ""
+            if spec.hostPath is None
+            else host_path(spec.hostPath.path)
+        )
         return VolumeSource(path, kind, read_only=_read_only(volume))
 
     def _give(self, engine: PodEngine, volume: Volume, path: Path) -> None:

@@ -62,7 +62,7 @@ def _look(pod: Pod, sources: Mapping[str, VolumeSource], container: Container) -
         if source is None or volume is None:
             continue
         if volume.hostPath is not None and not volume.hostPath.type:
-            make_missing(volume.hostPath.path)
+            make_missing(source.path)
         if mount.mountPropagation in ("HostToContainer", "Bidirectional"):
             try:
                 check_propagation(source.path, both_ways=mount.mountPropagation == "Bidirectional")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nsrun.plan import PlanError, Program, VolumeSource, container_program, memory_size, ops, volume_sources
 from nsrun.plan.mounts import sub_path, target_of
-from nsrun.plan.volumes import huge_page_size
+from nsrun.plan.volumes import huge_page_size, volume_source
 from nsrun.spec.model import (
     Container,
     EmptyDirVolumeSource,
@@ -218,3 +218,9 @@ def test_S_VOL_pages_of_an_empty_dir_of_huge_pages(medium: str, names: list[str]
     else:
         with pytest.raises(PlanError, match=size):
             huge_page_size(found, medium)
+
+
+@pytest.mark.parametrize(("path", "expected"), [("/a/b", "/a/b"), ("a/b", "/a/b"), ("C:\\etc\\foo", "/C:\\etc\\foo")])
+def test_S_VOL_host_path_never_begins_where_the_server_was_started(path: str, expected: str) -> None:
+    source = volume_source(Volume(name="v", hostPath=HostPathVolumeSource(path=path)), "/disk", "/memory")
+    assert source == VolumeSource(expected, "hostPath")
