@@ -73,12 +73,18 @@ SERVER = {
     "status": Entry("nsrun.cli.server", "status", "Tell whether the server runs, and what it holds."),
 }
 
+API = {
+    "serve": Entry("nsrun.cli.api", "serve", "Serve the Kubernetes API of this machine."),
+    "kubeconfig": Entry("nsrun.cli.api", "kubeconfig", "Print what kubectl needs to reach it."),
+}
+
 TOP = {
     "pod": Entry("nsrun.cli.main", "pod", "Run pods and look at them."),
     "image": Entry("nsrun.cli.main", "image", "Root file systems for containers."),
     "object": Entry("nsrun.cli.main", "object_", "ConfigMaps, Secrets and claims that pods refer to."),
     "volume": Entry("nsrun.cli.main", "volume", "Volumes that outlive pods."),
     "server": Entry("nsrun.cli.main", "server", "The process that looks after pods."),
+    "api": Entry("nsrun.cli.main", "api", "The Kubernetes API, for kubectl and client libraries."),
     "login": Entry("nsrun.cli.image_pull", "login", "Remember a user and a password for a registry."),
     "logout": Entry("nsrun.cli.image_pull", "logout", "Forget them."),
     "doctor": Entry("nsrun.cli.about", "doctor", "Tell what this machine can and cannot do."),
@@ -93,6 +99,7 @@ def below() -> Mapping[str, str]:
         **dict.fromkeys(VOLUME, "volume"),
         **dict.fromkeys(OBJECT, "object"),
         **dict.fromkeys(SERVER, "server"),
+        **dict.fromkeys(API, "api"),
         **dict.fromkeys(IMAGE, "image"),
         **dict.fromkeys(POD, "pod"),
     }
@@ -195,6 +202,18 @@ server = LazyGroup(
     examples="""
     nsrun server status
     nsrun server restart
+    """,
+)
+
+
+api = LazyGroup(
+    name="api",
+    entries=API,
+    help="The Kubernetes API of this machine, for kubectl and client libraries: a process of its own.",
+    synonyms={"start": "serve", "run": "serve", "config": "kubeconfig"},
+    examples="""
+    nsrun api serve
+    nsrun api kubeconfig --write-kubeconfig
     """,
 )
 

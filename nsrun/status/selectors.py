@@ -161,14 +161,23 @@ def _int64(text: str | None) -> int | None:
     return number if -(2**63) <= number < 2**63 else None
 
 
-def parse_labels(text: str) -> list[Requirement]:
+def label_requirements(text: str) -> list[Requirement]:
     """A label selector's requirements, all of which have to be met; none for an empty one.
+
+    Raises:
+        ValueError: in the API server's words.
+    """
+    return list(_Parser(text).requirements())
+
+
+def parse_labels(text: str) -> list[Requirement]:
+    """As `label_requirements`, with an error for people.
 
     Raises:
         UsageError: what was found, and what was expected.
     """
     try:
-        return list(_Parser(text).requirements())
+        return label_requirements(text)
     except ValueError as error:
         raise UsageError(
             f'label selector "{text}": {error}', resolution="Examples: app=web  tier!=db  'env in (a,b)'  app  '!app'"
@@ -204,28 +213,39 @@ class Term:
         return (FIELDS[self.field](pod) == self.value) is self.equal
 
 
-def parse_fields(text: str) -> list[Term]:
-    """A field selector's terms, all of which have to be met; none for an empty one. A backslash takes , = and \\ as they are.
+def field_terms(text: str) -> list[Term]:
+    """A field selector's terms, of whatever fields. A backslash takes , = and \\ as they are.
 
     Raises:
-        UsageError: it cannot be read, or a pod cannot be selected by such a field.
+        ValueError: in the API server's words.
     """
     terms = []
     for part in re.findall(r"(?:[^,\\]|\\.|\\$)+", text):
         found = re.fullmatch(r"((?:[^=!\\]|\\.|!(?!=))*)(!=|==|=)(.*)", part, re.DOTALL)
         if found is None:
-            raise UsageError(
-                f"invalid selector: '{text}'; can't understand '{part}'",
-                resolution="--field-selector=status.phase=Running,metadata.name!=web",
-            )
+            raise ValueError(f"invalid selector: '{text}'; can't understand '{part}'")
         field, operator, value = found.groups()
         if re.search(r"\\(?![\\,=])|(?<!\\)=", value):
-            raise UsageError(f"invalid field selector: '{value}' holds a = or \\ that no backslash stands before")
-        if field not in FIELDS:
-            raise UsageError(
-                f'field label not supported: "{field}"', resolution=f"Pods can be selected by: {', '.join(FIELDS)}"
-            )
+            raise ValueError(f"invalid field selector: '{value}' holds a = or \\ that no backslash stands before")
         terms.append(Term(field, re.sub(r"\\(.)", r"\1", value), operator != "!="))
+    return terms
+
+
+def parse_fields(text: str) -> list[Term]:
+    """A field selector's terms, all of which have to be met; none for an empty one.
+
+    Raises:
+        UsageError: it cannot be read, or a pod cannot be selected by such a field.
+    """
+    try:
+        terms = field_terms(text)
+    except ValueError as error:
+        raise UsageError(str(error), resolution="--field-selector=status.phase=Running,metadata.name!=web") from None
+    for term in terms:
+        if term.field not in FIELDS:
+            raise UsageError(
+                f'field label not supported: "{term.field}"', resolution=f"Pods can be selected by: {', '.join(FIELDS)}"
+            )
     return terms
 
 

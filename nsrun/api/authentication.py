@@ -1,0 +1,168 @@
+"""Who asks, and what they may: bearer tokens and two roles.
+
+A token stands for a caller with a role: `full` may everything, `read-only` may look at everything but secrets, and may read logs. Where the
+API is served in the clear it is open to whoever reaches it: then it listens on loopback or a socket file alone, and browsers are kept out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from nsrun.api.paths import Target
+from nsrun.errors import StatusError
+from nsrun.spec import api_status
+
+FULL = "full"
+READ_ONLY = "read-only"
+ROLES = (FULL, READ_ONLY)
+_LOOKS = frozenset(["get", "list", "watch"])
+_QUESTIONS = frozenset(["authentication.k8s.io", "authorization.k8s.io"])
+_ACTING_STREAMS = frozenset(["exec", "attach", "portforward"])
+
+
+class Caller(NamedTuple):
+    """Somebody who asks.
+
+    Attributes:
+        name: as refusals say it.
+        role: what they may.
+    """
+
+    name: str
+    role: str
+
+    @property
+    def groups(self) -> list[str]:
+        """As SelfSubjectReview tells them."""
+        return ["system:masters", "system:authenticated"] if self.role == FULL else ["system:authenticated"]
+
+
+ANYBODY = Caller("system:anonymous", FULL)
+NOBODY = Caller("system:anonymous", "")
+
+
+class Authenticator:
+    """Tells callers by their tokens.
+
+    Args:
+        tokens_path: a file with a line `TOKEN NAME ROLE` for each caller, read again whenever it is another one; None lets
+            everybody in.
+        local: the API is on loopback in the clear: requests that a web page makes a browser send are refused.
+    """
+
+    def __init__(self, tokens_path: str | None, *, local: bool = False) -> None:
+        self._path = tokens_path
+        self._local = local
+        self._known: dict[bytes, Caller] = {}
+        self._stamp: tuple[int, int] = (0, 0)
+
+    def caller(self, request: web.BaseRequest, *, anonymous_too: bool = False) -> Caller:
+        """Who asks.
+
+        Raises:
+            StatusError: 401 without a token that is known; 403 for a web page.
+        """
+        if self._path is None:
+            if self._local:
+                _no_browser(request.headers)
+            return ANYBODY
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        found = self._callers().get(_digest(token.strip())) if scheme.lower() == "bearer" and token else None
+        if found is not None:
+            return found
+        if anonymous_too:
+            return NOBODY
+        raise api_status.refusal(401, "Unauthorized", "Unauthorized")
+
+    def _callers(self) -> Mapping[bytes, Caller]:
+        assert self._path is not None
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            # A file that is just being replaced, or that somebody took away: who was let in is not any more.
+            self._known, self._stamp = {}, (0, 0)
+            return self._known
+        stamp = (found.st_mtime_ns, found.st_ino)
+        if stamp != self._stamp:
+            with open(self._path, encoding="utf-8") as file:
+                self._known = dict(_lines(file.read()))
+            self._stamp = stamp
+        return self._known
+
+
+def _digest(token: str) -> bytes:
+    # Looked up by its digest, a token's bytes are compared with nobody's: time tells nothing.
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+
+
+def _lines(text: str) -> list[tuple[bytes, Caller]]:
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and not line.startswith("#") and words[2] in ROLES:
+            found.append((_digest(words[0]), Caller(words[1], words[2])))
+    return found
+
+
+def _no_browser(headers: Mapping[str, str]) -> None:
+    """Refuse what a web page could make a browser send here: another page's origin, or a name that was bent to loopback."""
+    host = urlsplit(f"//{headers.get('Host', '')}").hostname or ""
+    origin = headers.get("Origin")
+    if not _loopback(host) or (origin is not None and urlsplit(origin).hostname != host):
+        raise api_status.refusal(
+            403, "Forbidden", f"requests of web pages are refused: Host {host!r}, Origin {origin!r}", details={}
+        )
+
+
+def _loopback(host: str) -> bool:
+    if host in ("localhost", ""):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def may(caller: Caller, verb: str, target: Target | None) -> None:
+    """Whether a caller may do something.
+
+    Args:
+        caller: who.
+        verb: what, as `paths.verb` has it.
+        target: to what; None for a document about the server.
+
+    Raises:
+        StatusError: 403.
+    """
+    if target is not None and not allowed(caller.role, verb, target):
+        raise refusal(caller, verb, target)
+
+
+def allowed(role: str, verb: str, target: Target) -> bool:
+    """Whether a role may do something."""
+    if role == FULL:
+        return True
+    if role != READ_ONLY:
+        return False
+    if verb == "create" and target.resource.group in _QUESTIONS:
+        return True
+    if target.subresource is not None and target.subresource.name in _ACTING_STREAMS:
+        return False
+    return verb in _LOOKS and target.kind != "Secret"
+
+
+def refusal(caller: Caller, verb: str, target: Target) -> StatusError:
+    """403, in the words of the API server's authorizer."""
+    resource = target.resource
+    named = resource.plural + (f"/{target.subresource.name}" if target.subresource is not None else "")
+    where = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
+    why = f'User "{caller.name}" cannot {verb} resource "{named}" in API group "{resource.group}"{where}'
+    return api_status.forbidden(resource, target.name, why)

@@ -1,0 +1,188 @@
+"""What clients send: objects, patches and options, in JSON, YAML or protobuf.
+
+Source: apiserver pkg/endpoints/handlers/negotiation/errors.go, pkg/endpoints/handlers/create.go, delete.go, patch.go (v1.36).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from nsrun.api.forms.negotiation import JSON, PROTOBUF, YAML
+from nsrun.api.forms.refusals import unsupported_body
+from nsrun.errors import StatusError
+from nsrun.spec import api_status
+
+BODY_MAX = 3 * 1024 * 1024
+"""Bytes of a body, as of the API server."""
+BODY_S = 30.0
+"""How long a body may take."""
+_YAML = frozenset([YAML, "application/x-yaml", "text/yaml", "application/vnd.yaml"])
+_PLACES = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
+    "Illegal trailing comma before end of object": "looking for beginning of object key string",
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Expecting ':' delimiter": "after object key",
+    "Expecting ',' delimiter": "after object key:value pair",
+    "Extra data": "after top-level value",
+    "Invalid control character at": "in string literal",
+    "Invalid \\escape": "in string escape code",
+}
+
+
+async def read(request: web.BaseRequest) -> bytes:
+    """A request's body.
+
+    Raises:
+        StatusError: it is too large, or takes too long.
+    """
+    if (request.content_length or 0) > BODY_MAX:
+        raise too_large()
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.content.iter_any():
+                size += len(part)
+                if size > BODY_MAX:
+                    raise too_large()
+                parts.append(part)
+    except TimeoutError:
+        raise api_status.refusal(
+            408, "Timeout", f"Timeout: request did not complete within the allowed duration of {BODY_S:g}s"
+        ) from None
+    except web.HTTPException as error:
+        raise api_status.bad_request(f"the body of the request cannot be read: {error.reason}") from None
+    except ValueError as error:
+        # What aiohttp's parser of payloads says of chunks and compressed bytes that are none.
+        raise api_status.bad_request(f"the body of the request cannot be read: {error}") from None
+    return b"".join(parts)
+
+
+def too_large() -> StatusError:
+    """413."""
+    return api_status.refusal(
+        413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_MAX}", details={}
+    )
+
+
+def media_of(request: web.BaseRequest) -> str:
+    """A body's media type, without parameters; JSON where nothing is said."""
+    said = request.headers.get("Content-Type", "")
+    return said.partition(";")[0].strip().lower() or JSON
+
+
+def decoded(body: bytes, media: str, kind: str) -> tuple[dict[str, Any], list[str]]:
+    """An object, and the fields that it has twice.
+
+    Args:
+        body: its bytes.
+        media: what they are said to be.
+        kind: of what is wanted, for the words of refusals.
+
+    Raises:
+        StatusError: they are not.
+    """
+    twice: list[str] = []
+    if media == JSON:
+        try:
+            found = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise unrecognized(kind, f"json parse error: {json_error(body, error)}", body) from None
+        if isinstance(found, dict):
+            twice = duplicates(body)
+    elif media in _YAML:
+        try:
+            found = yaml.load(body, Loader=yaml.CSafeLoader)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            why = " ".join(str(error).split())
+            raise unrecognized(kind, f"error converting YAML to JSON: yaml: {why}", body) from None
+        found = plain(found)
+    elif media == PROTOBUF:
+        from nsrun.api.forms import protobuf
+
+        found = protobuf.decode(body, "", kind)
+    else:
+        raise unsupported_body()
+    if not isinstance(found, dict):
+        raise unrecognized(
+            kind,
+            f"json: cannot unmarshal {_go_type(found)} into Go value of type struct {{ APIVersion string; Kind string }}",
+            body,
+        )
+    return found, twice
+
+
+def plain(value: Any) -> Any:
+    """A YAML value as JSON has it: times are texts, keys are texts."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else json.dumps(key, default=str): plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def duplicates(body: bytes) -> list[str]:
+    """The names of fields that stand twice in one object, as the API server warns of them."""
+    found: list[str] = []
+
+    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(members)
+        if len(made) != len(members):
+            seen: set[str] = set()
+            for name, _ in members:
+                if name in seen:
+                    found.append(name)
+                seen.add(name)
+        return made
+
+    json.loads(body, object_pairs_hook=pairs)
+    return found
+
+
+def unrecognized(kind: str, why: str, body: bytes) -> StatusError:
+    """400: no object at all."""
+    return api_status.bad_request(
+        f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why} ({_shown(body)})"
+    )
+
+
+def json_error(body: bytes, error: Exception) -> str:
+    """What is wrong with JSON, in the words of Go's encoding/json."""
+    try:
+        json.loads(body)
+    except json.JSONDecodeError as found:
+        if found.pos >= len(found.doc.rstrip()):
+            return "unexpected end of JSON input"
+        return f"invalid character {_quoted(found.doc[found.pos])} {_PLACES.get(found.msg, 'looking for beginning of value')}"
+    except (UnicodeDecodeError, RecursionError, ValueError):
+        return str(error)
+    return str(error)
+
+
+def _quoted(letter: str) -> str:
+    return {"'": "'\\''", '"': "'\"'"}.get(letter) or (f"'{letter}'" if letter.isprintable() else repr(letter))
+
+
+def _shown(body: bytes) -> str:
+    """As much of a body as is shown in a message."""
+    head = body[:1024]
+    if all(32 <= byte < 127 for byte in head):
+        return head.decode()
+    return head.hex()
+
+
+def _go_type(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "null"

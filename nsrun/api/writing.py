@@ -1,0 +1,343 @@
+"""POST, PUT, PATCH and DELETE: what a client wants, put into the server's words.
+
+Source: apiserver pkg/endpoints/handlers/create.go, update.go, patch.go, delete.go, pkg/registry/generic/registry/store.go (v1.36).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from nsrun.api import bodies, events
+from nsrun.api.answers import answer
+from nsrun.api.cache import Cache, Entry
+from nsrun.api.forms import patches, refusals, strategic
+from nsrun.api.forms.negotiation import JSON, PROTOBUF, Wanted
+from nsrun.api.link import Link
+from nsrun.api.paths import Target
+from nsrun.api.reading import Reader
+from nsrun.api.selecting import Selection
+from nsrun.api.views import View
+from nsrun.errors import StatusError
+from nsrun.spec import api_status
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY)
+PATCH_ATTEMPTS = 5
+"""Of a patch that fits whatever version it meets, as of the API server."""
+DELETIONS_AT_ONCE = 16
+"""Of a collection: each may wait for a pod to be gone."""
+RETURNED = frozenset(
+    ["Pod", "Service", "ServiceAccount", "PersistentVolumeClaim", "PersistentVolume", "ResourceQuota", "PodTemplate"]
+)
+"""Kinds whose deletion is answered by the object also when it is gone (ReturnDeletedObject of the registry's stores)."""
+
+
+class Writer:
+    """Answers writes.
+
+    Args:
+        link: to the server, which does them.
+        cache: what there is.
+        reader: for what a patch begins with.
+    """
+
+    def __init__(self, link: Link, cache: Cache, reader: Reader) -> None:
+        self._link = link
+        self._cache = cache
+        self._reader = reader
+
+    # POST
+
+    async def create(self, request: web.BaseRequest, target: Target, form: Wanted) -> web.Response:
+        """A new object."""
+        query = _Options(request.query, "CreateOptions")
+        obj, warnings = await self._object(request, target, query)
+        metadata = _metadata_of(obj)
+        _same_namespace(metadata, target)
+        done = await self._link.call(
+            "api.create",
+            {
+                "object": _kept(obj),
+                "namespace": target.namespace or None,
+                "dry_run": query.dry_run,
+                "field_validation": query.field_validation,
+            },
+        )
+        return self._made(request, target, form, done, warnings, code=201)
+
+    # PUT
+
+    async def update(self, request: web.BaseRequest, target: Target, form: Wanted) -> web.Response:
+        """Another version of an object."""
+        query = _Options(request.query, "UpdateOptions")
+        obj, warnings = await self._object(request, target, query)
+        metadata = _metadata_of(obj)
+        if not metadata.get("name"):
+            raise api_status.bad_request(
+                "the name of the object (" + _said(obj) + ") could not be determined: name must be provided"
+            )
+        if metadata["name"] != target.name:
+            raise api_status.bad_request(
+                f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
+            )
+        _same_namespace(metadata, target)
+        done = await self._updated(target, obj, query)
+        return self._made(request, target, form, done, warnings)
+
+    async def _updated(self, target: Target, obj: dict[str, Any], query: _Options) -> dict[str, Any]:
+        return await self._link.call(
+            "api.update",
+            {
+                "object": _kept(obj),
+                "subresource": target.subresource.name if target.subresource is not None else "",
+                "dry_run": query.dry_run,
+                "field_validation": query.field_validation,
+            },
+        )
+
+    # PATCH
+
+    async def patch(self, request: web.BaseRequest, target: Target, form: Wanted) -> web.Response:
+        """An object with something of it made different.
+
+        A patch that names no resourceVersion is for whatever version there is: when somebody else was faster, it is tried again on theirs.
+        """
+        media = bodies.media_of(request)
+        if media not in PATCHES:
+            raise refusals.unsupported_patch()
+        query = _Options(request.query, "PatchOptions")
+        body = await bodies.read(request)
+        patch = _patch_of(body, media)
+        asked = patch.get("metadata") if isinstance(patch, dict) else None
+        pinned = isinstance(asked, dict) and bool(asked.get("resourceVersion"))
+        for attempt in range(PATCH_ATTEMPTS):
+            await self._reader.recent("")
+            entry = self._cache.get(target.kind, target.namespace, target.name)
+            if entry is None:
+                raise api_status.not_found(target.resource, target.name)
+            new = self._patched(entry, target, media, patch)
+            metadata = _metadata_of(new)
+            if not pinned:
+                metadata["resourceVersion"] = entry.metadata.get("resourceVersion", "")
+            try:
+                done = await self._updated(target, new, query)
+            except StatusError as error:
+                if error.status.get("reason") != "Conflict" or pinned or attempt + 1 == PATCH_ATTEMPTS:
+                    raise
+                continue
+            return self._made(request, target, form, done, [])
+        raise AssertionError("the last attempt answers or raises")
+
+    def _patched(self, entry: Entry, target: Target, media: str, patch: Any) -> dict[str, Any]:
+        old = View(target.resource, Wanted()).of_group(entry)
+        if media == JSON_PATCH:
+            new = patches.json_patch(old, patch)
+        elif media == MERGE_PATCH:
+            new = patches.merge_patch(old, patch)
+        else:
+            new = strategic.merge(target.resource.api_version, target.kind, old, patch)
+        if not isinstance(new, dict):
+            raise refusals.rejected()
+        new.setdefault("apiVersion", target.resource.api_version)
+        new.setdefault("kind", target.kind)
+        return new
+
+    # DELETE
+
+    async def delete(self, request: web.BaseRequest, target: Target, form: Wanted) -> web.Response:
+        """An object that goes."""
+        how = await _deletion(request)
+        done = await self._deleted(target, target.namespace, target.name, how)
+        obj = done.get("object")
+        if isinstance(obj, dict) and (not done.get("gone") or target.kind in RETURNED):
+            return self._made(request, target, form, done, [])
+        return answer(request, _success(target, obj), Wanted(form.media if form.media != PROTOBUF else JSON))
+
+    async def delete_collection(self, request: web.BaseRequest, target: Target, form: Wanted) -> web.Response:
+        """All objects of a collection that are meant go."""
+        how = await _deletion(request)
+        query = request.query
+        selection = Selection(target, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        await self._reader.recent("")
+        entries = [one for one in self._cache.of(selection.kind, selection.namespace) if selection.holds(one)]
+        room = asyncio.Semaphore(DELETIONS_AT_ONCE)
+
+        async def delete_one(entry: Entry) -> None:
+            async with room:
+                try:
+                    await self._deleted(target, entry.key[0], entry.key[1], how)
+                except StatusError as error:
+                    if error.status.get("code") != 404:
+                        raise
+
+        async with asyncio.TaskGroup() as group:
+            for entry in entries:
+                group.create_task(delete_one(entry))
+        view = View(target.resource, form)
+        return answer(request, view.many(entries, {"resourceVersion": str(self._cache.version)}), form)
+
+    async def _deleted(self, target: Target, namespace: str, name: str, how: dict[str, Any]) -> dict[str, Any]:
+        return await self._link.call("api.delete", {"kind": target.kind, "namespace": namespace, "name": name, **how})
+
+    async def evict(self, request: web.BaseRequest, target: Target, form: Wanted) -> web.Response:
+        """policy/v1 Eviction of a pod: nothing here can forbid one, so the pod is deleted."""
+        body = await bodies.read(request)
+        eviction, _ = bodies.decoded(body, bodies.media_of(request), "Eviction") if body else ({}, [])
+        metadata = eviction.get("metadata") or {}
+        if metadata.get("name") not in (None, "", target.name):
+            raise api_status.bad_request("name in URL does not match name in Eviction object: " + str(metadata["name"]))
+        how = _how(eviction.get("deleteOptions") or {}, request.query)
+        await self._deleted(target, target.namespace, target.name, {**how, "eviction": True})
+        success = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+        return answer(request, success, Wanted(form.media if form.media != PROTOBUF else JSON), code=201)
+
+    # common
+
+    async def _object(
+        self, request: web.BaseRequest, target: Target, query: _Options
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The body, with kind and apiVersion; and warnings."""
+        body = await bodies.read(request)
+        resource = target.resource
+        obj, twice = bodies.decoded(body, bodies.media_of(request), resource.kind)
+        kind, version = obj.get("kind") or resource.kind, obj.get("apiVersion") or resource.api_version
+        if kind != resource.kind or version != resource.api_version:
+            group, _, number = str(version).rpartition("/")
+            raise api_status.bad_request(
+                f"{kind} in version {api_status.quoted(number)} cannot be handled as a {resource.kind}: "
+                f"the object provided is of type {group}/{number}, Kind={kind}"
+                if kind == resource.kind
+                else f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
+            )
+        warnings = [f"duplicate field {api_status.quoted(name)}" for name in twice]
+        if warnings and query.field_validation == "Strict":
+            raise api_status.undecodable(kind, resource.version, "strict decoding error: " + ", ".join(warnings))
+        if query.field_validation == "Ignore":
+            warnings = []
+        return {**obj, "kind": kind, "apiVersion": version}, warnings
+
+    def _made(
+        self,
+        request: web.BaseRequest,
+        target: Target,
+        form: Wanted,
+        done: Mapping[str, Any],
+        warnings: list[str],
+        *,
+        code: int = 200,
+    ) -> web.Response:
+        obj = done["object"]
+        key = (obj["metadata"].get("namespace") or "", obj["metadata"].get("name") or "")
+        entry = Entry(target.kind, key, 0, msgspec.json.encode(obj), obj)
+        view = View(target.resource, form)
+        said = [*warnings, *(done.get("warnings") or [])]
+        return answer(request, view.one(entry), form, code=code, warnings=said)
+
+
+class _Options:
+    """What the query of a write says.
+
+    Raises:
+        StatusError: something that is not known.
+    """
+
+    def __init__(self, query: Mapping[str, str], kind: str) -> None:
+        said = query.get("dryRun")
+        if said is not None and said not in ("", "All"):
+            text = f'dryRun: Unsupported value: {{"{said}"}}: supported values: "All"'
+            raise api_status.refusal(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {text}')
+        self.dry_run = said == "All"
+        self.field_validation = query.get("fieldValidation", "")
+        self.manager = query.get("fieldManager", "")
+        self.force = query.get("force", "").lower() in ("1", "true")
+
+
+def _metadata_of(obj: dict[str, Any]) -> dict[str, Any]:
+    """The object's metadata, which may be missing; what is no metadata is left for the server to refuse."""
+    metadata = obj.get("metadata")
+    if isinstance(metadata, dict):
+        return metadata
+    fresh: dict[str, Any] = {}
+    if metadata is None:
+        obj["metadata"] = fresh
+    return fresh
+
+
+def _same_namespace(metadata: dict[str, Any], target: Target) -> None:
+    if not target.namespace:
+        return
+    if metadata.get("namespace") not in (None, "", target.namespace):
+        raise api_status.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    metadata["namespace"] = target.namespace
+
+
+def _kept(obj: dict[str, Any]) -> dict[str, Any]:
+    """The object in the group that the server keeps it in."""
+    return events.older(obj) if obj.get("apiVersion") == events.NEWER else obj
+
+
+def _said(obj: dict[str, Any]) -> str:
+    return str(obj.get("kind") or "")
+
+
+def _patch_of(body: bytes, media: str) -> Any:
+    if media == APPLY:
+        try:
+            return bodies.plain(yaml.load(body, Loader=yaml.CSafeLoader))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise api_status.bad_request(f"error decoding YAML: {' '.join(str(error).split())}") from None
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise api_status.bad_request(f"error decoding patch: {bodies.json_error(body, error)}") from None
+
+
+async def _deletion(request: web.BaseRequest) -> dict[str, Any]:
+    """How something is to go, as the server is told."""
+    body = await bodies.read(request)
+    options: dict[str, Any] = {}
+    if body:
+        options, _ = bodies.decoded(body, bodies.media_of(request), "DeleteOptions")
+        if options.get("kind") not in (None, "", "DeleteOptions"):
+            raise api_status.bad_request(f"decoded object cannot be converted to DeleteOptions: {options['kind']}")
+    return _how(options, request.query)
+
+
+def _how(options: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+    grace = options.get("gracePeriodSeconds")
+    said = query.get("gracePeriodSeconds", "")
+    if grace is None and said.lstrip("-").isdigit():
+        grace = int(said)
+    conditions = options.get("preconditions") or {}
+    dry_run = options.get("dryRun") or ([query["dryRun"]] if query.get("dryRun") else [])
+    if any(one != "All" for one in dry_run):
+        raise api_status.bad_request(f'dryRun: Unsupported value: {dry_run}: supported values: "All"')
+    return {
+        "grace_period_s": grace,
+        "uid": conditions.get("uid"),
+        "resource_version": conditions.get("resourceVersion"),
+        "propagation": options.get("propagationPolicy") or query.get("propagationPolicy"),
+        "dry_run": bool(dry_run) or None,
+    }
+
+
+def _success(target: Target, obj: Any) -> dict[str, Any]:
+    details: dict[str, Any] = {"name": target.name}
+    if target.resource.group:
+        details["group"] = target.resource.group
+    details["kind"] = target.resource.plural
+    uid = (obj.get("metadata") or {}).get("uid") if isinstance(obj, dict) else None
+    if uid:
+        details["uid"] = uid
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
