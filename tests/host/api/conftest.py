@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,9 @@ class ApiProcess:
         """DELETE."""
         return self.request("DELETE", path, body, **headers)
 
-    def watch(self, path: str, query: Mapping[str, object], seconds: int = 20, **headers: str) -> Iterator[Object]:
+    def watch(
+        self, path: str, query: Mapping[str, object], seconds: int = 20, **headers: str
+    ) -> Generator[Object, None, None]:
         """The events of a watch as they come; ends when the server ends it."""
         connection = self.connection(timeout=seconds + 10)
         connection.request(
