@@ -9,7 +9,9 @@ Below the domain (`cluster.local`):
     POD.NAMESPACE.svc               a pod where nothing else has that name: what makes plain `POD` and `POD.NAMESPACE` work by the
                                     search list that a kubelet would write
 
-and an address's pod by its reverse name. Source: Kubernetes DNS-Based Service Discovery (kubernetes/dns docs/specification.md).
+A Service that is kept takes the place of what is said here of its name: SERVICE.NAMESPACE.svc are its pods that are ready,
+ENDPOINT.SERVICE.NAMESPACE.svc one of them, _PORT._PROTOCOL.SERVICE.NAMESPACE.svc (SRV) their names with the port. An address's pod is
+found by its reverse name. Source: Kubernetes DNS-Based Service Discovery (kubernetes/dns docs/specification.md).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-A, NS, SOA, PTR, TXT, AAAA, ANY = 1, 2, 6, 12, 16, 28, 255
+A, NS, SOA, PTR, TXT, AAAA, SRV, ANY = 1, 2, 6, 12, 16, 28, 33, 255
 NOERROR, NXDOMAIN = 0, 3
 
 SCHEMA = "1.1.0"
@@ -60,6 +62,23 @@ class PodNames:
     listed: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceNames:
+    """A Service as far as names go.
+
+    Attributes:
+        address: its own; "" if its pods are answered.
+        endpoints: name and addresses of each.
+        ports: name, protocol and number of each.
+    """
+
+    namespace: str
+    name: str
+    address: str = ""
+    endpoints: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    ports: tuple[tuple[str, str, int], ...] = ()
+
+
 @dataclass(slots=True)
 class Zone:
     """Everything that is answered here; names are lower-case texts without the last dot.
@@ -69,6 +88,7 @@ class Zone:
         addresses: where the resolver itself is reached.
         networks: addresses of pods; reverse names of all others are not ours.
         pods: all of them.
+        services: all that are kept.
         serial: of this state.
         ttl: seconds.
     """
@@ -77,6 +97,7 @@ class Zone:
     addresses: tuple[str, ...] = ()
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     pods: tuple[PodNames, ...] = ()
+    services: tuple[ServiceNames, ...] = ()
     serial: int = 1
     ttl: int = 5
     _names: dict[str, list[Record]] = field(default_factory=dict)
@@ -89,18 +110,23 @@ class Zone:
         names[domain] = [(SOA, self.soa()), (NS, f"ns.dns.{domain}.")]
         names[f"ns.dns.{domain}"] = [_record(address) for address in self.addresses]
         names[f"dns-version.{domain}"] = [(TXT, f'"{SCHEMA}"')]
+        services = {self._add_service(service) for service in self.services}
         for pod in self.pods:
             records = [_record(address) for address in pod.addresses]
             pointer = f"{pod.name}.{pod.namespace}.pod.{domain}"
             names.setdefault(pointer, []).extend(records)
             if pod.subdomain:
                 group = f"{pod.subdomain}.{pod.namespace}.svc.{domain}"
-                # Also when none of its pods is ready the name is there (CoreDNS tells NODATA of it).
-                names.setdefault(group, [])
-                if pod.listed:
-                    pointer = f"{pod.hostname or pod.name}.{group}"
-                    names[group].extend(records)
-                    names.setdefault(pointer, []).extend(records)
+                full = f"{pod.hostname or pod.name}.{group}"
+                if group in services:
+                    pointer = full if full in names else pointer
+                else:
+                    # Also when none of its pods is ready the name is there (CoreDNS tells NODATA of it).
+                    names.setdefault(group, [])
+                    if pod.listed:
+                        pointer = full
+                        names[group].extend(records)
+                        names.setdefault(full, []).extend(records)
             for address in map(ip_address, pod.addresses):
                 self._dashed.add((pod.namespace, address))
                 # Of pods that have the machine's network none has its address alone.
@@ -114,6 +140,18 @@ class Zone:
                 while above != domain and above not in self._inner:
                     self._inner.add(above)
                     above = above.partition(".")[2]
+
+    def _add_service(self, service: ServiceNames) -> str:
+        names, group = self._names, f"{service.name}.{service.namespace}.svc.{self.domain}"
+        names[group] = [_record(service.address)] if service.address else []
+        ports = [names.setdefault(f"_{name}._{protocol}.{group}", []) for name, protocol, _ in service.ports]
+        for endpoint, addresses in service.endpoints:
+            records = [_record(address) for address in addresses]
+            names[group].extend(records)
+            names.setdefault(f"{endpoint}.{group}", []).extend(records)
+            for told, (_, _, number) in zip(ports, service.ports, strict=True):
+                told.append((SRV, f"0 100 {number} {endpoint}.{group}."))
+        return group
 
     @staticmethod
     def of(data: dict[str, Any]) -> Zone:
@@ -129,6 +167,16 @@ class Zone:
             pods=tuple(
                 PodNames(name, namespace, tuple(addresses), hostname, subdomain, listed)
                 for name, namespace, addresses, hostname, subdomain, listed in data["pods"]
+            ),
+            services=tuple(
+                ServiceNames(
+                    namespace,
+                    name,
+                    address,
+                    tuple((one, tuple(ips)) for one, ips in endpoints),
+                    tuple(map(tuple, ports)),
+                )
+                for namespace, name, address, endpoints, ports in data.get("services", ())
             ),
             serial=int(data["serial"]),
         )

@@ -19,12 +19,13 @@ from nsrun.server.dns_settings import DnsSettings
 from nsrun.server.resolver_process import ResolverProcess, in_words
 from nsrun.spec.model import Pod
 from nsrun.state.files import write_atomic
-from nsrun.status.naming import Entry, naming
+from nsrun.status.naming import Entry, naming, service_naming
 
 if TYPE_CHECKING:
     from nsrun.doctor import Check
     from nsrun.server.engine import PodEngine
     from nsrun.server.world import World
+    from nsrun.spec.model_kinds import Service
 
 NAMES = "names.json"
 TOGETHER_S = 0.02
@@ -52,6 +53,8 @@ class Names:
         self.pods: Callable[[], Iterable[PodEngine]] = tuple
         self._process = ResolverProcess(world.layout.dns)
         self._entries: dict[str, Entry] = {}
+        self._pods: dict[str, Pod] = {}
+        self._services: list[Service] | None = None
         self._place: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self._serial = 0
         self._trouble = ""
@@ -61,6 +64,7 @@ class Names:
         self._written_at = float("-inf")
         self._retrying: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        world.objects.subscribe(self._object_changed)
         world.network.needed = self.needed
         world.network.spares_dns = settings.resolver != "off"
 
@@ -152,12 +156,22 @@ class Names:
         entry = naming(engine.pod, engine.ledger.status, engine.ledger.ips, deleting=engine.deleting)
         if entry is None:
             self.gone(engine.uid)
-        elif self._entries.get(engine.uid) != entry:
+        elif (
+            self._entries.get(engine.uid) != entry
+            or self._pods[engine.uid].metadata.labels != engine.pod.metadata.labels
+        ):
             self._entries[engine.uid] = entry
+            self._pods[engine.uid] = engine.pod
+            self._write_soon()
+
+    def _object_changed(self, kind: str, _namespace: str, _name: str) -> None:
+        if kind == "Service":
+            self._services = None
             self._write_soon()
 
     def gone(self, uid: str) -> None:
         """A pod has no address any more."""
+        self._pods.pop(uid, None)
         if self._entries.pop(uid, None) is not None:
             self._write_soon()
 
@@ -241,6 +255,8 @@ class Names:
         self._written_at = asyncio.get_running_loop().time()
         self._serial = max(self._serial + 1, int(self._world.clock.now())) & 0xFFFFFFFF
         addresses, networks = self._place
+        named = [(self._pods[uid], entry) for uid, entry in self._entries.items()]
+        services = [service_naming(one, named) for one in self._kept_services()]
         data = {
             "domain": self._settings.domain,
             "serial": self._serial,
@@ -248,6 +264,7 @@ class Names:
             "networks": networks,
             "resolv_conf": self._settings.resolv_conf,
             "pods": sorted(self._entries.values(), key=lambda entry: (str(entry[1]), str(entry[0]))),
+            "services": [one for one in services if one is not None],
         }
         try:
             write_atomic(self._world.layout.dns / NAMES, json.dumps(data).encode(), mode=0o644)
@@ -255,3 +272,12 @@ class Names:
             _LOG.error("write %s: %s", self._world.layout.dns / NAMES, error)
             loop = asyncio.get_running_loop()
             self._writing = loop.call_later(AGAIN_S, self._write)
+
+    def _kept_services(self) -> list[Service]:
+        if self._services is None:
+            try:
+                self._services = self._world.objects.all_of("Service") if self._world.objects.any_of("Service") else []
+            except (NsrunError, OSError) as error:
+                _LOG.error("the Services cannot be read: %s", error)
+                return []
+        return self._services

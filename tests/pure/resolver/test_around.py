@@ -9,8 +9,9 @@ import pytest
 from nsrun.errors import SpecError
 from nsrun.resolver.hostconf import servers_in
 from nsrun.server.dns_settings import DnsSettings
-from nsrun.spec.model import PodCondition, PodIP, PodStatus
-from nsrun.status.naming import naming
+from nsrun.spec.model import Container, ContainerPort, ObjectMeta, Pod, PodCondition, PodIP, PodStatus
+from nsrun.spec.model_kinds import Service, ServicePort, ServiceSpec
+from nsrun.status.naming import Entry, naming, service_naming
 from tests.pure.plan.pods import pod
 
 READY = PodStatus(conditions=[PodCondition(type="Ready", status="True")])
@@ -23,6 +24,40 @@ def test_S_DNS_what_a_pod_is_found_by() -> None:
     assert naming(one, PodStatus(), ["10.0.0.2"], deleting=False) == ["web", "default", ["10.0.0.2"], "h", "s", False]
     assert naming(one, READY, ["10.0.0.2"], deleting=True) == ["web", "default", ["10.0.0.2"], "h", "s", False]
     assert naming(one, READY, [], deleting=False) is None
+
+
+def test_S_DNS_who_is_behind_a_service() -> None:
+    container = Container(name="c", image="i", ports=[ContainerPort(name="http", containerPort=8080)])
+
+    def one(name: str, label: str, address: str, status: PodStatus = READY, **spec: Any) -> tuple[Pod, Entry]:
+        made = pod(container, **spec)
+        made.metadata.name, made.metadata.labels = name, {"app": label}
+        entry = naming(made, status, [address], deleting=False)
+        assert entry is not None
+        return made, entry
+
+    pods = [
+        one("a", "api", "10.0.0.2", hostname="first", subdomain="api"),
+        one("b", "api", "fd00::3"),
+        one("c", "api", "10.0.0.4", PodStatus()),
+        one("d", "other", "10.0.0.5"),
+    ]
+    ports = [
+        ServicePort(name="web", port=80, targetPort="http"),
+        ServicePort(name="dns", port=53, protocol="UDP"),
+        ServicePort(port=9),
+    ]
+    spec = ServiceSpec(selector={"app": "api"}, ports=ports, clusterIP="10.96.0.7")
+    service = Service(metadata=ObjectMeta(name="api", namespace="default"), spec=spec)
+    listed = [["web", "tcp", 8080], ["dns", "udp", 53]]
+    endpoints = [["first", ["10.0.0.2"]], ["fd00--3", ["fd00::3"]]]
+    assert service_naming(service, pods) == ["default", "api", "", endpoints, listed]
+    spec.publishNotReadyAddresses = True
+    assert service_naming(service, pods) == ["default", "api", "", [*endpoints, ["10-0-0-4", ["10.0.0.4"]]], listed]
+    spec.selector = {}
+    assert service_naming(service, pods) == ["default", "api", "10.96.0.7", [], []]
+    spec.type = "ExternalName"
+    assert service_naming(service, pods) is None
 
 
 def test_S_DNS_a_pod_with_the_machines_network_has_its_addresses() -> None:

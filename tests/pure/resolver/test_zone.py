@@ -8,7 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsrun.resolver.zone import AAAA, ANY, NOERROR, NS, NXDOMAIN, PTR, SOA, TXT, A, PodNames, Zone, reversed_address
+from nsrun.resolver.zone import (
+    AAAA,
+    ANY,
+    NOERROR,
+    NS,
+    NXDOMAIN,
+    PTR,
+    SOA,
+    SRV,
+    TXT,
+    A,
+    PodNames,
+    ServiceNames,
+    Zone,
+    reversed_address,
+)
 
 D = "cluster.local"
 PODS = (
@@ -168,3 +183,45 @@ def test_S_DNS_a_zone_has_an_answer_to_everything_below_it(name: str, kind: int)
     assert found.code == NOERROR or not found.records
     assert all(kind in (one, ANY) for one, _ in found.records)
     ZONE.find(name, kind)
+
+
+def test_S_DNS_services() -> None:
+    pods = (
+        PodNames("a", "n", ("10.0.0.2", "fd00::2"), "first", "api"),
+        PodNames("b", "n", ("10.0.0.3",), "b", "api"),
+        PodNames("api", "n", ("10.0.0.4",)),
+    )
+    services = (
+        ServiceNames(
+            "n", "api", "", (("first", ("10.0.0.2", "fd00::2")), ("10-0-0-9", ("10.0.0.9",))), (("web", "tcp", 8080),)
+        ),
+        ServiceNames("n", "far", "192.0.2.1"),
+        ServiceNames("n", "empty"),
+    )
+    zone = Zone(D, networks=(ip_network("10.0.0.0/24"),), pods=pods, services=services)
+
+    def told(name: str, kind: int = A) -> list[str]:
+        found = zone.find(f"{name}.{D}" if "arpa" not in name else name, kind)
+        assert found is not None
+        return [text for _, text in found.records]
+
+    # The Service says who is meant, not the subdomain, nor the pod of that name.
+    assert told("api.n.svc") == ["10.0.0.2", "10.0.0.9"]
+    assert told("api.n.svc", AAAA) == ["fd00::2"]
+    assert told("first.api.n.svc") == ["10.0.0.2"]
+    assert told("10-0-0-9.api.n.svc") == ["10.0.0.9"]
+    assert told("b.api.n.svc") == []
+    assert told("_web._tcp.api.n.svc", SRV) == [f"0 100 8080 {one}.api.n.svc.{D}." for one in ("first", "10-0-0-9")]
+    assert told("far.n.svc") == ["192.0.2.1"]
+    assert told("empty.n.svc") == []
+    assert told("api.n.pod") == ["10.0.0.4"]
+    assert told("2.0.0.10.in-addr.arpa", PTR) == [f"first.api.n.svc.{D}."]
+    assert told("3.0.0.10.in-addr.arpa", PTR) == [f"b.n.pod.{D}."]
+    again = Zone.of(
+        {
+            "domain": D, "addresses": [], "networks": ["10.0.0.0/24"], "serial": 1,
+            "pods": [["a", "n", ["10.0.0.2"], "first", "api", True]],
+            "services": [["n", "api", "", [["first", ["10.0.0.2"]]], [["web", "tcp", 80]]]],
+        }
+    )  # fmt: skip
+    assert again.services == (ServiceNames("n", "api", "", (("first", ("10.0.0.2",)),), (("web", "tcp", 80),)),)
