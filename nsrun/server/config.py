@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PATTERN = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]")
 """A sysctl or a pattern of them (kubernetes pkg/apis/policy/validation SysctlContainSlashPatternFmt)."""
-TABLES = ("dns", "images", "metrics", "network", "sysctls", "userNamespaces", "volumes")
+TABLES = ("control", "dns", "images", "metrics", "network", "sysctls", "userNamespaces", "volumes")
 PIDS_LIMIT = "podPidsLimit"
 """As in the kubelet's configuration: processes and threads of a pod; -1 and 0 are no limit of its own."""
 LOG_KEYS = ("containerLogMaxSize", "containerLogMaxFiles", "containerLogMonitorInterval")
@@ -62,6 +62,7 @@ def read_config(layout: Layout) -> dict[str, Any]:
 
         addresses(settings["metrics"])
     range_of(settings.get("userNamespaces"))
+    control_group(settings)
     if settings.keys() & set(LOG_KEYS):
         from nsrun.server.logpolicy import log_policy
 
@@ -132,6 +133,32 @@ def storage_classes(settings: dict[str, Any]) -> frozenset[str]:
         if not isinstance(name, str) or subdomain(name):
             raise SpecError(f"[volumes] of the configuration has {name!r}, which cannot be the name of a storage class")
     return frozenset(found)
+
+
+def control_group(settings: dict[str, Any]) -> int | None:
+    """The id of the group that `[control] group` lets in at the control socket; None for nobody but root.
+
+    Raises:
+        SpecError: there is no such group, or the table says something else.
+    """
+    table = settings.get("control", {})
+    name = table.get("group")
+    if table.keys() - {"group"} or not isinstance(name, str | None):
+        raise SpecError(
+            "the configuration's table [control] is not understood",
+            resolution='It has one word: group = "nsrun".',
+        )
+    if name is None:
+        return None
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise SpecError(
+            f"[control] of the configuration lets the group {name!r} in, and there is no such group",
+            resolution=f"groupadd --system {name}, and have users in it that may do all that root may: usermod -aG {name} USER",
+        ) from None
 
 
 def _refused(path: object, error: Exception) -> SpecError:

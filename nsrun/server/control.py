@@ -37,6 +37,10 @@ BACKLOG_MAX = 128 * 1024 * 1024
 _LOG = logging.getLogger("nsrun.control")
 _HEADER = struct.Struct("!I")
 _CREDENTIALS = struct.Struct("iII")
+_SO_PEERGROUPS = 59
+"""<asm-generic/socket.h>; Python has no name for it."""
+_GROUPS_BYTES = 1024
+"""What Python's getsockopt gives at most: 256 groups. Who is in more is not let in by one of them."""
 _CMSG_SPACE = socket.CMSG_SPACE(FDS_MAX * 4)
 
 
@@ -389,16 +393,18 @@ class ControlSocket:
     Args:
         path: where it is bound; what a dead server left there is replaced (the caller holds the root's lock).
         log_hint: named in messages about bugs.
+        group: id of a group that may connect, too.
     """
 
-    def __init__(self, path: Path, log_hint: str) -> None:
+    def __init__(self, path: Path, log_hint: str, group: int | None = None) -> None:
         self.path = path
         self.log_hint = log_hint
+        self._group = group
         self.methods: dict[str, Method] = {}
         self.ready = asyncio.Event()
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self._sock = _listen(path)
+        self._sock = _listen(path, group)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._sock.fileno(), self._acceptable)
 
@@ -415,10 +421,12 @@ class ControlSocket:
                 self._loop.call_later(0.1, self._accept_again)
                 return
             sock.setblocking(False)
-            _pid, uid, _gid = _CREDENTIALS.unpack(
+            _pid, uid, gid = _CREDENTIALS.unpack(
                 sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             )
-            if uid not in (0, os.geteuid()):
+            if uid not in (0, os.geteuid()) and not (
+                self._group is not None and (gid == self._group or self._group in _groups(sock))
+            ):
                 _turn_away(sock, uid)
                 continue
             self.connections.add(Connection(self, sock))
@@ -439,8 +447,18 @@ class ControlSocket:
             connection.close()
 
 
-def _listen(path: Path) -> socket.socket:
-    """Bind and listen, 0600 from the first moment; longer paths than sun_path has room for go through /proc/self/fd."""
+def _groups(sock: socket.socket) -> array.array[int]:
+    """The supplementary groups of a peer (unix(7))."""
+    found = array.array("I")
+    with contextlib.suppress(OSError):
+        found.frombytes(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES))
+    return found
+
+
+def _listen(path: Path, group: int | None) -> socket.socket:
+    """Bind and listen, 0600 from the first moment, 0660 where a group may connect.
+
+    Longer paths than sun_path has room for go through /proc/self/fd."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -450,6 +468,9 @@ def _listen(path: Path) -> socket.socket:
         os.fchmod(sock.fileno(), 0o600)
         try:
             sock.bind(f"/proc/self/fd/{directory}/{path.name}")
+            if group is not None:
+                os.chown(path.name, -1, group, dir_fd=directory, follow_symlinks=False)
+                os.chmod(path.name, 0o660, dir_fd=directory)
             sock.listen(512)
         except OSError as error:
             sock.close()

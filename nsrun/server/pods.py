@@ -38,6 +38,8 @@ class Registry:
         self._by_name: dict[tuple[str, str], PodEngine] = {}
         self.on_gone: Callable[[], None] = lambda: None
         """Called when nothing is left of a pod."""
+        self.gone_too: list[Callable[[PodEngine], None]] = []
+        """Called with a pod of which nothing is left, too."""
         self.added = Changed()
         """Told of each new pod."""
 
@@ -184,6 +186,8 @@ class Registry:
         self._world.claims.wake_waiting()
         self._retry_resizes()
         self.on_gone()
+        for listener in self.gone_too:
+            listener(engine)
 
     def _retry_resizes(self) -> None:
         """Have the pods look again that ask for more than there was."""

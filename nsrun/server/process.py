@@ -12,7 +12,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-from nsrun.server.config import read_config
+from nsrun.server.config import control_group, read_config
 from nsrun.server.control import ControlSocket
 from nsrun.state.layout import Layout
 from nsrun.state.lock import RootLock
@@ -46,7 +46,8 @@ def run(arguments: Arguments) -> int:
     layout = Layout.at(arguments.root)
     layout.prepare()
     lock = RootLock(layout.lock)
-    read_config(layout)
+    group = control_group(read_config(layout))
+    layout.let_in(group)
     if arguments.metrics:
         from nsrun.server.metrics_settings import addresses
 
@@ -56,17 +57,17 @@ def run(arguments: Arguments) -> int:
     # A client that hung up must not end the server; children are none of its own.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    asyncio.run(_serve(layout, arguments, lock))
+    asyncio.run(_serve(layout, arguments, lock, group))
     lock.close()
     return 0
 
 
-async def _serve(layout: Layout, arguments: Arguments, lock: RootLock) -> None:
+async def _serve(layout: Layout, arguments: Arguments, lock: RootLock, group: int | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    control = ControlSocket(layout.socket, str(layout.server_log))
+    control = ControlSocket(layout.socket, str(layout.server_log), group)
     if arguments.ready is not None:
         with contextlib.suppress(OSError):
             os.write(arguments.ready, b"1")

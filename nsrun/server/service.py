@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nsrun._version import __version__
-from nsrun.errors import ConflictError, NotFoundError, NsrunError, TimedOutError, UsageError
+from nsrun.errors import ConflictError, NotFoundError, NsrunError, TimedOutError, UsageError, brief_of
 from nsrun.server import apply, changes, commands, debug, forwarding, logs, rootdir, wait
 from nsrun.server.choose import container_name, names_of, running_instance
 from nsrun.server.clock import SystemClock
@@ -91,6 +91,9 @@ class Service:
         self._waiters.begin()
         self._world.claims.begin()
         self._world.namespaces.resume()
+        if self._world.objects.any_of("Namespace"):
+            # There were such clients: what they began may have to be gone on with.
+            asyncio.get_running_loop().call_soon(self._resume_api)
         await self._world.names.begin()
         # Before anybody is answered: a pod that is gone, as the next `down` will be told, must have left nothing.
         await self._world.sweep()
@@ -215,12 +218,22 @@ class Service:
             ]
         }
 
+    def _resume_api(self) -> None:
+        try:
+            self._api_objects()
+        except (NsrunError, OSError) as error:
+            _LOG.error("objects of the Kubernetes API: %s", brief_of(error))
+
     async def _api(self, request: Request) -> object:
+        return await self._api_objects().answer(request)
+
+    def _api_objects(self) -> ApiMethods:
+        """What clients of the Kubernetes API have; with the first of them there is more to be seen to."""
         from nsrun.server.api.methods import ApiMethods
 
         if self._objects is None:
             self._objects = ApiMethods(self._world, self._pods)
-        return await self._objects.answer(request)
+        return self._objects
 
     # pods
 

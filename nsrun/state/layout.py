@@ -211,6 +211,25 @@ class Layout:
         """Whether a directory below `pod_logs` is of this layout's server, which alone may remove it."""
         return self.base is not None or (directory / LOGS_MARK).exists()
 
+    def let_in(self, group: int | None) -> None:
+        """Have a group get as far as the control socket, and no further; None: nobody.
+
+        Raises:
+            StepError: it cannot be done.
+        """
+        try:
+            if group is None:
+                if stat.S_IMODE(os.lstat(self.run).st_mode) != PRIVATE:
+                    os.chmod(self.run, PRIVATE)
+                return
+            for directory in (self.base, self.run):
+                facts = None if directory is None else os.lstat(directory)
+                if directory is not None and facts is not None and not facts.st_mode & stat.S_IXOTH:
+                    os.chown(directory, -1, group)
+                    os.chmod(directory, stat.S_IMODE(facts.st_mode) | stat.S_IXGRP)  # noqa: S103 - to go through, no more
+        except OSError as error:
+            raise StepError("let a group into", str(error.filename), error.errno or 0) from error
+
     def prepare(self) -> None:
         """Make the directories that are missing and check the others.
 
@@ -220,7 +239,8 @@ class Layout:
         """
         if self.base is not None:
             _make(self.base, PRIVATE, check=False)
-        for directory in (self.run, self.pods, self.lib, self.roots):
+        _make(self.run, PRIVATE, group_pass=True)
+        for directory in (self.pods, self.lib, self.roots):
             _make(directory, PRIVATE)
         if self.base is not None:
             _make(self.log, PRIVATE)
@@ -229,8 +249,10 @@ class Layout:
         _make(self.pod_logs, 0o755 if self.base is None else PRIVATE, group_read=True)
 
 
-def check_private(path: Path, *, group_read: bool = False) -> None:
+def check_private(path: Path, *, group_read: bool = False, group_pass: bool = False) -> None:
     """Raise unless `path` is a directory of the calling user that nobody else can write in (nor, without `group_read`, read).
+
+    `group_pass`: its group may go through it.
 
     Raises:
         PermissionDeniedError: wrong owner or mode; says which and the command that puts it right.
@@ -248,7 +270,7 @@ def check_private(path: Path, *, group_read: bool = False) -> None:
             details="Who owns the state directory decides what runs as root, so nsrun uses only its own.",
             resolution=f"chown {me} {path} if you trust what is in it, or choose another place with --root DIR.",
         )
-    forbidden = 0o022 if group_read else 0o077
+    forbidden = 0o022 if group_read else 0o067 if group_pass else 0o077
     mode = stat.S_IMODE(facts.st_mode)
     if mode & forbidden:
         wanted = mode & ~forbidden
@@ -259,7 +281,7 @@ def check_private(path: Path, *, group_read: bool = False) -> None:
         )
 
 
-def _make(path: Path, mode: int, *, check: bool = True, group_read: bool = False) -> None:
+def _make(path: Path, mode: int, *, check: bool = True, group_read: bool = False, group_pass: bool = False) -> None:
     try:
         os.makedirs(path.parent, mode=0o755, exist_ok=True)
         try:
@@ -267,7 +289,7 @@ def _make(path: Path, mode: int, *, check: bool = True, group_read: bool = False
             os.chmod(path, mode)
         except FileExistsError:
             if check:
-                check_private(path, group_read=group_read)
+                check_private(path, group_read=group_read, group_pass=group_pass)
     except PermissionError as error:
         raise _not_allowed(path, error) from error
     except OSError as error:

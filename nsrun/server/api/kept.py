@@ -13,7 +13,8 @@ import msgspec
 from nsrun.errors import ConflictError
 from nsrun.server.api.effects import refused
 from nsrun.server.api.names import give_name, place, require
-from nsrun.server.api.options import Deletion, same_version
+from nsrun.server.api.options import FOREGROUND, Deletion, same_version
+from nsrun.server.api.owners import with_foreground
 from nsrun.server.claim_rules import refuse_removal
 from nsrun.spec import api_status
 from nsrun.spec.incoming import Incoming, metadata_update
@@ -162,6 +163,8 @@ class KeptWrites:
         self._check(obj, how)
         if not how.dry_run:
             self._refuse(obj)
+        if how.propagation == FOREGROUND:
+            metadata.finalizers = with_foreground(metadata.finalizers)
         if not metadata.finalizers:
             if not how.dry_run:
                 self._remove(obj)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nsrun.errors import (
@@ -20,7 +21,8 @@ from nsrun.server.api import around
 from nsrun.server.api.around import EventWrites, ServiceWrites
 from nsrun.server.api.kept import KeptWrites
 from nsrun.server.api.node import Machine
-from nsrun.server.api.options import Deletion, object_of
+from nsrun.server.api.options import ORPHAN, Deletion, object_of
+from nsrun.server.api.owners import Owners
 from nsrun.server.api.pods import PodWrites
 from nsrun.server.api.spaces import NamespaceWrites
 from nsrun.server.watch import as_json
@@ -78,15 +80,18 @@ class ApiMethods:
             "Service": ServiceWrites(world),
             "Event": self._events,
         }
+        self._owners = Owners(world, pods, self._writes)
         # Before anybody is told what there is.
         world.namespaces.begin()
         self._machine.begin()
         around.begin(world)
+        self._owners.begin()
         self._expire()
 
     def close(self) -> None:
         """Look at nothing any more."""
         self._machine.watched(False)
+        self._owners.close()
         self._timer.cancel()
 
     def _expire(self) -> None:
@@ -152,6 +157,7 @@ class ApiMethods:
         made = await self._of(incoming.resource.kind, "create").create(
             incoming, request.text_or_none("namespace"), dry_run=request.flag("dry_run")
         )
+        self._noted(made)
         return {"object": made, "warnings": incoming.warnings}
 
     async def update(self, request: Request) -> object:
@@ -160,15 +166,25 @@ class ApiMethods:
         made = await self._of(incoming.resource.kind, "update").update(
             incoming, request.text("subresource", ""), dry_run=request.flag("dry_run")
         )
+        self._noted(made)
         return {"object": made, "warnings": incoming.warnings}
 
     async def delete(self, request: Request) -> object:
         """No object any more."""
-        kind = request.text("kind")
-        obj, gone = await self._of(kind, "delete").delete(
-            request.text("namespace", ""), request.text("name"), Deletion.of(request)
-        )
+        kind, namespace, name = request.text("kind"), request.text("namespace", ""), request.text("name")
+        how = Deletion.of(request)
+        writes = self._of(kind, "delete")
+        if how.propagation == ORPHAN and not how.dry_run:
+            found, _ = await writes.delete(namespace, name, replace(how, dry_run=True))
+            self._owners.orphan((kind, found.metadata.namespace or "", name), found.metadata.uid or "")
+        obj, gone = await writes.delete(namespace, name, how)
+        if kind == "Pod" and not gone:
+            self._owners.pod_changed(namespace, name)
         return {"object": obj, "gone": gone}
+
+    def _noted(self, made: Any) -> None:
+        if made.kind == "Pod":
+            self._owners.pod_changed(made.metadata.namespace or "", made.metadata.name or "")
 
     def _of(self, kind: str, verb: str) -> Writes:
         found = self._writes.get(kind)

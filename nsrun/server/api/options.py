@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nsrun.errors import UsageError
+from nsrun.spec import api_status
 from nsrun.spec.model import ObjectMeta
 
 if TYPE_CHECKING:
     from nsrun.server.control import Request
+
+
+ORPHAN, FOREGROUND, BACKGROUND = "Orphan", "Foreground", "Background"
+"""What becomes of the objects that one owns which goes: they stay, go first, or go after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,16 @@ class Deletion:
         grace = request.params.get("grace_period_s")
         if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int | float)):
             raise UsageError(f"{request.method}: parameter 'grace_period_s' must be a number")
+        propagation = request.text("propagation", "")
+        if propagation not in ("", ORPHAN, FOREGROUND, BACKGROUND):
+            text = f'propagationPolicy: Unsupported value: "{propagation}": supported values: "Background", "Foreground", "Orphan"'
+            raise api_status.refusal(422, "Invalid", f'DeleteOptions.meta.k8s.io "" is invalid: {text}')
         return Deletion(
             # The API server takes a negative one for 1.
             grace_s=None if grace is None else float(grace) if grace >= 0 else 1.0,
             uid=request.text("uid", ""),
             version=request.text("resource_version", ""),
-            propagation=request.text("propagation", ""),
+            propagation=propagation,
             dry_run=request.flag("dry_run"),
             eviction=request.flag("eviction"),
         )

@@ -20,14 +20,15 @@ from nsrun.server import changes
 from nsrun.server.api.admission import admit
 from nsrun.server.api.effects import refused
 from nsrun.server.api.names import give_name, place, require
-from nsrun.server.api.options import Deletion, same_version
+from nsrun.server.api.options import FOREGROUND, Deletion, same_version
+from nsrun.server.api.owners import with_foreground
 from nsrun.server.observing import observe
 from nsrun.spec import Pod, api_status, set_defaults, unsupported, validate
 from nsrun.spec.incoming import Incoming, metadata_update
 from nsrun.spec.model import PodStatus
 from nsrun.spec.pod_update import for_ephemeral, for_resize, for_spec, for_status
 from nsrun.spec.resources_table import kept_kind
-from nsrun.spec.update import updated
+from nsrun.spec.update import Update, updated
 from nsrun.state.ledger import Wish
 from nsrun.status.events import NORMAL, SCHEDULED
 from nsrun.status.phase import PENDING
@@ -209,6 +210,10 @@ class PodWrites:
             deletion = request_deletion(engine.wish.deletion, now, grace_s)
             return engine.published.shown(changes.to_be_deleted(engine, deletion)), False
         before = engine.wish.deletion
+        if how.propagation == FOREGROUND and before is None:
+            finalizers = with_foreground(engine.desired.metadata.finalizers)
+            metadata = msgspec.structs.replace(engine.desired.metadata, finalizers=finalizers)
+            changes.update(engine, msgspec.structs.replace(engine.desired, metadata=metadata), Update(), {}, whole=True)
         if how.eviction and before is None:
             evicted = {"DisruptionTarget": "True"}
             changes.set_conditions(engine, evicted, "EvictionByEvictionAPI", "Eviction API: evicting")

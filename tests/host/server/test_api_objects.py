@@ -358,3 +358,53 @@ def test_a_running_pod_is_debugged_resized_and_evicted(api: ApiClient) -> None:
     api.until(lambda: ("Pod", "default", "web") not in api.objects)
     # Its events stay for whoever wants to know what became of it.
     assert any(key[0] == "Event" and one["involvedObject"]["name"] == "web" for key, one in api.objects.items())
+
+
+def test_what_is_owned_goes_with_its_owner(server: Server, api: ApiClient) -> None:
+    def owned(name: str, *owners: dict[str, Any], blocks: bool = False, **more: Any) -> dict[str, Any]:
+        references = [
+            {
+                "apiVersion": owner["apiVersion"],
+                "kind": owner["kind"],
+                "name": owner["metadata"]["name"],
+                "uid": owner["metadata"]["uid"],
+                **({"blockOwnerDeletion": True} if blocks else {}),
+            }
+            for owner in owners
+        ]
+        return {**config_map(name), "metadata": {"name": name, "ownerReferences": references, **more}}
+
+    def there(*names: str, kind: str = "ConfigMap") -> bool:
+        return {key[2] for key in api.objects if key[0] == kind and key[2] in ("a", "b", "c", "d", "o")} == set(names)
+
+    owner = api.create(config_map("o"))
+    second = api.create(config_map("second"))
+    api.create(owned("a", owner))
+    api.create(owned("b", owner, second))
+    strange = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "x", "uid": "y"}}
+    api.create(owned("c", strange))
+    web = api.create({**pod("web", box("a", "pause")), "metadata": owned("web", owner)["metadata"]})
+    api.create(owned("d", web))
+    api.delete("ConfigMap", "o")
+    api.until(lambda: there("b", "c") and ("Pod", "default", "web") not in api.objects)
+    # It has another owner, and that alone now.
+    api.until(lambda: len(api.objects["ConfigMap", "default", "b"]["metadata"]["ownerReferences"]) == 1)
+    # Left behind when that is asked for.
+    api.delete("ConfigMap", "second", propagation="Orphan")
+    assert "ownerReferences" not in api.get("ConfigMap", "b")["metadata"]
+    # First what it owns, where that is asked for; and whoever does it may be killed.
+    owner = api.create(config_map("o"))
+    api.create(owned("a", owner, blocks=True, finalizers=["example.com/x"]))
+    answer = api.delete("ConfigMap", "o", propagation="Foreground")
+    assert answer["object"]["metadata"]["finalizers"] == ["foregroundDeletion"]
+    api.until(lambda: "deletionTimestamp" in api.objects["ConfigMap", "default", "a"]["metadata"])
+    assert there("a", "b", "c", "o")
+    server.kill()
+    server.start()
+    with ApiClient(server) as later:
+        held = later.objects["ConfigMap", "default", "a"]
+        later.update({**held, "metadata": {**held["metadata"], "finalizers": []}})
+        later.until(lambda: ("ConfigMap", "default", "o") not in later.objects)
+        assert (
+            later.refusal("api.delete", kind="ConfigMap", namespace="default", name="b", propagation="x")["code"] == 422
+        )

@@ -6,9 +6,11 @@ import array
 import asyncio
 import contextlib
 import gc
+import grp
 import json
 import os
 import socket
+import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +21,8 @@ import pytest
 
 from nsrun.errors import NotFoundError
 from nsrun.server.control import FRAME_MAX, Answer, ControlSocket, Request
+from tests.host.server.harness import Server, Workshop
+from tests.host.testhost import Host
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -297,3 +301,54 @@ def test_another_user_is_turned_away(tmp_path: Path) -> None:
     answer = json.loads(asyncio.run(main()))
     assert answer["error"]["code"] == "permission"
     assert "65534" in answer["error"]["brief"]
+
+
+def test_a_group_is_let_in_where_the_configuration_says_so(workshop: Workshop, leak_check: None, host: Host) -> None:
+    group = grp.getgrnam("games")
+    workshop.furnish(host.root)
+    (host.root / "etc").mkdir(exist_ok=True)
+    config = host.root / "etc" / "config.toml"
+    config.write_text('[control]\ngroup = "games"\n')
+    server = Server(host, workshop.wiper)
+    above = os.open(host.root.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+    def answer(*groups: int) -> str:
+        before, there = os.getgroups(), Path.cwd()
+        # Whether one may go through the directories above is no matter.
+        os.fchdir(above)
+        os.setgroups(groups)
+        os.setegid(65534)
+        os.seteuid(65534)
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect("root/run/nsrun.sock")
+                return sock.recv(65536)[4:].decode()
+        except PermissionError as error:
+            return str(error.strerror)
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(before)
+            os.chdir(there)
+
+    try:
+        server.start()
+        assert stat.S_IMODE(server.socket.stat().st_mode) == 0o660
+        assert '"protocol":1' in answer(4, group.gr_gid)
+        assert "Permission denied" in answer(4)
+        # What else is there is root's.
+        assert stat.S_IMODE((host.root / "run").stat().st_mode) == 0o710
+        assert stat.S_IMODE((host.root / "lib").stat().st_mode) == 0o700
+        server.stop()
+        config.write_text("")
+        server.start()
+        assert stat.S_IMODE(server.socket.stat().st_mode) == 0o600
+        assert "Permission denied" in answer(group.gr_gid)
+        server.stop()
+        config.write_text('[control]\ngroup = "no-such-group"\n')
+        with pytest.raises(AssertionError, match="there is no such group"):
+            server.start()
+        config.unlink()
+    finally:
+        os.close(above)
+        server.wipe()
