@@ -270,9 +270,9 @@ def check_private(path: Path, *, group_read: bool = False, group_pass: bool = Fa
             details="Who owns the state directory decides what runs as root, so nsrun uses only its own.",
             resolution=f"chown {me} {path} if you trust what is in it, or choose another place with --root DIR.",
         )
-    forbidden = 0o022 if group_read else 0o067 if group_pass else 0o077
+    forbidden = 0o022 if group_read else 0o077
     mode = stat.S_IMODE(facts.st_mode)
-    if mode & forbidden:
+    if mode & forbidden and not (group_pass and mode == PRIVATE | stat.S_IXGRP):
         wanted = mode & ~forbidden
         raise PermissionDeniedError(
             f"state directory {path} has mode {mode:04o}, and others must have no access to it",
