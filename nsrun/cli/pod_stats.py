@@ -10,9 +10,10 @@ import click
 
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.output import data, size
-from nsrun.cli.params import DURATION, complete_pods, output_option
+from nsrun.cli.params import DURATION, complete_pods, output_option, selector_options
 from nsrun.cli.settings import Settings, note, say
 from nsrun.cli.show import bare
+from nsrun.errors import UsageError
 
 Row = dict[str, Any]
 HEADS = ["CPU(cores)", "CPU%", "MEMORY(bytes)", "MEMORY%", "PIDS", "NET RX/TX", "DISK R/W", "THROTTLED"]
@@ -33,6 +34,7 @@ MIB = 1 << 20
 )
 @click.argument("names", metavar="[POD]...", nargs=-1, shell_complete=complete_pods)
 @click.option("-n", "--namespace", metavar="NAME", help="Only pods of this namespace.")
+@selector_options
 @click.option("--containers", is_flag=True, help="A line for each container.")
 @click.option("--no-stream", is_flag=True, help="Look once.")
 @click.option("--interval", type=DURATION, default="1s", show_default=True, help="Over which CPU is measured.")
@@ -45,6 +47,8 @@ def stats(
     /,
     names: tuple[str, ...],
     namespace: str | None,
+    labels: str | None,
+    fields: str | None,
     containers: bool,
     no_stream: bool,
     interval: float,
@@ -57,7 +61,18 @@ def stats(
 
     live = output == "table" and not no_stream and sys.stdout.isatty()
     plain = [bare(name) for name in names]
-    for look in looks(settings.session(), plain, namespace, containers=containers, interval=max(interval, 0.01)):
+    if plain and (labels or fields):
+        raise UsageError("names and a selector exclude one another")
+    found = looks(
+        settings.session(),
+        plain,
+        namespace,
+        containers=containers,
+        interval=max(interval, 0.01),
+        labels=labels,
+        fields=fields,
+    )
+    for look in found:
         if output != "table":
             data(look, output)
             return 0

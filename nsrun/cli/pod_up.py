@@ -165,7 +165,17 @@ def down(
     if files:
         which.append({"documents": manifests.read(files, recursive=recursive), "namespace": namespace})
     gone: list[dict[str, Any]] = []
-    progress = Progress()
+    progress, told = Progress(), set[str]()
+
+    def look_on(event: dict[str, Any]) -> None:
+        if event.get("kind") != "gone":
+            progress(event)
+            return
+        # Each at once: one that takes its whole grace period holds back none of the others' lines.
+        progress.clear()
+        told.add(event["pod"])
+        say(f"pod/{event['pod'].partition('/')[2]} down")
+
     for one in which:
         try:
             result = requests.down(
@@ -176,7 +186,7 @@ def down(
                 missing_ok=ignore_not_found or selected,
                 wait=not no_wait,
                 timeout=timeout,
-                on_progress=progress if output == "text" else None,
+                on_progress=look_on if output == "text" else None,
             )
         except NotFoundError as error:
             # A bare word is a pod's name: names and directories look alike.
@@ -196,7 +206,8 @@ def down(
             say(f"pod/{pod['name']}")
     else:
         for pod in gone:
-            say(f"pod/{pod['name']} {'is going down' if no_wait else 'down'}")
-        if not gone:
+            if f"{pod['namespace']}/{pod['name']}" not in told:
+                say(f"pod/{pod['name']} {'is going down' if no_wait else 'down'}")
+        if not gone and not told:
             note("No pods.")
     return 0

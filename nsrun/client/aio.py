@@ -251,12 +251,20 @@ class AsyncClient:
         return await in_thread(lambda: self.sync.events(name, namespace))
 
     async def stats(
-        self, *names: str, namespace: str | None = None, containers: bool = False, interval: float = 1.0
+        self,
+        *names: str,
+        namespace: str | None = None,
+        containers: bool = False,
+        interval: float = 1.0,
+        labels: str | None = None,
+        fields: str | None = None,
     ) -> list[Object]:
         """As Client.stats."""
 
         def look() -> list[Object]:
-            return self.sync.stats(*names, namespace=namespace, containers=containers, interval=0)
+            return self.sync.stats(
+                *names, namespace=namespace, containers=containers, interval=0, labels=labels, fields=fields
+            )
 
         # The time in between is the event loop's, so that cancelling need not wait for it.
         first = await in_thread(look)
@@ -266,12 +274,24 @@ class AsyncClient:
         return between(first, await in_thread(look))
 
     def watch_stats(
-        self, *names: str, namespace: str | None = None, containers: bool = False, interval: float = 1.0
+        self,
+        *names: str,
+        namespace: str | None = None,
+        containers: bool = False,
+        interval: float = 1.0,
+        labels: str | None = None,
+        fields: str | None = None,
     ) -> AsyncIterator[list[Object]]:
         """As Client.watch_stats."""
         return in_stream(
             lambda call: self.sync.watch_stats(
-                *names, namespace=namespace, containers=containers, interval=interval, call=call
+                *names,
+                namespace=namespace,
+                containers=containers,
+                interval=interval,
+                labels=labels,
+                fields=fields,
+                call=call,
             )
         )
 

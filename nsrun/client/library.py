@@ -265,9 +265,15 @@ class Client:
         return events
 
     def stats(
-        self, *names: str, namespace: str | None = None, containers: bool = False, interval: float = 1.0
+        self,
+        *names: str,
+        namespace: str | None = None,
+        containers: bool = False,
+        interval: float = 1.0,
+        labels: str | None = None,
+        fields: str | None = None,
     ) -> list[Object]:
-        """What pods use: those named, or all of one namespace or of all.
+        """What pods use: those named, or all of one namespace or of all that the selectors mean.
 
         Each is as the kubelet's summary API has it (podRef, cpu, memory, network, process_stats, containers), with additions (limits,
         throttling, diskIO). What nobody counts here is left out, and `missing` says why.
@@ -279,11 +285,17 @@ class Client:
         Raises:
             NotFoundError: one of the named is not there.
         """
-        first: list[Object] = stats.take(self.session, names, namespace, containers=containers)["pods"]
+
+        def look() -> list[Object]:
+            found = stats.take(self.session, names, namespace, containers=containers, labels=labels, fields=fields)
+            pods: list[Object] = found["pods"]
+            return pods
+
+        first = look()
         if interval <= 0:
             return first
         time.sleep(interval)
-        return stats.between(first, stats.take(self.session, names, namespace, containers=containers)["pods"])
+        return stats.between(first, look())
 
     def watch_stats(
         self,
@@ -291,10 +303,21 @@ class Client:
         namespace: str | None = None,
         containers: bool = False,
         interval: float = 1.0,
+        labels: str | None = None,
+        fields: str | None = None,
         call: Call | None = None,
     ) -> Iterator[list[Object]]:
         """What `stats` gives, every `interval` seconds, for ever."""
-        found = stats.looks(self.session, names, namespace, containers=containers, interval=interval, call=call)
+        found = stats.looks(
+            self.session,
+            names,
+            namespace,
+            containers=containers,
+            interval=interval,
+            labels=labels,
+            fields=fields,
+            call=call,
+        )
         for look in found:
             yield look["pods"]
 

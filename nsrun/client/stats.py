@@ -11,10 +11,23 @@ Sample = dict[str, Any]
 
 
 def take(
-    session: Session, names: Sequence[str], namespace: str | None, *, containers: bool, call: Call | None = None
+    session: Session,
+    names: Sequence[str],
+    namespace: str | None,
+    *,
+    containers: bool,
+    labels: str | None = None,
+    fields: str | None = None,
+    call: Call | None = None,
 ) -> Sample:
     """One look: {pods: […], cpus, memory_bytes} with counters alone."""
-    params = {"names": list(names), "namespace": namespace, "containers": containers}
+    params = {
+        "names": list(names),
+        "namespace": namespace,
+        "containers": containers,
+        "labels": labels,
+        "fields": fields,
+    }
     return session.request("pod.stats", params, call=call).result
 
 
@@ -25,6 +38,8 @@ def looks(
     *,
     containers: bool,
     interval: float,
+    labels: str | None = None,
+    fields: str | None = None,
     call: Call | None = None,
 ) -> Iterator[Sample]:
     """Look every `interval` seconds, for ever.
@@ -32,10 +47,14 @@ def looks(
     What is given tells of the time since the look before, so the first comes after an interval.
     """
     call = call or Call()
-    before = take(session, names, namespace, containers=containers, call=call)
+
+    def look() -> Sample:
+        return take(session, names, namespace, containers=containers, labels=labels, fields=fields, call=call)
+
+    before = look()
     while True:
         call.sleep(interval)
-        after = take(session, names, namespace, containers=containers, call=call)
+        after = look()
         yield {**after, "pods": between(before["pods"], after["pods"])}
         before = after
 

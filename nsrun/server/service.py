@@ -251,7 +251,7 @@ class Service:
             changes.delete(engine, 0.0 if force else asked)
         if request.flag("wait", default=True):
             request.cancellable = True
-            await self._until_gone(engines, request.number_or_none("timeout_s"))
+            await self._until_gone(engines, request.number_or_none("timeout_s"), request)
         return {"pods": [{"name": one.name, "namespace": one.namespace, "uid": one.uid} for one in engines]}
 
     def _chosen(self, request: Request) -> list[PodEngine]:
@@ -300,14 +300,14 @@ class Service:
             )
         return found
 
-    async def _until_gone(self, engines: list[PodEngine], timeout_s: float | None) -> None:
-        async def all_gone() -> None:
-            for engine in engines:
-                while not engine.gone:
-                    await engine.changed.wait()
+    async def _until_gone(self, engines: list[PodEngine], timeout_s: float | None, request: Request) -> None:
+        async def gone(engine: PodEngine) -> None:
+            while not engine.gone:
+                await engine.changed.wait()
+            request.event({"pod": engine.label, "kind": "gone", "text": "down"})
 
         try:
-            await asyncio.wait_for(all_gone(), timeout_s)
+            await asyncio.wait_for(asyncio.gather(*map(gone, engines)), timeout_s)
         except TimeoutError:
             left = [engine for engine in engines if not engine.gone]
             raise TimedOutError(

@@ -12,6 +12,7 @@ from nsrun.cgroups.usage import Usage
 from nsrun.network.traffic import Traffic, traffic
 from nsrun.plan import container_limits, pod_limits
 from nsrun.plan.resources import Limits
+from nsrun.status.selectors import Selector
 from nsrun.status.times import rfc3339
 
 if TYPE_CHECKING:
@@ -141,10 +142,14 @@ class Stats:
 
 
 async def answer(world: World, pods: Registry, stats: Stats, request: Request) -> object:
-    """`pod.stats`: the pods that are named, or all of a namespace or of all."""
+    """`pod.stats`: the pods that are named, or all of a namespace or of all that selectors mean."""
     namespace, names = request.text_or_none("namespace"), request.texts("names")
+    selector = Selector(request.text_or_none("labels"), request.text_or_none("fields"))
     chosen = [pods.find(namespace or "default", name) for name in names] or [
-        one for one in pods if namespace is None or one.namespace == namespace
+        one
+        for one in pods
+        if (namespace is None or one.namespace == namespace)
+        and (not selector or selector.matches(one.published.object()))
     ]
     taken = await stats.take(chosen, containers=request.flag("containers"))
     found = [summary(sample) for sample in taken]

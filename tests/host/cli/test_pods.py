@@ -229,6 +229,25 @@ def test_wait_for_the_end(box: Host) -> None:
     assert waiting.returncode == 0
 
 
+def test_down_tells_of_each_pod_when_it_is_gone(box: Host) -> None:
+    stubborn = manifest("stubborn", container("app", "trap '' TERM; while :; do sleep 0.05; done"))
+    stubborn["metadata"]["labels"] = {"kind": "stubborn"}
+    bring_up(box, stubborn)
+    bring_up(box, manifest("willing", container("app", SLEEPER)))
+    chosen = json.loads(box.nsrun("pod", "stats", "-l", "kind=stubborn", "-o", "json", "--interval=10ms").stdout)
+    assert [one["podRef"]["name"] for one in chosen["pods"]] == ["stubborn"]
+    assert box.nsrun("pod", "stats", "-l", "kind=none", "--no-stream").stderr == "No pods run.\n"
+    assert box.nsrun("pod", "stats", "willing", "-l", "kind=stubborn", check=False).returncode == 2
+    words = box.nsrun_argv("pod", "down", "stubborn", "willing", "--grace-period=30s")
+    with subprocess.Popen(words, env=box.environment, stdout=subprocess.PIPE, text=True) as down:
+        assert down.stdout is not None
+        assert down.stdout.readline() == "pod/willing down\n"
+        assert json.loads(box.nsrun("pod", "inspect", "stubborn").stdout)["metadata"]["deletionTimestamp"]
+        assert box.nsrun("pod", "kill", "stubborn", "-s", "KILL").returncode == 0
+        assert down.stdout.read() == "pod/stubborn down\n"
+    assert down.returncode == 0
+
+
 def test_kill_and_restart(box: Host) -> None:
     bring_up(box, manifest("restarting", container("app", SLEEPER), container("steady", SLEEPER)))
 
