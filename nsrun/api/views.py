@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from nsrun.api import events
 from nsrun.api.answers import encoded
 from nsrun.api.cache import Entry
 from nsrun.api.forms import protobuf, tables
 from nsrun.api.forms.negotiation import JSON, PROTOBUF, TABLE, Wanted
+from nsrun.spec import events_api
 from nsrun.spec.resources_table import Resource
 
 _ENCODER = msgspec.json.Encoder()
@@ -44,11 +44,11 @@ class View:
 
     def of_group(self, entry: Entry) -> dict[str, Any]:
         """The object as the group of the path has it."""
-        return events.newer(entry.object) if self._converted else entry.object
+        return events_api.from_core(entry.object) if self._converted else entry.object
 
     def json(self, entry: Entry) -> bytes:
         """One object as it is, in JSON."""
-        return _ENCODER.encode(events.newer(entry.object)) if self._converted else entry.json
+        return _ENCODER.encode(events_api.from_core(entry.object)) if self._converted else entry.json
 
     def shaped(self, entry: Entry, *, columns: bool = True) -> dict[str, Any]:
         """One object in another shape than its own.

@@ -13,7 +13,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from nsrun.api import bodies, events
+from nsrun.api import bodies
 from nsrun.api.answers import answer
 from nsrun.api.cache import Cache, Entry
 from nsrun.api.forms import patches, refusals, strategic
@@ -24,13 +24,14 @@ from nsrun.api.reading import Reader
 from nsrun.api.selecting import Selection
 from nsrun.api.views import View
 from nsrun.errors import StatusError
-from nsrun.spec import api_status
+from nsrun.spec import api_status, events_api
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY)
+NEWER_EVENTS = "events.k8s.io/v1"
 PATCH_ATTEMPTS = 5
 """Of a patch that fits whatever version it meets, as of the API server."""
 DELETIONS_AT_ONCE = 16
@@ -284,7 +285,7 @@ def _same_namespace(metadata: dict[str, Any], target: Target) -> None:
 
 def _kept(obj: dict[str, Any]) -> dict[str, Any]:
     """The object in the group that the server keeps it in."""
-    return events.older(obj) if obj.get("apiVersion") == events.NEWER else obj
+    return events_api.to_core(obj) if obj.get("apiVersion") == NEWER_EVENTS else obj
 
 
 def _said(obj: dict[str, Any]) -> str:

@@ -93,6 +93,11 @@ class ApiProcess:
             time.sleep(0.02)
 
     @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"{'http' if '--insecure-http' in self.options else 'https'}://127.0.0.1:{self.port}"
+
+    @property
     def log(self) -> Path:
         """What it has to say."""
         return self.host.scratch / "api.log"
