@@ -20,6 +20,7 @@ from nsrun.spec import api_status
 
 BODY_MAX = 3 * 1024 * 1024
 """Bytes of a body, as of the API server."""
+SHOWN_MAX = 30
 BODY_S = 30.0
 """How long a body may take."""
 _YAML = frozenset([YAML, "application/x-yaml", "text/yaml", "application/vnd.yaml"])
@@ -173,11 +174,11 @@ def _quoted(letter: str) -> str:
 
 
 def _shown(body: bytes) -> str:
-    """As much of a body as is shown in a message."""
-    head = body[:1024]
-    if all(32 <= byte < 127 for byte in head):
-        return head.decode()
-    return head.hex()
+    """As much of a body as is shown in a message (apiserver pkg/endpoints/handlers/rest.go, summarizeData)."""
+    if not body:
+        return "<empty>"
+    head, more = body[:SHOWN_MAX], " ..." if len(body) > SHOWN_MAX else ""
+    return (head.decode(errors="replace") if body.startswith(b"{") else head.hex()) + more
 
 
 def _go_type(value: Any) -> str:

@@ -6,6 +6,7 @@ Source: metrics-server pkg/api/pod.go, node.go: usage of the processor is a rate
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -42,7 +43,7 @@ class Metrics:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._lock = asyncio.Lock()
-        self._looks: list[tuple[float, Sample]] = []
+        self._looks: list[tuple[float, float, Sample]] = []
 
     async def answer(
         self, request: web.BaseRequest, target: Target, form: Wanted, cache: Cache, reader: Reader
@@ -60,7 +61,8 @@ class Metrics:
         if kind == "Pod":
             items = [made for one in entries if (made := _of_pod(one, by_uid, stamp)) is not None]
         else:
-            items = [_of_node(one, rates, stamp) for one in entries]
+            busy_ns = self._busy_ns()
+            items = [_of_node(one, busy_ns, stamp) for one in entries]
         plain = Wanted(JSON)
         if form.media != JSON:
             plain = Wanted(form.media) if form.media == "application/yaml" else plain
@@ -87,11 +89,16 @@ class Metrics:
                 await asyncio.sleep(WINDOW_MIN_S)
                 await self._look()
             first, last = self._looks[0], self._looks[-1]
-            return between(first[1]["pods"], last[1]["pods"]), last[0] - first[0]
+            return between(first[2]["pods"], last[2]["pods"]), last[0] - first[0]
+
+    def _busy_ns(self) -> int:
+        """What the machine's processors work in a second."""
+        first, last = self._looks[0], self._looks[-1]
+        return int((last[1] - first[1]) / max(last[0] - first[0], 0.001) * 1e9)
 
     async def _look(self) -> None:
         found = await self._link.call("pod.stats", {"containers": True})
-        self._looks.append((time.monotonic(), found))
+        self._looks.append((time.monotonic(), _busy_s(), found))
         # The oldest within the window is what rates are taken from; those between serve nobody.
         if len(self._looks) > 8:
             del self._looks[1]
@@ -121,14 +128,12 @@ def _of_pod(entry: Entry, by_uid: dict[str, Sample], stamp: dict[str, str]) -> d
     }
 
 
-def _of_node(entry: Entry, pods: list[Sample], stamp: dict[str, str]) -> dict[str, Any]:
-    """What the pods of this machine use together; the rest of the machine is not nsrun's."""
-    nano = sum(int((pod.get("cpu") or {}).get("usageNanoCores") or 0) for pod in pods)
-    memory = sum(int((pod.get("memory") or {}).get("workingSetBytes") or 0) for pod in pods)
+def _of_node(entry: Entry, busy_ns: int, stamp: dict[str, str]) -> dict[str, Any]:
+    """What the machine uses, with all that runs on it."""
     metadata: dict[str, Any] = {"name": entry.key[1], "creationTimestamp": stamp["timestamp"]}
     if entry.metadata.get("labels"):
         metadata["labels"] = entry.metadata["labels"]
-    usage = {"cpu": f"{nano}n", "memory": f"{memory // 1024}Ki"}
+    usage = {"cpu": f"{busy_ns}n", "memory": f"{_memory_used() // 1024}Ki"}
     return {
         "kind": "NodeMetrics",
         "apiVersion": "metrics.k8s.io/v1beta1",
@@ -136,3 +141,22 @@ def _of_node(entry: Entry, pods: list[Sample], stamp: dict[str, str]) -> dict[st
         **stamp,
         "usage": usage,
     }
+
+
+def _busy_s() -> float:
+    """Seconds that the machine's processors have worked since it started: proc(5), /proc/stat."""
+    with open("/proc/stat", encoding="ascii") as file:
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    # All but the fourth and fifth, idle and iowait.
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory_used() -> int:
+    """Bytes that could not be had for something else: proc(5), /proc/meminfo."""
+    found: dict[str, int] = {}
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in ("MemTotal", "MemAvailable"):
+                found[name] = int(rest.split()[0]) * 1024
+    return found["MemTotal"] - found["MemAvailable"]

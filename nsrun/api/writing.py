@@ -210,14 +210,19 @@ class Writer:
         body = await bodies.read(request)
         resource = target.resource
         obj, twice = bodies.decoded(body, bodies.media_of(request), resource.kind)
+        part = target.subresource.name if target.subresource is not None else ""
         kind, version = obj.get("kind") or resource.kind, obj.get("apiVersion") or resource.api_version
-        if kind != resource.kind or version != resource.api_version:
-            group, _, number = str(version).rpartition("/")
+        if kind == "EphemeralContainers" and part == "ephemeralcontainers":
+            obj, kind = self._old_form(target, obj), resource.kind
+        if kind != resource.kind:
+            number = str(version).rpartition("/")[2]
+            why = f"converting ({number}.{kind}) to (core.{resource.kind}): unknown conversion"
             raise api_status.bad_request(
-                f"{kind} in version {api_status.quoted(number)} cannot be handled as a {resource.kind}: "
-                f"the object provided is of type {group}/{number}, Kind={kind}"
-                if kind == resource.kind
-                else f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
+                f"{kind} in version {api_status.quoted(number)} cannot be handled as a {resource.kind}: {why}"
+            )
+        if version != resource.api_version:
+            raise api_status.bad_request(
+                f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
             )
         warnings = [f"duplicate field {api_status.quoted(name)}" for name in twice]
         if warnings and query.field_validation == "Strict":
@@ -225,6 +230,17 @@ class Writer:
         if query.field_validation == "Ignore":
             warnings = []
         return {**obj, "kind": kind, "apiVersion": version}, warnings
+
+    def _old_form(self, target: Target, obj: dict[str, Any]) -> dict[str, Any]:
+        """What kubectl 1.20 sends to ephemeralcontainers: the containers alone, of which it knows only its own."""
+        entry = self._cache.get(target.kind, target.namespace, target.name)
+        if entry is None:
+            raise api_status.not_found(target.resource, target.name)
+        pod = entry.object
+        own = [one for one in obj.get("ephemeralContainers") or [] if isinstance(one, dict)]
+        names = {one.get("name") for one in own}
+        others = [one for one in pod["spec"].get("ephemeralContainers") or [] if one["name"] not in names]
+        return {**pod, "spec": {**pod["spec"], "ephemeralContainers": [*others, *own]}}
 
     def _made(
         self,
