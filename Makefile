@@ -61,6 +61,7 @@ test-ns: build ## tests on real namespaces (root, or a user namespace)
 .PHONY: test-host
 test-host: build ## tests of the whole, in namespaces of their own; NSRUN_LANES=2 at a time (root)
 	tools/packages.sh test
+	tools/kubectl.sh
 	$(BIN)/python -m tests.host.lanes $(TEST_OPTIONS)
 
 .PHONY: test-soak

@@ -163,6 +163,10 @@ def _test_host() -> str | None:
     return None if "NSRUN_TEST_HOST" in os.environ else "not in a test host; run: make test-host"
 
 
+def _kubectl() -> str | None:
+    return None if shutil.which("kubectl") else "kubectl is not installed"
+
+
 _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "overlay": _overlay,
@@ -175,6 +179,7 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "userns": _userns,
     "systemd": _systemd,
     "kiada": _kiada,
+    "kubectl": _kubectl,
     "chromium": _programs("chromium"),
     "iperf3": _programs("iperf3"),
     "redis": _programs("redis-server", "redis-cli"),

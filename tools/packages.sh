@@ -49,6 +49,7 @@ for group in "$@"; do
 		need redis-server command -v redis-server
 		need redis-tools command -v redis-cli
 		need iperf3 command -v iperf3
+		need kubernetes-client command -v kubectl
 		;;
 	vm)
 		need mmdebstrap command -v mmdebstrap
