@@ -20,6 +20,7 @@ from nsrun.server.manifest import namespace_of, verdicts_of
 from nsrun.server.objects import Wanted, wanted_of
 from nsrun.server.trace import mark
 from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict, unsupported
+from nsrun.spec.load import require_all_valid
 from nsrun.spec.model import PodStatus
 from nsrun.spec.update import Update, inherit, judge_update
 from nsrun.state.ledger import Wish
@@ -173,7 +174,9 @@ def _jobs(world: World, request: Request, *, ignore: bool) -> tuple[list[Job], l
     jobs: list[Job] = []
     beside: list[Wanted] = []
     strangers: list[Verdict] = []
-    for verdict in verdicts_of(request):
+    verdicts = verdicts_of(request)
+    require_all_valid(verdicts)
+    for verdict in verdicts:
         if verdict.verdict == "other":
             strangers.append(verdict)
             continue

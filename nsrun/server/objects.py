@@ -31,6 +31,7 @@ from nsrun.plan import (
 from nsrun.server.claim_rules import refuse_removal
 from nsrun.server.manifest import namespace_of, verdicts_of
 from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict
+from nsrun.spec.load import require_all_valid
 from nsrun.spec.model import (
     ConfigMap,
     Container,
@@ -366,9 +367,9 @@ class ObjectMethods:
     async def _apply(self, request: Request) -> object:
         namespace = request.text_or_none("namespace")
         wanted, warnings = [], []
-        for verdict in verdicts_of(request):
-            if verdict.verdict != "other":
-                verdict.require_valid()
+        verdicts = verdicts_of(request)
+        require_all_valid(verdicts)
+        for verdict in verdicts:
             one = wanted_of(self._world, verdict, namespace)
             if one is not None:
                 wanted.append(one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -175,7 +175,31 @@ def pods(verdicts: list[Verdict]) -> list[Pod]:
     """The pods among `verdicts`.
 
     Raises:
-        SpecError: one of the objects is not valid; the first such is named.
+        SpecError: one of the objects is not valid, or several.
     """
+    require_all_valid(verdicts)
     objects = [verdict.require_valid() for verdict in verdicts if verdict.verdict != "other"]
     return [obj for obj in objects if isinstance(obj, Pod)]
+
+
+def require_all_valid(verdicts: Sequence[Verdict]) -> None:
+    """That every object of a known kind is valid: who corrects a manifest wants to know all that is wrong with it.
+
+    Raises:
+        SpecError: of one, what `Verdict.require_valid` says; of several, that of each.
+    """
+    errors: list[SpecError] = []
+    for verdict in verdicts:
+        if verdict.verdict not in ("valid", "other"):
+            try:
+                verdict.require_valid()
+            except SpecError as error:
+                errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise SpecError(
+            f"{len(errors)} of {len(verdicts)} objects are not valid",
+            details="\n".join(line for error in errors for line in (error.brief, *(error.details or "").splitlines())),
+            resolution=errors[0].resolution,
+        )
