@@ -16,7 +16,6 @@ import msgspec
 
 from nsrun.errors import ConflictError, NsrunError, brief_of
 from nsrun.server import changes
-from nsrun.spec.resources_table import kept_kind
 from nsrun.state.objects import AROUND, CLUSTER_KINDS, KINDS
 from nsrun.status.times import rfc3339
 
@@ -101,6 +100,7 @@ class Namespaces:
         if self._begun and name not in self._known:
             from nsrun.spec.kinds import begin, fill_in
             from nsrun.spec.model_kinds import Namespace
+            from nsrun.spec.resources_table import kept_kind
 
             made = Namespace()
             made.metadata.name = name

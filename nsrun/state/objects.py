@@ -21,10 +21,8 @@ from nsrun import native
 from nsrun.errors import InternalError, StepError
 from nsrun.plan import ObjectValues
 from nsrun.spec import encode
-from nsrun.spec.incoming import class_of
 from nsrun.spec.model import ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret
 from nsrun.spec.names import SUBDOMAIN_MAX
-from nsrun.spec.resources_table import kept_kind
 from nsrun.state.files import read_or_none, remove_tree, sync_directory, unlink_if_there, write_atomic
 from nsrun.state.layout import PRIVATE, Layout
 
@@ -298,6 +296,9 @@ class ObjectStore:
     def _decoder(self, kind: str) -> msgspec.json.Decoder[Any]:
         found = self._decoders.get(kind)
         if found is None:
+            from nsrun.spec.incoming import class_of
+            from nsrun.spec.resources_table import kept_kind
+
             found = self._decoders[kind] = msgspec.json.Decoder(class_of(kept_kind(kind)))
         return found
 

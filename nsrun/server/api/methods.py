@@ -25,7 +25,7 @@ from nsrun.server.api.options import ORPHAN, Deletion, object_of
 from nsrun.server.api.owners import Owners
 from nsrun.server.api.pods import PodWrites
 from nsrun.server.api.spaces import NamespaceWrites
-from nsrun.server.watch import as_json
+from nsrun.server.watch import Change, as_json
 from nsrun.spec import api_status
 from nsrun.spec.incoming import Incoming, read
 from nsrun.spec.resources_table import kept_kind
@@ -101,6 +101,12 @@ class ApiMethods:
         except (NsrunError, OSError) as error:
             _LOG.warning("forget old events: %s", brief_of(error))
 
+    def _tell(self, change: Change, kind: str, obj: Any) -> None:
+        if change == "DELETED":
+            # That it went is a change of its own.
+            obj.metadata.resourceVersion = self._world.hub.next_version()
+        self._world.hub.feed.tell(change, kind, obj)
+
     async def answer(self, request: Request) -> object:
         """Whatever is asked for.
 
@@ -122,7 +128,7 @@ class ApiMethods:
             raise as_status(error) from error
 
     def _watched(self, watched: bool) -> None:
-        self._world.objects.teller = self._world.hub.feed.tell if watched else None
+        self._world.objects.teller = self._tell if watched else None
         self._machine.watched(watched)
 
     async def watch(self, request: Request) -> object:

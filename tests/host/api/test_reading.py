@@ -6,8 +6,6 @@ import json
 import signal
 from typing import Any
 
-import pytest
-
 from tests.host.api.conftest import ApiProcess, pod_of
 
 PODS = "/api/v1/namespaces/default/pods"
@@ -125,7 +123,6 @@ def test_watches_begin_where_they_are_told_to(api: ApiProcess) -> None:
     api.delete(f"{PODS}/two?gracePeriodSeconds=0")
 
 
-@pytest.mark.xfail(strict=True, reason="the server gives the deletion of what it keeps no version of its own")
 def test_pages_are_of_one_moment(api: ApiProcess) -> None:
     for number in range(5):
         made = api.post("/api/v1/namespaces/default/configmaps", {"metadata": {"name": f"page{number}"}})
