@@ -174,12 +174,15 @@ def test_a_killed_client_leaves_nothing_half_made(server: Server) -> None:
         time.sleep(chance.uniform(0.02, 0.25))
         client.send_signal(signal.SIGKILL)
         client.wait()
-        if "web" in server.names():
-            if server.get("web")["metadata"].get("deletionTimestamp"):
-                until(lambda: "web" not in server.names())
-            else:
-                server.wait("web", "condition=Ready")
-                assert server.container("web", "a")["restartCount"] == 0
+        try:
+            going = server.get("web")["metadata"].get("deletionTimestamp")
+        except NotFoundError:
+            continue
+        if going:
+            until(lambda: "web" not in server.names())
+        else:
+            server.wait("web", "condition=Ready")
+            assert server.container("web", "a")["restartCount"] == 0
     with contextlib.suppress(NsrunError):
         server.down("web")
     assert server.names() == []
