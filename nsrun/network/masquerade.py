@@ -75,11 +75,18 @@ def _nft(script: str, what: str) -> None:
         )
 
 
+def _drops_questions(firewall: Firewall) -> bool:
+    """Whether iptables drops by default what comes to this machine, as ufw arranges: pods could not ask the resolver."""
+    return firewall.drops("filter", "INPUT")
+
+
 def forward_policy_drops(firewall: Firewall) -> bool:
-    """Whether iptables, of either kind, drops forwarded packets by default, as docker arranges.
+    """Whether iptables, of either kind, drops packets by default that are forwarded, as docker arranges, or that come in.
 
     An accept in a table of ours would not help: a packet has to pass every chain on its way. Starting iptables(8) is the last resort.
     """
+    if _drops_questions(firewall):
+        return True
     if firewall.drops("filter", "FORWARD"):
         return True
     try:
@@ -109,7 +116,8 @@ def stop_accepting(bridge: str) -> None:
 
 def _forward_rules(bridge: str) -> list[tuple[str, ...]]:
     tail = ("-m", "comment", "--comment", _COMMENT, "-j", "ACCEPT")
-    return [("FORWARD", "-i", bridge, *tail), ("FORWARD", "-o", bridge, *tail)]
+    questions = [("INPUT", "-i", bridge, "-p", protocol, "--dport", "53", *tail) for protocol in ("udp", "tcp")]
+    return [("FORWARD", "-i", bridge, *tail), ("FORWARD", "-o", bridge, *tail), *questions]
 
 
 def _iptables(*arguments: str) -> str | None:

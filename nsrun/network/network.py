@@ -396,10 +396,10 @@ class Network:
 
     def _except_from_drop(self) -> str:
         """Let forwarded packets of the bridge pass iptables; the words for the status."""
-        drops = "iptables drops forwarded packets by default (docker arranges that)"
+        drops = "iptables drops packets by default (docker and ufw arrange that)"
         name = self.config.bridge
         if masquerade.accept_forwarding(name):
-            return f"{drops}; nsrun put rules that accept those of {name} at the head of its FORWARD chain"
+            return f"{drops}; nsrun put rules that accept those of {name} at the head of its FORWARD and INPUT chains"
         return (
             f"{drops} and there is no iptables command to except {name}: pods do not reach the world. Install iptables."
         )

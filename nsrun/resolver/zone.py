@@ -129,8 +129,9 @@ class Zone:
                         names.setdefault(full, []).extend(records)
             for address in map(ip_address, pod.addresses):
                 self._dashed.add((pod.namespace, address))
-                # Of pods that have the machine's network none has its address alone.
-                names.setdefault(address.reverse_pointer, [(PTR, f"{pointer}.")])
+                # The machine's address is no pod's, though pods with its network have it.
+                if str(address) not in self.addresses:
+                    names.setdefault(address.reverse_pointer, [(PTR, f"{pointer}.")])
         for pod in self.pods:
             names.setdefault(f"{pod.name}.{pod.namespace}.svc.{domain}", [_record(one) for one in pod.addresses])
         self._inner = {f"{kind}.{domain}" for kind in ("svc", "pod", "dns")}

@@ -7,7 +7,6 @@ many do, it is written once in `TOGETHER_S`. Nothing in it is the truth: it is m
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import logging
 from collections.abc import Callable, Iterable
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 NAMES = "names.json"
 TOGETHER_S = 0.02
 """Changes that come so soon after one another are written together."""
+SHARE = 10
+"""Of many pods it takes longer: no more than one part in so many of the server's time."""
 AGAIN_S = 5.0
 """How often is tried to listen where that was not possible."""
 
@@ -58,10 +59,11 @@ class Names:
         self._place: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self._serial = 0
         self._trouble = ""
-        self._adopted = False
+        self._adopted = self._over = False
         self._busy = asyncio.Lock()
         self._writing: asyncio.TimerHandle | None = None
         self._written_at = float("-inf")
+        self._write_s = 0.0
         self._retrying: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         world.objects.subscribe(self._object_changed)
@@ -76,8 +78,10 @@ class Names:
             self.changed(engine)
         if not self.needed():
             await self.end()
-        elif any(self._world.network.place()) or self._settings.resolver == "always":
-            await self._serve(open_network=self._settings.resolver == "always")
+            return
+        # A pod with an address sees to what it needs by itself; those with the machine's network, and nobody, do not.
+        alone = any(wants_cluster_dns(one.pod) and one.pod.spec.hostNetwork for one in self.pods())
+        await self._serve(open_network=alone or self._settings.resolver == "always")
 
     async def collect(self) -> None:
         """End the resolver if no pod is to ask it.
@@ -87,6 +91,15 @@ class Names:
         """
         if not self.needed():
             await self.end()
+
+    async def remove(self) -> None:
+        """No resolver any more, and never again by this server.
+
+        Raises:
+            OSError: its files cannot be removed.
+        """
+        self._over = True
+        await self.end()
 
     async def end(self) -> None:
         """No resolver any more.
@@ -149,7 +162,8 @@ class Names:
         if self._settings.resolver == "off" or not wants_cluster_dns(pod):
             return nobody
         await self._serve(open_network=pod.spec.hostNetwork is True)
-        return ClusterDns(self._process.addresses, self._settings.domain) if not self._trouble else nobody
+        # One is enough: of several, some clients ask all at once.
+        return ClusterDns(self._process.addresses[:1], self._settings.domain) if not self._trouble else nobody
 
     def changed(self, engine: PodEngine) -> None:
         """Something about a pod may be another: its addresses, or whether it is ready."""
@@ -177,6 +191,8 @@ class Names:
 
     def needed(self) -> bool:
         """Whether any pod is to ask the resolver."""
+        if self._over:
+            return False
         if self._settings.resolver != "auto":
             return self._settings.resolver == "always"
         return any(wants_cluster_dns(one.pod) and not one.finished for one in self.pods())
@@ -197,14 +213,7 @@ class Names:
             try:
                 if open_network:
                     await self._world.network.open()
-                try:
-                    self._listen()
-                except OSError as error:
-                    if error.errno != errno.EADDRNOTAVAIL:
-                        raise
-                    # The bridge is not there: not yet, or not any more.
-                    await self._world.network.open()
-                    self._listen()
+                self._listen()
             except (NsrunError, OSError) as error:
                 text = in_words(error, self._world.network.place()[0]) if isinstance(error, OSError) else error.brief
                 if text != self._trouble:
@@ -244,7 +253,8 @@ class Names:
     def _write_soon(self) -> None:
         if self._writing is None and self._process.addresses:
             loop = asyncio.get_running_loop()
-            self._writing = loop.call_at(max(self._written_at + TOGETHER_S, loop.time()), self._write)
+            pause_s = max(TOGETHER_S, SHARE * self._write_s)
+            self._writing = loop.call_at(max(self._written_at + pause_s, loop.time()), self._write)
 
     def _write(self) -> None:
         if self._writing is not None:
@@ -252,7 +262,7 @@ class Names:
             self._writing = None
         if not self._process.addresses:
             return
-        self._written_at = asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time()
         self._serial = max(self._serial + 1, int(self._world.clock.now())) & 0xFFFFFFFF
         addresses, networks = self._place
         named = [(self._pods[uid], entry) for uid, entry in self._entries.items()]
@@ -272,6 +282,8 @@ class Names:
             _LOG.error("write %s: %s", self._world.layout.dns / NAMES, error)
             loop = asyncio.get_running_loop()
             self._writing = loop.call_later(AGAIN_S, self._write)
+        self._written_at = asyncio.get_running_loop().time()
+        self._write_s = self._written_at - began
 
     def _kept_services(self) -> list[Service]:
         if self._services is None:

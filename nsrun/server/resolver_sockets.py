@@ -18,6 +18,8 @@ BACKLOG = 128
 CONTROL = "resolver.sock"
 
 _ATTACH_REUSEPORT_CBPF = 51
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
+"""ip(7); include/uapi/linux/in6.h. Python knows neither."""
 _LOAD_WORD, _MODULO, _RETURN = 0x20, 0x94, 0x16
 _NETWORK_HEADER = 0x100000000 - 0x100000
 """SKF_NET_OFF: offsets from the network header (filter(4))."""
@@ -84,12 +86,21 @@ def _group(address: str, stack: contextlib.ExitStack) -> list[socket.socket]:
         one = socket.socket(_family(address), socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         stack.callback(one.close)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _wait_for_no_address(one)
         one.bind((address, PORT))
         if not found:
             # Before there is a second one: somebody else's that joins in later is never chosen.
             _choose_by_client(one)
         found.append(one)
     return found
+
+
+def _wait_for_no_address(one: socket.socket) -> None:
+    """Let a socket be bound to an address that this machine has only later: the bridge may be gone for a while."""
+    if one.family == socket.AF_INET6:
+        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    else:
+        one.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
 
 
 def _choose_by_client(one: socket.socket) -> None:
@@ -105,6 +116,7 @@ def _listener(address: str, stack: contextlib.ExitStack) -> socket.socket:
     one = socket.socket(_family(address), socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     stack.callback(one.close)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _wait_for_no_address(one)
     one.bind((address, PORT))
     one.listen(BACKLOG)
     return one

@@ -125,7 +125,7 @@ class Service:
             with contextlib.suppress(NsrunError):
                 await wait.until(engine, lambda one: one.gone, max(deadline - time.monotonic(), 0.1), "gone")
         await self._world.collect()
-        await self._world.names.end()
+        await self._world.names.remove()
         for work in (self._world.network.close(remove=True), asyncio.to_thread(self._world.cgroups.close, remove=True)):
             try:
                 await work

@@ -18,14 +18,14 @@ Entry = list[object]
 
 
 def naming(pod: Pod, status: PodStatus, addresses: Sequence[str], *, deleting: bool) -> Entry | None:
-    """The pod's entry; None while it has no address.
+    """The pod's entry; None while it has no address, and when it has ended.
 
     Below its subdomain only a pod that is ready is listed, as in the EndpointSlices of a headless Service, of which a cluster makes those
     names (Kubernetes staging/src/k8s.io/endpointslice). By its own name it is found from the first moment.
     """
     if pod.spec.hostNetwork:
         addresses = [one.ip for one in status.podIPs if one.ip]
-    if not addresses:
+    if not addresses or status.phase in ("Succeeded", "Failed"):
         return None
     ready = any(one.type == "Ready" and one.status == "True" for one in status.conditions)
     hostname, _ = names_of(pod)

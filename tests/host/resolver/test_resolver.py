@@ -420,3 +420,31 @@ def test_S_DNS_a_port_that_is_taken_is_told_and_tried_again(server: Server) -> N
     server.down("web", "dns")
     time.sleep(2.5)
     assert server.run("host", "dig", "+short", f"@{at}", f"host.default.pod.{D}")[1].decode().split() != []
+
+
+@pytest.mark.requires("iptables")
+def test_S_DNS_settings_and_a_firewall_that_drops(server: Server) -> None:
+    configure(server, '[dns]\nresolver = "off"\n')
+    server.up(manifest("web"))
+    assert "MissingClusterDNS" in server.reasons("web")
+    assert not (server.root / "run" / "dns").exists()
+    server.down("web")
+    # Without any pod, and under another domain.
+    configure(server, '[dns]\nresolver = "always"\ndomain = "lab.test"\n')
+    until(lambda: bool(status(server)["addresses"]))
+    at = gateway(server)
+    assert answers(ask(at, "dns-version.lab.test", "TXT")) == ['"1.1.0"']
+    server.host.run("iptables", "-P", "INPUT", "DROP")
+    try:
+        server.up(manifest("web"), manifest("asks", image="nsrun.local/host", subdomain="s", setHostnameAsFQDN=True))
+        ip = server.get("web")["status"]["podIP"]
+        for protocol in ("+notcp", "+tcp"):
+            found = server.run("asks", "dig", "+search", "+short", "+tries=1", protocol, "web")[1]
+            assert found.decode().split() == [ip]
+        assert server.run("asks", "hostname")[1] == b"asks.s.default.svc.lab.test\n"
+    finally:
+        server.host.run("iptables", "-P", "INPUT", "ACCEPT")
+        server.down("web", "asks")
+        server.wipe()
+        assert "dport 53" not in server.host.run("iptables", "-S").stdout
+        server.host.run("nft", "flush", "ruleset")

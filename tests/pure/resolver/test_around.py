@@ -24,6 +24,8 @@ def test_S_DNS_what_a_pod_is_found_by() -> None:
     assert naming(one, PodStatus(), ["10.0.0.2"], deleting=False) == ["web", "default", ["10.0.0.2"], "h", "s", False]
     assert naming(one, READY, ["10.0.0.2"], deleting=True) == ["web", "default", ["10.0.0.2"], "h", "s", False]
     assert naming(one, READY, [], deleting=False) is None
+    # It has ended.
+    assert naming(one, PodStatus(phase="Succeeded"), ["10.0.0.2"], deleting=False) is None
 
 
 def test_S_DNS_who_is_behind_a_service() -> None:
