@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -63,14 +62,16 @@ def as_json(change: Change, kind: str, obj: object) -> msgspec.Raw:
 class Hub:
     """Passes changes of pods and their events on to the watchers.
 
-    Resource versions begin at the server's start time in microseconds and grow by one with each change, so that they
-    grow across restarts as well.
+    Resource versions grow by one with each change, and from one server to the next (`nsrun.state.versions`).
+
+    Args:
+        version: the one before the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, version: int) -> None:
         self._pods: set[PodListener] = set()
         self._events: set[EventListener] = set()
-        self._version = time.time_ns() // 1000
+        self._version = version
         self.feed = Feed()
         self.keep_events: Callable[[list[dict[str, Any]]], None] | None = None
         """Takes over the events of a pod that is gone, once somebody has asked for events of all kinds."""

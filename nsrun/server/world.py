@@ -42,6 +42,7 @@ from nsrun.state.files import remove_tree, write_atomic
 from nsrun.state.ids import IdLeases
 from nsrun.state.layout import Layout, PodPaths
 from nsrun.state.objects import ObjectStore
+from nsrun.state.versions import begin_versions
 from nsrun.volumes import remove_volumes
 
 PATIENCE_S = 10.0
@@ -71,7 +72,7 @@ class World:
         self.layout = layout
         self.clock = clock
         self.began_at = clock.now()
-        self.hub = Hub()
+        self.hub = Hub(begin_versions(layout.versions, clock.now()))
         self.wires = Wires()
         settings = read_config(layout)
         self.log_policy = log_policy(settings)

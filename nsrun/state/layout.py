@@ -186,6 +186,11 @@ class Layout:
         return self.run / "objects"
 
     @property
+    def versions(self) -> Path:
+        """Where the versions of objects begin that this server gives."""
+        return self.run / "versions"
+
+    @property
     def kept(self) -> Path:
         """Objects that are kept until the next start of the machine: Events of clients, Leases."""
         return self.run / "kept"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.host.server.api_client import ApiClient
-from tests.host.server.harness import Server, box, pod
+from tests.host.server.harness import LostError, Server, box, pod
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -408,3 +411,32 @@ def test_what_is_owned_goes_with_its_owner(server: Server, api: ApiClient) -> No
         assert (
             later.refusal("api.delete", kind="ConfigMap", namespace="default", name="b", propagation="x")["code"] == 422
         )
+
+
+def test_what_was_answered_is_there_whenever_the_server_is_killed(server: Server) -> None:
+    answered: dict[str, str] = {}
+    last = 0
+    for number in range(8):
+        killer = threading.Timer(0.02 + 0.03 * number, server.kill)
+        with ApiClient(server) as client:
+            assert int(client.bookmark) > last
+            for name, value in answered.items():
+                # What was begun and not answered may be there as well.
+                assert int(client.objects["ConfigMap", "default", name]["data"]["value"]) >= int(value)
+            last = max(int(one["metadata"]["resourceVersion"]) for one in client.objects.values())
+            killer.start()
+            with contextlib.suppress(LostError):
+                for turn in itertools.count():
+                    name = f"c{turn % 10}"
+                    value = str(int(answered.get(name, -1)) + 1)
+                    known = client.objects.get(("ConfigMap", "default", name))
+                    if known is None:
+                        made = client.create(config_map(name, value=value))
+                    else:
+                        made = client.update({**known, "data": {"value": value}})
+                    answered[name] = made["data"]["value"]
+                    last = max(last, int(made["metadata"]["resourceVersion"]))
+        killer.join()
+        server.start()
+    assert answered
+    assert not list((server.root / "lib").rglob("*.tmp"))[1:]
