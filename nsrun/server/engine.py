@@ -346,7 +346,7 @@ class PodEngine:
                 continue
             if isinstance(action, StartContainer) and self.pulls.running(action.name):
                 continue
-            if isinstance(action, RemovePod) and self.desired.metadata.finalizers:
+            if isinstance(action, RemovePod) and self.desired.metadata.finalizers and self.static is None:
                 # Somebody has something to do first, and says so by taking the last of them away.
                 continue
             _LOG.debug("pod %s: %s", self.label, action)

@@ -109,8 +109,8 @@ TABLE: tuple[Row, ...] = (
     Row("metadata.creationTimestamp", NOT_APPLICABLE, _ASSIGNED),
     Row("metadata.deletionTimestamp", NOT_APPLICABLE, _ASSIGNED),
     Row("metadata.deletionGracePeriodSeconds", NOT_APPLICABLE, _ASSIGNED),
-    Row("metadata.ownerReferences", NOT_APPLICABLE, "nothing here owns pods"),
-    Row("metadata.finalizers", NOT_IMPLEMENTED, "finalizers are not implemented yet"),
+    Row("metadata.ownerReferences", IMPLEMENTED),
+    Row("metadata.finalizers", IMPLEMENTED),
     Row("metadata.managedFields", NOT_APPLICABLE, _NO_API),
     Row("status", NOT_APPLICABLE, "the status is what nsrun observes"),
     # Pod: life cycle

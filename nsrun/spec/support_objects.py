@@ -28,6 +28,8 @@ _OWN_FINALIZERS = {
     "PersistentVolume": ["kubernetes.io/pv-protection"],
 }
 """What nsrun sees to without a finalizer."""
+_FINALIZERS = "who takes finalizers away again is a client of the Kubernetes API: let such a one make the object"
+_OWNERS = "owners are for the Kubernetes API to say"
 _KINDS = ("hostPath", "local")
 
 
@@ -38,12 +40,11 @@ def unsupported_object(obj: Object, labels: Mapping[str, str]) -> list[Unsupport
         obj: defaulted and valid.
         labels: of this machine as a node.
     """
-    own = _OWN_FINALIZERS.get(obj.kind)
-    found = [
-        one
-        for one in unsupported_metadata(obj)
-        if not (one.path == "metadata.finalizers" and own is not None and obj.metadata.finalizers == own)
-    ]
+    found = unsupported_metadata(obj)
+    if obj.metadata.finalizers and obj.metadata.finalizers != _OWN_FINALIZERS.get(obj.kind):
+        found.append(Unsupported("metadata.finalizers", NOT_IMPLEMENTED, _FINALIZERS))
+    if obj.metadata.ownerReferences:
+        found.append(Unsupported("metadata.ownerReferences", NOT_APPLICABLE, _OWNERS))
     if isinstance(obj, PersistentVolumeClaim):
         found += _claim(obj.spec, "spec")
     elif isinstance(obj, PersistentVolume):

@@ -8,6 +8,7 @@ from nsrun.spec import NOT_IMPLEMENTED, Unsupported
 from nsrun.spec.field_errors import FORBIDDEN, FieldError
 
 _SEEN_TO = (
+    "status",
     "metadata.",
     "spec.nodeName",
     "spec.nodeSelector",

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from nsrun.state.objects import Kept
 
 
+_PROTECTION = ("kubernetes.io/pvc-protection", "kubernetes.io/pv-protection")
+
+
 class KeptWrites:
     """What clients may do to objects of one kind.
 
@@ -78,6 +81,7 @@ class KeptWrites:
         begin(obj)
         if self._resource.namespaced:
             require(self._world, self._resource, metadata)
+        _drop_own_finalizers(obj)
         self._before(None, obj)
         self._judge(obj, incoming)
         if self._get(metadata.namespace, metadata.name or "") is not None:
@@ -136,6 +140,7 @@ class KeptWrites:
                 new = msgspec.structs.replace(old, metadata=metadata, status=new.status)
             else:
                 new.status = old.status
+        _drop_own_finalizers(new)
         self._before(old, new)
         self._judge(new, incoming)
         grows = isinstance(old, PersistentVolumeClaim) and self._world.claims.grows(old)
@@ -205,6 +210,12 @@ class KeptWrites:
     def _remove(self, obj: Kept) -> None:
         metadata = obj.metadata
         self._world.objects.delete(self._kind, metadata.namespace or "", metadata.name or "")
+
+
+def _drop_own_finalizers(obj: Any) -> None:
+    """Those of claims and volumes are a cluster's; nsrun sees to the same without them."""
+    if isinstance(obj, PersistentVolumeClaim | PersistentVolume):
+        obj.metadata.finalizers = [one for one in obj.metadata.finalizers if not one.startswith(_PROTECTION)]
 
 
 def _forget_status(obj: Any) -> None:

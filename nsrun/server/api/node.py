@@ -6,9 +6,11 @@ Source: kubernetes pkg/kubelet/nodestatus/setters.go, pkg/kubelet/kubelet_node_s
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import platform
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,10 +21,11 @@ from nsrun.server.api.options import Deletion, same_version
 from nsrun.spec import api_status
 from nsrun.spec.incoming import Incoming, metadata_update
 from nsrun.spec.kinds import check
-from nsrun.spec.model import ObjectMeta
+from nsrun.spec.model import ObjectMeta, OwnerReference
 from nsrun.spec.model_kinds import (
     ContainerImage,
     DaemonEndpoint,
+    Lease,
     Node,
     NodeAddress,
     NodeCondition,
@@ -49,6 +52,10 @@ IMAGES_MAX = 50
 """So many images are named, the largest first (the kubelet's nodeStatusMaxImages)."""
 LOOK_S = 10.0
 """How often a look is taken at what changes by itself, while somebody watches (the kubelet's nodeStatusUpdateFrequency)."""
+LEASE_S = 40
+"""How long the machine is taken to be there after that was told last (the kubelet's nodeLeaseDurationSeconds)."""
+_LEASES = "kube-node-lease"
+_LOG = logging.getLogger("nsrun.node")
 _PRESSURES = (
     ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
@@ -109,7 +116,30 @@ class Machine:
                 found = []
             self._images = _images(found)
             self.look()
+            self._renew()
             await asyncio.sleep(LOOK_S)
+
+    def _renew(self) -> None:
+        """Tell by the Lease that is named after it that the machine is there (kubelet pkg/kubelet/nodelease)."""
+        store, now = self._world.objects, self._world.clock.now()
+        found = store.get("Lease", _LEASES, self._name)
+        lease = found if isinstance(found, Lease) else Lease()
+        if not lease.metadata.uid:
+            owner = OwnerReference(apiVersion="v1", kind="Node", name=self._name, uid=self.node().metadata.uid or "")
+            lease.metadata = ObjectMeta(
+                name=self._name,
+                namespace=_LEASES,
+                uid=str(uuid.uuid4()),
+                creationTimestamp=rfc3339(now),
+                ownerReferences=[owner],
+            )
+        moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lease.spec.holderIdentity, lease.spec.leaseDurationSeconds, lease.spec.renewTime = self._name, LEASE_S, moment
+        lease.metadata.resourceVersion = self._world.hub.next_version()
+        try:
+            store.put(lease)
+        except NsrunError as error:
+            _LOG.warning("the lease of the node: %s", error.brief)
 
     def look(self) -> None:
         """Tell of it if it is another one."""

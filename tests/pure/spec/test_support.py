@@ -235,7 +235,6 @@ def test_metadata_and_status() -> None:
     assert isinstance(verdict.object, spec.Pod)
     assert {each.path: each.kind for each in spec.unsupported(verdict.object)} == {
         "metadata.uid": NO,
-        "metadata.finalizers": LATER,
         "status": NO,
     }
 
