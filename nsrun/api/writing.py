@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import yaml
 from aiohttp import web
 
-from nsrun.api import bodies
+from nsrun.api import bodies, owning
 from nsrun.api.answers import answer
 from nsrun.api.cache import Cache, Entry
 from nsrun.api.forms import patches, refusals, strategic
@@ -64,16 +63,21 @@ class Writer:
         obj, warnings = await self._object(request, target, query)
         metadata = _metadata_of(obj)
         _same_namespace(metadata, target)
-        done = await self._link.call(
+        done = await self._created(
+            target, owning.owned(None, _kept(obj), owning.manager_of(request, query.manager)), query
+        )
+        return self._made(request, target, form, done, warnings, code=201)
+
+    async def _created(self, target: Target, obj: dict[str, Any], query: _Options) -> dict[str, Any]:
+        return await self._link.call(
             "api.create",
             {
-                "object": _kept(obj),
+                "object": obj,
                 "namespace": target.namespace or None,
                 "dry_run": query.dry_run,
                 "field_validation": query.field_validation,
             },
         )
-        return self._made(request, target, form, done, warnings, code=201)
 
     # PUT
 
@@ -91,8 +95,18 @@ class Writer:
                 f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
             )
         _same_namespace(metadata, target)
+        await self._reader.recent("")
+        live = self._cache.get(target.kind, target.namespace, target.name)
+        if live is not None:
+            obj = self._owned(request, target, query, live, obj)
         done = await self._updated(target, obj, query)
         return self._made(request, target, form, done, warnings)
+
+    def _owned(
+        self, request: web.BaseRequest, target: Target, query: _Options, live: Entry, obj: dict[str, Any]
+    ) -> dict[str, Any]:
+        part = target.subresource.name if target.subresource is not None else ""
+        return owning.owned(live.object, _kept(obj), owning.manager_of(request, query.manager), subresource=part)
 
     async def _updated(self, target: Target, obj: dict[str, Any], query: _Options) -> dict[str, Any]:
         return await self._link.call(
@@ -116,27 +130,52 @@ class Writer:
         if media not in PATCHES:
             raise refusals.unsupported_patch()
         query = _Options(request.query, "PatchOptions")
-        body = await bodies.read(request)
-        patch = _patch_of(body, media)
+        owning.check_options(media, query.manager, request.query.get("force"))
+        patch, warnings = owning.patch_of(await bodies.read(request), media, query.field_validation)
         asked = patch.get("metadata") if isinstance(patch, dict) else None
         pinned = isinstance(asked, dict) and bool(asked.get("resourceVersion"))
         for attempt in range(PATCH_ATTEMPTS):
             await self._reader.recent("")
             entry = self._cache.get(target.kind, target.namespace, target.name)
-            if entry is None:
-                raise api_status.not_found(target.resource, target.name)
-            new = self._patched(entry, target, media, patch)
-            metadata = _metadata_of(new)
-            if not pinned:
-                metadata["resourceVersion"] = entry.metadata.get("resourceVersion", "")
             try:
+                if entry is None and media == APPLY and target.subresource is None:
+                    done = await self._created(target, self._configured(target, None, query, patch), query)
+                    return self._made(request, target, form, done, warnings, code=201)
+                if entry is None:
+                    raise api_status.not_found(target.resource, target.name)
+                if media == APPLY:
+                    new = self._configured(target, entry, query, patch)
+                else:
+                    new = self._patched(entry, target, media, patch)
+                    owning.judge_patched(
+                        new, patch, as_text=media != STRATEGIC, field_validation=query.field_validation
+                    )
+                    new = self._owned(request, target, query, entry, new)
+                if not pinned:
+                    new["metadata"]["resourceVersion"] = entry.metadata.get("resourceVersion", "")
                 done = await self._updated(target, new, query)
             except StatusError as error:
-                if error.status.get("reason") != "Conflict" or pinned or attempt + 1 == PATCH_ATTEMPTS:
+                again = error.status.get("reason") in ("Conflict", "AlreadyExists") and not _is_refusal_of_apply(error)
+                if not again or pinned or attempt + 1 == PATCH_ATTEMPTS:
                     raise
                 continue
-            return self._made(request, target, form, done, [])
+            return self._made(request, target, form, done, warnings)
         raise AssertionError("the last attempt answers or raises")
+
+    def _configured(self, target: Target, entry: Entry | None, query: _Options, config: Any) -> dict[str, Any]:
+        """What an apply makes of the object that is there, or of none."""
+        metadata = config.get("metadata") if isinstance(config, dict) else None
+        if isinstance(metadata, dict):
+            name = metadata.get("name")
+            if name not in (None, "", target.name):
+                raise api_status.bad_request(
+                    f"the name of the object ({name}) does not match the name on the URL ({target.name})"
+                )
+            _same_namespace(metadata, target)
+            metadata["name"] = target.name
+        live = View(target.resource, Wanted()).of_group(entry) if entry is not None else None
+        part = target.subresource.name if target.subresource is not None else ""
+        return owning.configured(target.resource, live, config, query.manager, force=query.force, subresource=part)
 
     def _patched(self, entry: Entry, target: Target, media: str, patch: Any) -> dict[str, Any]:
         old = View(target.resource, Wanted()).of_group(entry)
@@ -308,16 +347,10 @@ def _said(obj: dict[str, Any]) -> str:
     return str(obj.get("kind") or "")
 
 
-def _patch_of(body: bytes, media: str) -> Any:
-    if media == APPLY:
-        try:
-            return bodies.plain(yaml.load(body, Loader=yaml.CSafeLoader))
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise api_status.bad_request(f"error decoding YAML: {' '.join(str(error).split())}") from None
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise api_status.bad_request(f"error decoding patch: {bodies.json_error(body, error)}") from None
+def _is_refusal_of_apply(error: StatusError) -> bool:
+    """Whether others own fields, which another attempt does not change."""
+    causes = (error.status.get("details") or {}).get("causes") or [{}]
+    return bool(causes[0].get("reason") == "FieldManagerConflict")
 
 
 async def _deletion(request: web.BaseRequest) -> dict[str, Any]:

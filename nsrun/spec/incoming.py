@@ -13,7 +13,7 @@ from nsrun.spec.decode import DecodeError, StrictError, decode_as, learn
 from nsrun.spec.documents import Document
 from nsrun.spec.events_api import to_core
 from nsrun.spec.field_errors import Errors
-from nsrun.spec.model import ApiStruct, ObjectMeta
+from nsrun.spec.model import ApiStruct, ManagedFieldsEntry, ObjectMeta
 from nsrun.spec.resources_table import Resource, kept_kind, resource_of
 
 STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
@@ -111,6 +111,8 @@ def metadata_update(old: ObjectMeta, new: ObjectMeta) -> list[Any]:
     if not new.managedFields and old.managedFields:
         # Whoever leaves them out has no word on them; an empty entry takes them away (apimachinery managedfields).
         new.managedFields = old.managedFields
+    elif new.managedFields == [ManagedFieldsEntry()]:
+        new.managedFields = []
     errors = Errors()
     if old.deletionTimestamp is not None:
         added = [one for one in new.finalizers if one not in old.finalizers]
