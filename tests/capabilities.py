@@ -59,6 +59,10 @@ def _iptables() -> str | None:
     return _in_namespaces("iptables -P FORWARD DROP")
 
 
+def _ipv6() -> str | None:
+    return None if Path("/proc/sys/net/ipv6").exists() else "the kernel has no IPv6"
+
+
 def _cgroup2() -> str | None:
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         left, _, right = line.partition(" - ")
@@ -172,6 +176,7 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "overlay": _overlay,
     "bridge": _bridge,
     "nftables": _nftables,
+    "ipv6": _ipv6,
     "iptables": _iptables,
     "cgroup2": _cgroup2,
     "memory1": _memory1,

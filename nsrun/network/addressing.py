@@ -10,7 +10,7 @@ import ipaddress
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from nsrun.errors import ConflictError, SpecError
@@ -31,6 +31,10 @@ DEFAULT_RANGES = tuple(
 """Tried in this order. 10.85.0.0/16 is what CRI-O's and the CNI project's examples use; the kubelet's usual 10.244, docker's 172.17 and the
 service ranges 10.96 to 10.99 come late or not at all."""
 
+IPV4, IPV6 = "ipv4", "ipv6"
+FAMILIES = (IPV4, IPV6)
+"""As `families` of the configuration has them; the order is that of `status.podIPs`."""
+
 SMALLEST_PREFIX = 29
 """A range needs room for its own address, the gateway, a few pods and the broadcast address."""
 
@@ -43,6 +47,8 @@ class NetworkConfig:
         bridge: the bridge's name, at most 15 bytes.
         ranges: where pods' addresses may come from; the first that the host does not use is taken.
         chosen: the user named the range: it is taken unless the host itself has addresses in it.
+        families: which addresses pods get, the first kind first. IPv4 is always among them.
+        ranges6: where their IPv6 addresses may come from; none stands for a prefix of the root's own (`unique_local`).
         table: the nftables table's name.
         mtu: bytes; 0 takes that of the link with the default route.
         tag: three letters that tell this root's links from another's.
@@ -51,6 +57,8 @@ class NetworkConfig:
     bridge: str = DEFAULT_BRIDGE
     ranges: tuple[IPv4Network, ...] = DEFAULT_RANGES
     chosen: bool = False
+    families: tuple[str, ...] = FAMILIES
+    ranges6: tuple[IPv6Network, ...] = ()
     table: str = "nsrun"
     mtu: int = 0
     tag: str = "000"
@@ -61,7 +69,8 @@ class NetworkConfig:
 
         Args:
             root: decides names only, so that two roots on one machine never share anything.
-            settings: the table `[network]` of etc/config.toml: `range` (an IPv4 network or a list of them), `bridge`, `mtu`.
+            settings: the table `[network]` of etc/config.toml: `range` (an IPv4 network or a list of them), `range6` (the same of
+                IPv6), `families`, `bridge`, `mtu`.
 
         Raises:
             SpecError: a setting is of the wrong kind; it names the key.
@@ -74,12 +83,19 @@ class NetworkConfig:
         mtu = settings.pop("mtu", 0)
         if not isinstance(mtu, int) or isinstance(mtu, bool) or not (mtu == 0 or 576 <= mtu <= 65535):
             raise _setting("mtu", mtu, "a number of bytes, 576 to 65535, or 0 for that of the way out")
-        named = settings.pop("range", None)
+        named, named6 = settings.pop("range", None), settings.pop("range6", None)
+        families = settings.pop("families", list(FAMILIES))
+        if not isinstance(families, list) or families not in (["ipv4"], ["ipv4", "ipv6"], ["ipv6", "ipv4"]):
+            raise _setting("families", families, 'one of: ["ipv4"], ["ipv4", "ipv6"], ["ipv6", "ipv4"]')
         if settings:
-            raise _setting(next(iter(settings)), next(iter(settings.values())), "one of: range, bridge, mtu", "key")
+            known = "one of: range, range6, families, bridge, mtu"
+            raise _setting(next(iter(settings)), next(iter(settings.values())), known, "key")
+        ranges = parse_ranges(named) if named is not None else DEFAULT_RANGES
         return NetworkConfig(
             bridge=bridge,
-            ranges=parse_ranges(named) if named is not None else DEFAULT_RANGES,
+            ranges=ranges,
+            families=tuple(families),
+            ranges6=parse_ranges6(named6, ranges) if named6 is not None else (),
             chosen=named is not None,
             table=f"nsrun_{short}" if short else "nsrun",
             mtu=mtu,
@@ -110,12 +126,53 @@ class PodAddress:
         prefix: bits of the network's part.
         gateway: dotted; the bridge's address: the host as the pod sees it.
         mac: of eth0.
+        ip6, prefix6, gateway6: the same of IPv6; empty and 0 where the pod has none.
     """
 
     ip: str
     prefix: int
     gateway: str
     mac: str
+    ip6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
+
+    def in_order(self, families: Iterable[str]) -> tuple[str, ...]:
+        """The addresses, those of the first family first."""
+        return tuple(ip for ip in ((self.ip if family == IPV4 else self.ip6) for family in families) if ip)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Where the pods of one root have their addresses from.
+
+    Attributes:
+        ipv4: always there.
+        ipv6: has room for as many; None where pods have no IPv6.
+    """
+
+    ipv4: IPv4Network
+    ipv6: IPv6Network | None = None
+
+    def place(self, address: IPv4Address) -> PodAddress:
+        """The place that goes with an IPv4 address: the IPv6 address is the one with the same number in its range."""
+        mac = mac_of(address)
+        gateway = gateway_of(self.ipv4)
+        if self.ipv6 is None:
+            return PodAddress(str(address), self.ipv4.prefixlen, str(gateway), mac)
+        ip6 = self.ipv6.network_address + (int(address) - int(self.ipv4.network_address))
+        prefixes = self.ipv4.prefixlen, self.ipv6.prefixlen
+        return PodAddress(str(address), prefixes[0], str(gateway), mac, str(ip6), prefixes[1], str(self.gateway6))
+
+    @property
+    def gateway6(self) -> IPv6Address | None:
+        """The bridge's IPv6 address: the first of the range."""
+        return None if self.ipv6 is None else self.ipv6.network_address + 1
+
+    def gateways(self, families: Iterable[str]) -> tuple[str, ...]:
+        """The bridge's addresses, that of the first family first."""
+        both = {IPV4: gateway_of(self.ipv4), IPV6: self.gateway6}
+        return tuple(str(both[family]) for family in families if both[family] is not None)
 
 
 def valid_link_name(name: str) -> bool:
@@ -146,6 +203,66 @@ def parse_ranges(value: object) -> tuple[IPv4Network, ...]:
             raise _setting("range", text, f"a network of at least 8 addresses (/{SMALLEST_PREFIX})")
         ranges.append(network)
     return tuple(ranges)
+
+
+def parse_ranges6(value: object, beside: Iterable[IPv4Network]) -> tuple[IPv6Network, ...]:
+    """`range6` of the configuration: one network or a list of them.
+
+    Args:
+        value: what is written there.
+        beside: the IPv4 ranges, each of whose addresses needs one here.
+
+    Raises:
+        SpecError: not an IPv6 network for hosts, host bits set, or too small.
+    """
+    texts = value if isinstance(value, list) else [value]
+    if not texts:
+        raise _setting("range6", value, "an IPv6 network such as fd00:10:85::/64")
+    longest = min((96 + network.prefixlen for network in beside), default=112)
+    ranges = []
+    for text in texts:
+        try:
+            network = IPv6Network(text if isinstance(text, str) else "")
+        except ValueError as error:
+            raise _setting("range6", text, f"an IPv6 network such as fd00:10:85::/64 ({error})") from None
+        if not 3 <= network.prefixlen <= longest:
+            raise _setting(
+                "range6", text, f"a network with room for as many addresses as the IPv4 range (/{longest} at most)"
+            )
+        if network.is_multicast or network.is_link_local or network.is_loopback or network.network_address.ipv4_mapped:
+            raise _setting("range6", text, "a network of unicast addresses such as fd00:10:85::/64")
+        ranges.append(network)
+    return tuple(ranges)
+
+
+def unique_local(random: bytes) -> IPv6Network:
+    """The first /64 of a prefix that is most likely nobody else's (RFC 4193).
+
+    Args:
+        random: 5 bytes.
+    """
+    return IPv6Network((int.from_bytes(b"\xfd" + random[:5].rjust(5, b"\0"), "big") << 80, 64))
+
+
+def choose_range6(config: NetworkConfig, own: IPv6Network, used: Collection[IPv6Network]) -> IPv6Network:
+    """The first range of IPv6 that the host does not use; `own` where the configuration names none.
+
+    Raises:
+        ConflictError: every range is in use.
+    """
+    clashes = []
+    for candidate in config.ranges6 or (own,):
+        # As with IPv4: what is named may lie inside of a wider route.
+        over = (net for net in used if net.prefixlen > 0 and candidate.overlaps(net))
+        clash = next((net for net in over if net.prefixlen >= candidate.prefixlen), None)
+        if clash is None:
+            return candidate
+        clashes.append(f"{candidate} (by {clash})")
+    raise ConflictError(
+        f"pods have no range of IPv6 addresses: this machine already uses {', '.join(clashes[:3])}",
+        details="A range that overlaps one of the machine's addresses or routes would cut it off from that network.",
+        resolution='Name a free one in config.toml, as in: [network] range6 = "fd12:3456:789a::/64"; or do without: families = ["ipv4"].',
+    )
 
 
 def choose_range(config: NetworkConfig, used: Collection[IPv4Network]) -> IPv4Network:
@@ -207,6 +324,17 @@ def _round(start: int, first: int, final: int) -> Iterator[int]:
 def mac_of(address: IPv4Address) -> str:
     """A MAC made of the address: who gets an address again is found under the neighbours' old entry."""
     return ":".join(f"{byte:02x}" for byte in (0x0A, 0x58, *address.packed))
+
+
+def link_local_of(mac: str) -> str:
+    """The IPv6 address that everybody on the link expects of a MAC address (RFC 4291, modified EUI-64)."""
+    first, *rest = bytes.fromhex(mac.replace(":", ""))
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + bytes((first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]))))
+
+
+def networks6(texts: Iterable[str]) -> set[IPv6Network]:
+    """As `networks`."""
+    return {ipaddress.IPv6Interface(text).network for text in texts}
 
 
 def networks(texts: Iterable[str]) -> set[IPv4Network]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from nsrun.errors import NsrunError, UnsupportedError
 from nsrun.network import hostports
-from nsrun.network.hostports import Published
-from nsrun.network.netlink import Firewall
+from nsrun.network.addressing import Ranges
+from nsrun.network.firewall import IP, IP6, Firewall
+from nsrun.network.hostports import Rules
 from nsrun.network.refusals import WAY_OUT
 
 CHAIN = "postrouting"
@@ -21,37 +22,57 @@ _COMMENT = "nsrun"
 _TIMEOUT = 20.0
 
 
-def ruleset(table: str, network: IPv4Network, bridge: str = "", published: Published | None = None) -> str:
-    """The transaction for `nft -f -`: whatever the table was, afterwards it is this.
+def ruleset(table: str, ranges: Ranges, bridge: str, rules: Rules) -> str:
+    """The transaction for `nft -f -`: whatever the tables were, afterwards they are this. That of IPv6 goes where pods have none.
 
     `add` before `delete` because deleting what is not there fails, and nft's own `destroy` came with 1.0.7 only.
     """
-    ports = published or {}
+    text = _emptied("ip", table) + _table("ip", table, ranges.ipv4, bridge, rules)
+    if ranges.ipv6 is not None:
+        text += _emptied("ip6", table) + _table("ip6", table, ranges.ipv6, bridge, rules)
+    return text
+
+
+def _emptied(family: str, table: str) -> str:
+    return f"add table {family} {table}\ndelete table {family} {table}\n"
+
+
+def _table(ip: str, table: str, network: IPv4Network | IPv6Network, bridge: str, rules: Rules) -> str:
+    elsewhere = "224.0.0.0/4" if network.version == 4 else "fe80::/10, ff00::/8"
     return (
-        f"add table ip {table}\n"
-        f"delete table ip {table}\n"
-        f"table ip {table} {{\n" + hostports.maps(ports) + hostports.chains(ports, bridge) + f"  chain {CHAIN} {{\n"
+        f"table {ip} {table} {{\n"
+        + hostports.maps(rules, network)
+        + hostports.chains(rules.published, bridge, network)
+        + f"  chain {CHAIN} {{\n"
         "    type nat hook postrouting priority srcnat; policy accept;\n"
-        + hostports.way_back(ports, network, bridge)
+        + hostports.way_back(rules.published, network, bridge)
         # Multicast stays on the bridge; between pods nothing is translated.
-        + f"    ip saddr {network} ip daddr != {{ {network}, 224.0.0.0/4 }} masquerade\n"
+        + f"    {ip} saddr {network} {ip} daddr != {{ {network}, {elsewhere} }} masquerade\n"
         "  }\n"
         "}\n"
     )
 
 
-def install(table: str, network: IPv4Network, bridge: str = "", published: Published | None = None) -> None:
+def install(table: str, ranges: Ranges, bridge: str, rules: Rules) -> None:
     """Put the rules in place, those of published ports among them; one transaction, connections go on.
 
     Raises:
         UnsupportedError: nft is not installed, or the kernel does not know nf_tables or NAT.
     """
-    _nft(ruleset(table, network, bridge, published), f"install masquerading for {network}")
+    _nft(ruleset(table, ranges, bridge, rules), f"install masquerading for {ranges.ipv4}")
 
 
-def remove(table: str) -> None:
-    """Remove the table; one that is not there is fine."""
-    _nft(f"add table ip {table}\ndelete table ip {table}\n", f"remove the nftables table {table}")
+def installed(firewall: Firewall, table: str, ranges: Ranges) -> bool:
+    """Whether the rules are there, as far as can be seen without reading each."""
+    families = (IP,) if ranges.ipv6 is None else (IP, IP6)
+    return all(firewall.rules_in(table, CHAIN, family) for family in families)
+
+
+def remove(firewall: Firewall, table: str) -> None:
+    """Remove the tables; those that are not there are fine."""
+    there = [word for word, family in (("ip", IP), ("ip6", IP6)) if firewall.has_table(table, family)]
+    if there:
+        _nft("".join(_emptied(word, table) for word in there), f"remove the nftables table {table}")
 
 
 def _nft(script: str, what: str) -> None:
@@ -77,41 +98,54 @@ def _nft(script: str, what: str) -> None:
 
 def _drops_questions(firewall: Firewall) -> bool:
     """Whether iptables drops by default what comes to this machine, as ufw arranges: pods could not ask the resolver."""
-    return firewall.drops("filter", "INPUT")
+    return firewall.drops("filter", "INPUT") or firewall.drops("filter", "INPUT", IP6)
 
 
 def forward_policy_drops(firewall: Firewall) -> bool:
-    """Whether iptables, of either kind, drops packets by default that are forwarded, as docker arranges, or that come in.
+    """Whether iptables, of either kind and family, drops packets by default that are forwarded, as docker arranges, or that come in.
 
     An accept in a table of ours would not help: a packet has to pass every chain on its way. Starting iptables(8) is the last resort.
     """
     if _drops_questions(firewall):
         return True
-    if firewall.drops("filter", "FORWARD"):
+    if firewall.drops("filter", "FORWARD") or firewall.drops("filter", "FORWARD", IP6):
         return True
+    return any(
+        "-P FORWARD DROP" in (_iptables(program, "-S", "FORWARD") or "").splitlines()
+        for program, names in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names"))
+        if _has_legacy_filter(f"/proc/net/{names}")
+    )
+
+
+def _has_legacy_filter(path: str) -> bool:
     try:
-        with open("/proc/net/ip_tables_names", encoding="ascii") as file:
-            legacy = "filter" in file.read().split()
+        with open(path, encoding="ascii") as file:
+            return "filter" in file.read().split()
     except OSError:
         return False
-    return legacy and "-P FORWARD DROP" in (_iptables("-S", "FORWARD") or "").splitlines()
 
 
-def accept_forwarding(bridge: str) -> bool:
-    """Let packets from and to the bridge pass iptables' FORWARD chain; what is there already is not added again.
+def accept_forwarding(bridge: str, *, six: bool) -> bool:
+    """Let packets from and to the bridge pass the FORWARD chain of iptables, and with `six` that of ip6tables.
+
+    What is there already is not added again.
 
     Returns:
         Whether they pass now: False without iptables(8).
     """
-    rules = _forward_rules(bridge)
-    return all(_iptables("-C", *rule) is not None or _iptables("-I", *rule) is not None for rule in rules)
+    return all(
+        _iptables(program, "-C", *rule) is not None or _iptables(program, "-I", *rule) is not None
+        for program in (("iptables", "ip6tables") if six else ("iptables",))
+        for rule in _forward_rules(bridge)
+    )
 
 
 def stop_accepting(bridge: str) -> None:
     """Take back `accept_forwarding`."""
-    for rule in _forward_rules(bridge):
-        while _iptables("-D", *rule) is not None:
-            pass
+    for program in ("iptables", "ip6tables"):
+        for rule in _forward_rules(bridge):
+            while _iptables(program, "-D", *rule) is not None:
+                pass
 
 
 def _forward_rules(bridge: str) -> list[tuple[str, ...]]:
@@ -120,14 +154,14 @@ def _forward_rules(bridge: str) -> list[tuple[str, ...]]:
     return [("FORWARD", "-i", bridge, *tail), ("FORWARD", "-o", bridge, *tail), *questions]
 
 
-def _iptables(*arguments: str) -> str | None:
+def _iptables(program: str, *arguments: str) -> str | None:
     """What iptables says, or None when it fails or is not installed."""
-    program = shutil.which("iptables")
-    if program is None:
+    found = shutil.which(program)
+    if found is None:
         return None
     try:
         done = subprocess.run(
-            [program, "--wait", "5", *arguments], capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            [found, "--wait", "5", *arguments], capture_output=True, text=True, timeout=_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -20,7 +20,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -51,10 +51,15 @@ _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NLMSGERR_ATTR_MSG = 1
+_IFA_F_NODAD = 2
+_NFT_DUMPS = (1, 4, 13)
+"""NFT_MSG_GETTABLE, GETCHAIN, GETSETELEM."""
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GLINK = 0x0A
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
+HEADER = struct.Struct("=IHHII")
+"""struct nlmsghdr."""
+ATTRIBUTE = struct.Struct("=HH")
+"""struct nlattr."""
 _PATIENCE = 10.0
 """Seconds without any answer after which something is broken: the kernel answers within the request."""
 
@@ -161,17 +166,28 @@ def link(
     return _encode(messages().link, code, flags, fields, attributes)
 
 
+def no_link_local(index: int = 0, name: str = "") -> bytes:
+    """A request that the link with that index or name makes itself no IPv6 address when it comes up."""
+    # IFLA_AF_SPEC { AF_INET6 { IFLA_INET6_ADDR_GEN_MODE: none } }; pyroute2 knows it for bridges only.
+    added = attribute(26, attribute(socket.AF_INET6, attribute(8, b"\1")))
+    request = link(RTM_SETLINK, 0, [("IFLA_IFNAME", name)] if name else [], index=index)
+    request += bytes(-len(request) % 4)
+    return struct.pack("=I", len(request) + len(added)) + request[4:] + added
+
+
 def address(code: int, flags: int, index: int, ip: str, prefix: int, broadcast: str | None = None) -> bytes:
-    """A request about an IPv4 address of the link with that index."""
+    """A request about an address of the link with that index; of IPv6 it is usable at once (no duplicate address detection)."""
     attributes = [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip)]
     if broadcast is not None:
         attributes.append(("IFA_BROADCAST", broadcast))
-    fields = {"family": socket.AF_INET, "prefixlen": prefix, "index": index, "scope": 0, "flags": 0}
+    six = ":" in ip
+    fields = {"prefixlen": prefix, "index": index, "scope": 0, "flags": _IFA_F_NODAD if six else 0}
+    fields["family"] = socket.AF_INET6 if six else socket.AF_INET
     return _encode(messages().address, code, flags, fields, attributes)
 
 
 def route(code: int, flags: int, fields: dict[str, int], attributes: Sequence[tuple[str, Any]]) -> bytes:
-    """A request about an IPv4 route."""
+    """A request about a route; of IPv4 unless `fields` has another family."""
     return _encode(messages().route, code, flags, {"family": socket.AF_INET, **fields}, attributes)
 
 
@@ -218,25 +234,37 @@ class NetlinkSocket:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, *requests: bytes) -> list[Answer]:
+    def ask(self, *requests: bytes, silent: Collection[int] = ()) -> list[Answer]:
         """Send requests in one packet; their answers in the same order.
 
-        The kernel carries a packet's requests out one after another and does not stop at the first that fails.
+        The kernel carries a packet's requests out one after another and does not stop at the first that fails, but for a
+        transaction of netfilter.
+
+        Args:
+            requests: whole messages; sequence numbers and NLM_F_ACK are set here.
+            silent: positions of requests that are answered only when they fail; what begins and ends a transaction.
 
         Raises:
             OSError: the socket itself failed, or nothing was answered.
+            NetlinkError: a silent request failed.
         """
         packet = bytearray()
         pending: dict[int, int] = {}
+        unheard: set[int] = set()
         for position, request in enumerate(requests):
             self._seq = (self._seq + 1) & 0x7FFFFFFF
-            pending[self._seq] = position
-            size, code, flags, _, _ = _HEADER.unpack_from(request)
-            dump = flags & NLM_F_DUMP == NLM_F_DUMP and code & 3 == 2
+            size, code, flags, _, _ = HEADER.unpack_from(request)
+            whole = flags & NLM_F_DUMP == NLM_F_DUMP and (code & 3 == 2 if code < 256 else code & 255 in _NFT_DUMPS)
+            if position in silent:
+                unheard.add(self._seq)
+            else:
+                pending[self._seq] = position
+                if not whole:
+                    flags |= NLM_F_ACK
             start = len(packet)
             packet += request
             packet += bytes(-len(packet) % 4)
-            _HEADER.pack_into(packet, start, size, code, flags if dump else flags | NLM_F_ACK, self._seq, 0)
+            HEADER.pack_into(packet, start, size, code, flags, self._seq, 0)
         answers = [Answer(0, "", []) for _ in requests]
         if not requests:
             return answers
@@ -246,6 +274,8 @@ class NetlinkSocket:
             for code, flags, seq, body in _split(self._sock.recv(1 << 18)):
                 position = pending.get(seq, -1)
                 if position < 0:
+                    if seq in unheard and code == NLMSG_ERROR:
+                        Answer(*_error(flags, body), []).check()
                     continue
                 if code == NLMSG_ERROR:
                     answers[position] = Answer(*_error(flags, body), answers[position].payloads)
@@ -285,50 +315,57 @@ class NetlinkSocket:
         """Every link of the socket's network namespace."""
         return [parse_link(payload) for payload in self.one(link(RTM_GETLINK, NLM_F_DUMP, [])).payloads]
 
-    def addresses(self) -> list[tuple[int, str]]:
-        """(index of the link, `address/prefix`) of every IPv4 address."""
-        request = _encode(messages().address, RTM_GETADDR, NLM_F_DUMP, {"family": socket.AF_INET}, [])
+    def addresses(self, family: int = socket.AF_INET) -> list[tuple[int, str]]:
+        """(index of the link, `address/prefix`) of every address of a family."""
+        request = _encode(messages().address, RTM_GETADDR, NLM_F_DUMP, {"family": family}, [])
         found = []
         for payload in self.one(request).payloads:
             prefix, index = payload[1], struct.unpack_from("=I", payload, 4)[0]
-            attributes = dict(_attributes(payload[8:]))
+            attributes = dict(attributes_of(payload[8:]))
             local = attributes.get(2) or attributes.get(1)
             if local is not None:
-                found.append((index, f"{socket.inet_ntoa(local)}/{prefix}"))
+                found.append((index, f"{socket.inet_ntop(family, local)}/{prefix}"))
         return found
 
-    def routes(self) -> list[tuple[int, str]]:
-        """(index of the link, 0 without one; destination `address/prefix`) of every IPv4 unicast route of every table but `local`."""
+    def routes(self, family: int = socket.AF_INET) -> list[tuple[int, str]]:
+        """(index of the link, 0 without one; destination `address/prefix`) of every unicast route of every table but `local`."""
         found = []
-        for payload in self.one(route(RTM_GETROUTE, NLM_F_DUMP, {}, [])).payloads:
+        for payload in self.one(route(RTM_GETROUTE, NLM_F_DUMP, {"family": family}, [])).payloads:
             prefix, table, kind = payload[1], payload[4], payload[7]
             if table == RT_TABLE_LOCAL or kind != 1:
                 continue
-            attributes = dict(_attributes(payload[12:]))
-            destination = attributes.get(1, bytes(4))
+            attributes = dict(attributes_of(payload[12:]))
+            destination = attributes.get(1, bytes(4 if family == socket.AF_INET else 16))
             index = struct.unpack("=I", attributes[4])[0] if 4 in attributes else 0
-            found.append((index, f"{socket.inet_ntoa(destination)}/{prefix}"))
+            found.append((index, f"{socket.inet_ntop(family, destination)}/{prefix}"))
         return found
 
 
 def _split(packet: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     at = 0
-    while at + _HEADER.size <= len(packet):
-        size, code, flags, seq, _ = _HEADER.unpack_from(packet, at)
-        if size < _HEADER.size:
+    while at + HEADER.size <= len(packet):
+        size, code, flags, seq, _ = HEADER.unpack_from(packet, at)
+        if size < HEADER.size:
             return
-        yield code, flags, seq, packet[at + _HEADER.size : at + size]
+        yield code, flags, seq, packet[at + HEADER.size : at + size]
         at += size + (-size % 4)
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, content) of each attribute."""
     at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        size, code = _ATTRIBUTE.unpack_from(data, at)
-        if size < _ATTRIBUTE.size:
+    while at + ATTRIBUTE.size <= len(data):
+        size, code = ATTRIBUTE.unpack_from(data, at)
+        if size < ATTRIBUTE.size:
             return
-        yield code & 0x3FFF, data[at + _ATTRIBUTE.size : at + size]
+        yield code & 0x3FFF, data[at + ATTRIBUTE.size : at + size]
         at += size + (-size % 4)
+
+
+def attribute(code: int, *content: bytes) -> bytes:
+    """An attribute; one that holds others has 0x8000 in its type."""
+    data = b"".join(content)
+    return ATTRIBUTE.pack(ATTRIBUTE.size + len(data), code) + data + bytes(-len(data) % 4)
 
 
 def _error(flags: int, body: bytes) -> tuple[int, str]:
@@ -336,8 +373,8 @@ def _error(flags: int, body: bytes) -> tuple[int, str]:
     if not flags & NLM_F_ACK_TLVS:
         return number, ""
     # Behind errno comes the request's header, and the whole request unless it was capped.
-    skip = 4 + (_HEADER.size if flags & NLM_F_CAPPED else struct.unpack_from("=I", body, 4)[0])
-    text = dict(_attributes(body[skip + (-skip % 4) :])).get(_NLMSGERR_ATTR_MSG, b"")
+    skip = 4 + (HEADER.size if flags & NLM_F_CAPPED else struct.unpack_from("=I", body, 4)[0])
+    text = dict(attributes_of(body[skip + (-skip % 4) :])).get(_NLMSGERR_ATTR_MSG, b"")
     return number, text.rstrip(b"\0").decode("utf-8", "replace")
 
 
@@ -345,8 +382,8 @@ def parse_link(payload: bytes) -> Link:
     """A message of RTM_GETLINK."""
     # struct ifinfomsg, then attributes; rtnetlink(7), linux/if_link.h.
     index, flags = struct.unpack_from("=iI", payload, 4)
-    attributes = dict(_attributes(payload[16:]))
-    info = dict(_attributes(attributes.get(18, b"")))
+    attributes = dict(attributes_of(payload[16:]))
+    info = dict(attributes_of(attributes.get(18, b"")))
     return Link(
         index=index,
         name=attributes.get(3, b"").rstrip(b"\0").decode(),
@@ -357,61 +394,3 @@ def parse_link(payload: bytes) -> Link:
         mac=":".join(f"{byte:02x}" for byte in attributes.get(1, b"")),
         group=struct.unpack("=I", attributes[27])[0] if 27 in attributes else 0,
     )
-
-
-class Firewall:
-    """What nftables holds right now, asked by netlink because starting nft(8) takes longer than a whole attach.
-
-    Raises:
-        OSError: EPROTONOSUPPORT and its like when the kernel has no nf_tables.
-    """
-
-    _NFT = 10 << 8
-    _GETTABLE, _GETCHAIN, _GETGEN = 1, 4, 16
-
-    def __init__(self) -> None:
-        self._netlink = NetlinkSocket(protocol=NETLINK_NETFILTER)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        self._netlink.close()
-
-    def generation(self) -> int:
-        """A number that changes with every change of any rule."""
-        attributes = self._attributes_of(self._GETGEN, socket.AF_UNSPEC, b"")
-        return int(struct.unpack(">I", attributes[1])[0])
-
-    def has_table(self, table: str) -> bool:
-        """Whether there is an `ip` table of that name."""
-        return bool(self._find(self._GETTABLE, _text_attribute(1, table)))
-
-    def rules_in(self, table: str, chain: str) -> int:
-        """How many rules a chain of an `ip` table has; 0 also when there is no such chain."""
-        attributes = self._chain(table, chain)
-        return int(struct.unpack(">I", attributes[6])[0]) if 6 in attributes else 0
-
-    def drops(self, table: str, chain: str) -> bool:
-        """Whether the policy of a base chain of an `ip` table is drop."""
-        return self._chain(table, chain).get(5) == bytes(4)
-
-    def _chain(self, table: str, chain: str) -> dict[int, bytes]:
-        return self._find(self._GETCHAIN, _text_attribute(1, table) + _text_attribute(3, chain))
-
-    def _find(self, code: int, attributes: bytes) -> dict[int, bytes]:
-        try:
-            return self._attributes_of(code, socket.AF_INET, attributes)
-        except NetlinkError as error:
-            if error.errno == errno.ENOENT:
-                return {}
-            raise
-
-    def _attributes_of(self, code: int, family: int, attributes: bytes) -> dict[int, bytes]:
-        body = struct.pack("=BBH", family, 0, 0) + attributes
-        header = _HEADER.pack(_HEADER.size + len(body), self._NFT | code, NLM_F_REQUEST, 0, 0)
-        payloads = self._netlink.one(header + body).payloads
-        return dict(_attributes(payloads[0][4:])) if payloads else {}
-
-
-def _text_attribute(code: int, text: str) -> bytes:
-    data = text.encode() + b"\0"
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), code) + data + bytes(-len(data) % 4)

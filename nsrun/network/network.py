@@ -1,8 +1,8 @@
 """The network of one root directory: a bridge, a veth pair for each pod, masquerading for the way out.
 
-    pod a: eth0 10.85.0.2 ── nsr…a ─┐
-                                    ├─ nsrun0 10.85.0.1 (bridge; the host) ── routing, masquerade ── the world
-    pod b: eth0 10.85.0.3 ── nsr…b ─┘
+    pod a: eth0 10.85.0.2, fd…::2 ── nsr…a ─┐
+                                            ├─ nsrun0 10.85.0.1, fd…::1 (bridge; the host) ── routing, masquerade ── the world
+    pod b: eth0 10.85.0.3, fd…::3 ── nsr…b ─┘
 
 Nothing that decides is kept in the process: leases are files, links have names made of the pod's uid, the range stands in
 `lib/network.json`, and whether bridge and rules are still there is asked of the kernel before each attach (0.2 ms). Netlink work is
@@ -14,26 +14,38 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nsrun.errors import ConflictError, UnsupportedError, errno_text
-from nsrun.network import hostports, masquerade, netlink
-from nsrun.network.addressing import NetworkConfig, PodAddress, choose_range, gateway_of, mac_of, networks
+from nsrun.errors import ConflictError, NsrunError
+from nsrun.network import forwarding, hostports, masquerade, netlink, wiring
+from nsrun.network.addressing import (
+    IPV6,
+    NetworkConfig,
+    PodAddress,
+    Ranges,
+    choose_range,
+    choose_range6,
+    gateway_of,
+    networks,
+    networks6,
+)
+from nsrun.network.firewall import IP6, Firewall
 from nsrun.network.hostports import HostPort, PodPort
 from nsrun.network.leases import Leases
-from nsrun.network.netlink import Firewall, NetlinkSocket
+from nsrun.network.netlink import NetlinkSocket
 from nsrun.network.record import NetworkRecord
 from nsrun.network.refusals import WAY_OUT, namespace_lock, refusals
+from nsrun.network.wiring import POD_LINK
 
-POD_LINK = "eth0"
-IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
+_LOG = logging.getLogger("nsrun.network")
 _T = TypeVar("_T")
 
 
@@ -64,9 +76,10 @@ class Network:
         self._firewall: Firewall | None = None
         self._bridge = 0
         self._mtu = 0
-        self._network: IPv4Network | None = None
+        self._ranges: Ranges | None = None
+        self._without6 = ""
         self._generation = -1
-        self._probe: tuple[bytes, bytes] = (b"", b"")
+        self._probe: tuple[bytes, ...] = ()
         self._warnings: list[str] = []
         self._reserved: set[str] = set()
         self._sweep_thread: ThreadPoolExecutor | None = None
@@ -83,25 +96,26 @@ class Network:
         """
         await self._call(self._ensure_open)
 
-    async def reserve(self, pod_uid: str) -> str:
+    async def reserve(self, pod_uid: str) -> tuple[str, ...]:
         """Take the pod's lease before there is a namespace to attach; everything that pods share is opened as well.
 
-        For whoever wants to know the address while the namespace is still being made. `detach` gives it back.
+        For whoever wants to know the addresses while the namespace is still being made. `detach` gives it back.
 
         Raises:
             NsrunError: as `attach`; then there is no lease but one that was there before.
         """
 
-        def reserve() -> str:
-            address, known = self.leases.take(pod_uid, self._ensure_open())
+        def reserve() -> tuple[str, ...]:
+            ranges = self._ensure_open()
+            address, known = self.leases.take(pod_uid, ranges.ipv4)
             if not known:
                 self._reserved.add(pod_uid)
-            return str(address)
+            return ranges.place(address).in_order(self.config.families)
 
         return await self._call(reserve)
 
     async def attach(self, pod_uid: str, netns_fd: int, netlink_socket: socket.socket | int) -> PodAddress:
-        """Give a pod its eth0, address and default route. Idempotent: a pod that has them gets the same answer.
+        """Give a pod its eth0, addresses and default routes. Idempotent: a pod that has them gets the same answer.
 
         Args:
             pod_uid: has at most one lease; the address stays the same until `detach`.
@@ -109,7 +123,8 @@ class Network:
             netlink_socket: a NETLINK_ROUTE socket that was opened inside of that namespace; stays the caller's.
 
         Raises:
-            NsrunError: as `open`; ConflictError when the range is exhausted or the pod has an eth0 of somebody else's.
+            NsrunError: as `open`; ConflictError when the range is exhausted, the pod has an eth0 of somebody else's, or a port
+                is asked for at an IPv6 address where pods have no IPv6.
         """
         wanted = dict(self.wanted_ports())
         # Duplicates: when the caller is cancelled and closes its own, the thread must not meet another file under the number.
@@ -122,7 +137,7 @@ class Network:
 
         def attach() -> PodAddress:
             try:
-                place = self._attach(pod_uid, namespace, pod)
+                place = self._attach(pod_uid, namespace, pod, wanted.get(pod_uid, ()))
                 self._publish(wanted)
                 return place
             finally:
@@ -201,22 +216,31 @@ class Network:
             self._forget()
 
     def status(self) -> dict[str, Any]:
-        """What `nsrun server status` shows: bridge, range, gateway, MTU, number of leases, warnings."""
-        network = self._network or self._record.range()
+        """What `nsrun server status` shows: bridge, ranges, gateways, MTU, number of leases, warnings."""
+        ranges = self._ranges or self._record.ranges()
         return {
             "bridge": self.config.bridge,
-            "open": self._network is not None,
-            "range": str(network) if network else None,
-            "gateway": str(gateway_of(network)) if network else None,
+            "open": self._ranges is not None,
+            "range": str(ranges.ipv4) if ranges else None,
+            "range6": str(ranges.ipv6) if ranges and ranges.ipv6 else None,
+            "gateway": str(gateway_of(ranges.ipv4)) if ranges else None,
+            "gateway6": str(ranges.gateway6) if ranges and ranges.ipv6 else None,
             "mtu": self._mtu or None,
             "leases": self.leases.count(),
-            "warnings": list(self._warnings),
+            "warnings": [*self._warnings, *([self._without6] if self._without6 else [])],
         }
 
+    def gateways(self) -> tuple[str, ...]:
+        """The machine's addresses on the pods' network, in the order of the configured families; none before the first set-up."""
+        ranges = self._ranges or self._record.ranges()
+        return ranges.gateways(self.config.families) if ranges else ()
+
     def place(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The machine's addresses on the pods' network, and the ranges of pods' addresses; nothing before the first set-up."""
-        network = self._network or self._record.range()
-        return ((str(gateway_of(network)),), (str(network),)) if network else ((), ())
+        """`gateways`, and the ranges of pods' addresses; nothing before the first set-up."""
+        ranges = self._ranges or self._record.ranges()
+        if ranges is None:
+            return (), ()
+        return self.gateways(), tuple(str(one) for one in (ranges.ipv4, ranges.ipv6) if one is not None)
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         if self._thread is None:
@@ -264,36 +288,44 @@ class Network:
         for holder in (self._socket, self._firewall):
             if holder is not None:
                 holder.close()
-        self._socket = self._firewall = self._network = None
+        self._socket = self._firewall = self._ranges = None
 
-    def _ensure_open(self) -> IPv4Network:
-        if self._network is not None and self._healthy(self._network):
-            return self._network
+    def _ensure_open(self) -> Ranges:
+        ailment = self._ailment(self._ranges) if self._ranges is not None else ""
+        if self._ranges is not None and not ailment:
+            return self._ranges
         with refusals("set up the pod network"), namespace_lock():
-            self._network = None
-            self._network = self._set_up()
-        return self._network
+            self._ranges = None
+            self._ranges = self._set_up()
+        if ailment:
+            _LOG.warning("the pods' network was repaired: %s", ailment)
+        return self._ranges
 
-    def _healthy(self, network: IPv4Network) -> bool:
-        link, gateway = self._route().ask(*self._probe)
-        if not link.payloads or not gateway.payloads:
-            return False
-        here = netlink.parse_link(link.payloads[0])
-        if here.index != self._bridge or not here.up or gateway.payloads[0][7] != netlink.RTN_LOCAL:
-            return False
-        if _read(IP_FORWARD) != "1":
-            return False
-        generation = self._rules().generation()
+    def _ailment(self, ranges: Ranges) -> str:
+        """What somebody has broken since it was set up; "" for nothing."""
+        link, *gateways = self._route().ask(*self._probe)
+        here = netlink.parse_link(link.payloads[0]) if link.payloads else None
+        if here is None or here.index != self._bridge:
+            return f"the bridge {self.config.bridge} was gone"
+        if not here.up:
+            return f"the bridge {self.config.bridge} was down"
+        if any(not answer.payloads or answer.payloads[0][7] != netlink.RTN_LOCAL for answer in gateways):
+            return f"the bridge {self.config.bridge} had lost an address"
+        if not forwarding.forwards(six=ranges.ipv6 is not None):
+            return "forwarding was off"
+        rules = self._rules()
+        generation = rules.generation()
         if generation != self._generation:
             # Somebody changed some rule, most likely not ours. Docker may have begun to drop what is forwarded, or taken
             # our exceptions away.
-            rules = self._rules()
-            if rules.rules_in(self.config.table, masquerade.CHAIN) < 1 or masquerade.forward_policy_drops(rules):
-                return False
+            if not masquerade.installed(rules, self.config.table, ranges):
+                return "rules of nftables were gone"
+            if masquerade.forward_policy_drops(rules):
+                return "a firewall drops packets by default"
             self._generation = generation
-        return network is self._network
+        return ""
 
-    def _set_up(self) -> IPv4Network:
+    def _set_up(self) -> Ranges:
         route = self._route()
         bridge = route.find_link(self.config.bridge)
         if bridge is not None and bridge.kind != "bridge":
@@ -302,181 +334,185 @@ class Network:
                 details=WAY_OUT,
                 resolution='Choose another name in config.toml, as in: [network] bridge = "pods0".',
             )
-        network = self._pick_range(bridge.index if bridge else 0)
-        gateway = str(gateway_of(network))
+        own = self._record.unique_local()
+        ranges = self._pick_ranges(bridge.index if bridge else 0, own)
         self._mtu = self.config.mtu or self._mtu_of_way_out()
         if bridge is None:
-            self._make_bridge(network)
+            wiring.make_bridge(route, self.config.bridge, ranges, self._mtu)
             bridge = route.find_link(self.config.bridge)
             assert bridge is not None
         self._bridge = bridge.index
-        answers = route.ask(
-            netlink.link(netlink.RTM_NEWLINK, 0, [], index=bridge.index, up=True),
-            netlink.address(
-                netlink.RTM_NEWADDR,
-                netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE,
-                bridge.index,
-                gateway,
-                network.prefixlen,
-                str(network.broadcast_address),
-            ),
-        )
-        for answer in answers:
-            answer.check()
-        self._adopt_links(bridge.index)
+        wiring.set_up_bridge(route, bridge.index, ranges)
+        wiring.adopt(route, self.config.link_prefix, bridge.index)
         firewall = self._rules()
-        before = _read(IP_FORWARD)
         drops = masquerade.forward_policy_drops(firewall)
         # Written down first: who is killed in here must find what to take back.
-        self._record.write(network, before, excepted=drops)
-        if before != "1":
-            _write(IP_FORWARD, "1")
-        masquerade.install(self.config.table, network, self.config.bridge, self._published)
+        self._record.write(ranges, own, forwarding.read(forwarding.IP_FORWARD), excepted=drops)
+        forwarding.begin()
+        if ranges.ipv6 is not None:
+            ranges = self._set_up6(ranges)
+            if ranges.ipv6 is None:
+                self._record.write(ranges, own, "1", excepted=drops)
+        if ranges.ipv6 is None:
+            masquerade.install(self.config.table, ranges, self.config.bridge, self._rules_wanted())
         self._let_loopback_out()
-        self._warnings = [self._except_from_drop()] if drops else []
+        self._warnings = [self._except_from_drop(six=ranges.ipv6 is not None)] if drops else []
         self._generation = firewall.generation()
+        gateways = [(socket.AF_INET, 32, str(gateway_of(ranges.ipv4)))]
+        if ranges.ipv6 is not None:
+            gateways.append((socket.AF_INET6, 128, str(ranges.gateway6)))
         self._probe = (
             netlink.link(netlink.RTM_GETLINK, 0, [("IFLA_IFNAME", self.config.bridge)]),
-            netlink.route(netlink.RTM_GETROUTE, 0, {"dst_len": 32}, [("RTA_DST", gateway)]),
+            *(
+                netlink.route(netlink.RTM_GETROUTE, 0, {"family": family, "dst_len": length}, [("RTA_DST", gateway)])
+                for family, length, gateway in gateways
+            ),
         )
-        return network
+        return ranges
+
+    def _set_up6(self, ranges: Ranges) -> Ranges:
+        """IPv6, and the rules of both; where the machine cannot, pods do without, and the status says why."""
+        try:
+            forwarding.begin_ipv6(self.config.bridge)
+            wiring.set_up_bridge6(self._route(), self._bridge, ranges)
+            masquerade.install(self.config.table, ranges, self.config.bridge, self._rules_wanted())
+        except OSError as error:
+            why = error.strerror or str(error)
+        except NsrunError as error:
+            why = error.brief
+        else:
+            return ranges
+        self._without6 = f"pods have no IPv6: {why}"
+        _LOG.warning("%s", self._without6)
+        return Ranges(ranges.ipv4)
+
+    def _rules_wanted(self) -> hostports.Rules:
+        return hostports.Rules(self._published or {}, spares_dns=self.spares_dns)
 
     def _publish(self, wanted: Mapping[str, Mapping[HostPort, int]]) -> None:
         """Have the rules lead the machine's ports to the pods that have them, and to no other."""
         addresses = {uid: address for address, uid in self.leases.all().items()} if wanted else {}
+        ranges = self._ranges or self._record.ranges()
+        places = {uid: ranges.place(IPv4Address(address)) for uid, address in addresses.items()} if ranges else {}
         ports = {
-            at: PodPort(addresses[uid], inside)
+            at: PodPort(places[uid].ip, places[uid].ip6, inside)
             for uid, its in wanted.items()
-            if uid in addresses
+            if uid in places
             for at, inside in its.items()
         }
         if ports == self._published:
             return
-        network = self._network or self._record.range()
         # A server before this one may have left some.
-        old = self._published is None and network is not None
-        if not ports and not (self._published or (old and self._rules().rules_in(self.config.table, hostports.CHAIN))):
+        old = self._published is None and ranges is not None
+        if not ports and not (self._published or (old and self._leads_somewhere())):
             self._published = {}
             return
-        assert network is not None, "a pod has an address of no range"
-        masquerade.install(self.config.table, network, self.config.bridge, ports)
-        self._reflect([uid for uid, its in wanted.items() if uid in addresses and its])
+        assert ranges is not None, "a pod has an address of no range"
+        masquerade.install(
+            self.config.table, ranges, self.config.bridge, hostports.Rules(ports, spares_dns=self.spares_dns)
+        )
+        wiring.reflect(
+            self._route(), [self.config.link_name(uid) for uid, its in wanted.items() if uid in places and its]
+        )
         self._published = ports
         self._let_loopback_out()
         self._generation = self._rules().generation()
 
-    def _reflect(self, pods: Sequence[str]) -> None:
-        """Let the bridge send to these pods what came from them: a pod that asks for a port of its own by the machine's address.
-
-        Where br_netfilter is loaded the translation takes place in the bridge, which does not send a frame back to where it came
-        from unless its port says so (hairpin).
-        """
-        mode = {
-            "attrs": [
-                ("IFLA_INFO_SLAVE_KIND", "bridge"),
-                ("IFLA_INFO_SLAVE_DATA", {"attrs": [("IFLA_BRPORT_MODE", 1)]}),
-            ]
-        }
-        requests = [
-            netlink.link(
-                netlink.RTM_NEWLINK, 0, [("IFLA_IFNAME", self.config.link_name(uid)), ("IFLA_LINKINFO", mode)], up=True
-            )
-            for uid in pods
-        ]
-        if requests:
-            for answer in self._route().ask(*requests):
-                answer.check(errno.ENODEV)
+    def _leads_somewhere(self) -> bool:
+        rules, table = self._rules(), self.config.table
+        return bool(rules.rules_in(table, hostports.CHAIN) or rules.rules_in(table, hostports.CHAIN, IP6))
 
     def _let_loopback_out(self) -> None:
         """What the machine sends to its own 127.0.0.1 leaves for a pod only where the bridge says that it may."""
         # A bridge that somebody deleted is made again by the next attach, which comes here as well.
         if self._published:
             with suppress(FileNotFoundError):
-                _write(f"/proc/sys/net/ipv4/conf/{self.config.bridge}/route_localnet", "1")
+                forwarding.write(f"/proc/sys/net/ipv4/conf/{self.config.bridge}/route_localnet", "1")
 
-    def _except_from_drop(self) -> str:
+    def _except_from_drop(self, *, six: bool) -> str:
         """Let forwarded packets of the bridge pass iptables; the words for the status."""
         drops = "iptables drops packets by default (docker and ufw arrange that)"
         name = self.config.bridge
-        if masquerade.accept_forwarding(name):
+        if masquerade.accept_forwarding(name, six=six):
             return f"{drops}; nsrun put rules that accept those of {name} at the head of its FORWARD and INPUT chains"
         return (
             f"{drops} and there is no iptables command to except {name}: pods do not reach the world. Install iptables."
         )
 
-    def _pick_range(self, bridge: int) -> IPv4Network:
-        recorded = self._record.range()
+    def _pick_ranges(self, bridge: int, own: IPv6Network) -> Ranges:
+        recorded = self._record.ranges()
         route = self._route()
         addresses = route.addresses()
         if recorded is not None and (
             self.leases.all()
-            or f"{gateway_of(recorded)}/{recorded.prefixlen}" in {text for index, text in addresses if index == bridge}
+            or f"{gateway_of(recorded.ipv4)}/{recorded.ipv4.prefixlen}"
+            in {text for index, text in addresses if index == bridge}
         ):
             # Pods live in it: changing it under them would cut them off.
-            return recorded
-        others = (text for index, text in (*addresses, *route.routes()) if index != bridge or not bridge)
-        return choose_range(self.config, networks(others))
+            network = recorded.ipv4
+        else:
+            others = (text for index, text in (*addresses, *route.routes()) if index != bridge or not bridge)
+            network = choose_range(self.config, networks(others))
+        return Ranges(network, self._pick_range6(recorded, bridge, own))
+
+    def _pick_range6(self, recorded: Ranges | None, bridge: int, own: IPv6Network) -> IPv6Network | None:
+        self._without6 = ""
+        kept = recorded.ipv6 if recorded is not None and self.leases.all() else None
+        if IPV6 not in self.config.families and kept is None:
+            return None
+        if not forwarding.has_ipv6():
+            self._without6 = "pods have no IPv6: this machine has it switched off"
+            return None
+        if kept is not None:
+            return kept
+        route = self._route()
+        here = (*route.addresses(socket.AF_INET6), *route.routes(socket.AF_INET6))
+        try:
+            return choose_range6(
+                self.config, own, networks6(text for index, text in here if index != bridge or not bridge)
+            )
+        except ConflictError as error:
+            self._without6 = f"pods have no IPv6: {error.brief}"
+            return None
 
     def _mtu_of_way_out(self) -> int:
         route = self._route()
         outward = {index for index, destination in route.routes() if destination == "0.0.0.0/0"}
         return min((link.mtu for link in route.links() if link.index in outward and link.mtu >= 576), default=1500)
 
-    def _make_bridge(self, network: IPv4Network) -> None:
-        # A MAC of its own, or the bridge would take over the smallest of its ports and change it with them.
-        attributes = [
-            ("IFLA_IFNAME", self.config.bridge),
-            ("IFLA_ADDRESS", mac_of(gateway_of(network))),
-            ("IFLA_MTU", self._mtu),
-            # Without a querier snooping would lose multicast between pods.
-            _linkinfo("bridge", [("IFLA_BR_FORWARD_DELAY", 0), ("IFLA_BR_MCAST_SNOOPING", 0)]),
-        ]
-        flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
-        try:
-            self._route().one(netlink.link(netlink.RTM_NEWLINK, flags, attributes, up=True), errno.EEXIST)
-        except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                raise UnsupportedError(
-                    f"cannot make the bridge {self.config.bridge}: {errno_text(error.errno)}",
-                    details=f"The kernel has no bridge devices (module `bridge`). {WAY_OUT}",
-                    resolution="Load the module: modprobe bridge. `nsrun doctor` shows what else is missing.",
-                ) from error
-            raise
-
-    def _adopt_links(self, bridge: int) -> None:
-        """Make pods' links ports of the bridge again, after it was deleted by hand."""
-        requests = [
-            netlink.link(netlink.RTM_SETLINK, 0, [("IFLA_MASTER", bridge)], index=link.index, up=True)
-            for link in self._route().links()
-            if link.name.startswith(self.config.link_prefix) and link.master != bridge
-        ]
-        if requests:
-            for answer in self._route().ask(*requests):
-                answer.check(errno.ENODEV)
-
-    def _attach(self, pod_uid: str, namespace: int, pod: NetlinkSocket) -> PodAddress:
+    def _attach(self, pod_uid: str, namespace: int, pod: NetlinkSocket, ports: Collection[HostPort]) -> PodAddress:
         # Reserved a moment ago: everything was looked at then, and there can be no link yet.
         fresh = pod_uid in self._reserved
         self._reserved.discard(pod_uid)
-        network = self._network if fresh and self._network is not None else self._ensure_open()
-        address, known = self.leases.take(pod_uid, network)
+        ranges = self._ranges if fresh and self._ranges is not None else self._ensure_open()
+        address, known = self.leases.take(pod_uid, ranges.ipv4)
         known = known and not fresh
-        place = PodAddress(str(address), network.prefixlen, str(gateway_of(network)), mac_of(address))
+        place = ranges.place(address)
         name = self.config.link_name(pod_uid)
         try:
+            self._check_ports(ports, ranges)
             with refusals(f"attach the pod to {self.config.bridge}"):
                 if not (known and self._is_connected(name, pod, place)):
-                    self._connect(name, namespace, place)
-                self._configure(pod, place)
+                    wiring.connect(self._route(), name, namespace, place, self._bridge, self._mtu)
+                place = wiring.configure(pod, place)
                 self._route().settle(name)
                 pod.settle(POD_LINK)
         except BaseException:
             # A new lease goes with its link; an old one belongs to a pod that may live on.
             if not known:
-                self._route().ask(_delete(name))
+                self._route().ask(wiring.delete(name))
                 self.leases.release(pod_uid)
             raise
         return place
+
+    def _check_ports(self, ports: Collection[HostPort], ranges: Ranges) -> None:
+        six = next((at for at in ports if ":" in at.address), None)
+        if six is not None and ranges.ipv6 is None:
+            raise ConflictError(
+                f"hostPort {six.port} is asked for at {six.address}, and pods have no IPv6 here",
+                details=self._without6 or "config.toml: [network] families has no ipv6.",
+                resolution="Leave hostIP out, or name an IPv4 address.",
+            )
 
     def _is_connected(self, name: str, pod: NetlinkSocket, place: PodAddress) -> bool:
         inside, outside = pod.find_link(POD_LINK), self._route().find_link(name)
@@ -484,60 +520,6 @@ class Network:
 
     def _is_port(self, link: netlink.Link | None) -> bool:
         return link is not None and link.master == self._bridge and link.group != self.config.doomed_group
-
-    def _connect(self, name: str, namespace: int, place: PodAddress) -> None:
-        # One message: the kernel makes the peer inside of the pod, plugs our end into the bridge and brings it up. (The peer cannot
-        # come up with it: at that moment it has no other end yet, ENOTCONN.)
-        peer = {
-            "attrs": [
-                ("IFLA_IFNAME", POD_LINK),
-                ("IFLA_NET_NS_FD", namespace),
-                ("IFLA_ADDRESS", place.mac),
-                ("IFLA_MTU", self._mtu),
-            ],
-        }
-        request = netlink.link(
-            netlink.RTM_NEWLINK,
-            netlink.NLM_F_CREATE | netlink.NLM_F_EXCL,
-            [
-                ("IFLA_IFNAME", name),
-                ("IFLA_MTU", self._mtu),
-                ("IFLA_MASTER", self._bridge),
-                _linkinfo("veth", [("VETH_INFO_PEER", peer)]),
-            ],
-            up=True,
-        )
-        answer = self._route().ask(request)[0]
-        if answer.error == errno.EEXIST:
-            # The pod's last sandbox died and the kernel has not cleaned up yet, or a killed server came this far.
-            self._route().ask(_delete(name))
-            answer = self._route().ask(request)[0]
-            if answer.error == errno.EEXIST:
-                raise ConflictError(
-                    f"the pod's network namespace already has a link {POD_LINK} that is not nsrun's",
-                    resolution="Take the pod down and up again.",
-                )
-        answer.check()
-
-    def _configure(self, pod: NetlinkSocket, place: PodAddress) -> None:
-        inside = pod.find_link(POD_LINK)
-        if inside is None:
-            raise netlink.NetlinkError(errno.ENODEV, f"no {POD_LINK} in the pod")
-        broadcast = str(IPv4Network((place.ip, place.prefix), strict=False).broadcast_address)
-        create = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
-        answers = pod.ask(
-            netlink.link(netlink.RTM_NEWLINK, 0, [], index=inside.index, up=True),
-            netlink.address(netlink.RTM_NEWADDR, create, inside.index, place.ip, place.prefix, broadcast),
-            netlink.route(
-                netlink.RTM_NEWROUTE,
-                create,
-                # Table main, protocol boot, scope universe, unicast: what `ip route add default via …` sends.
-                {"table": 254, "proto": 3, "scope": 0, "type": 1, "dst_len": 0},
-                [("RTA_GATEWAY", place.gateway), ("RTA_OIF", inside.index)],
-            ),
-        )
-        for answer in answers:
-            answer.check()
 
     def _mark(self, names: Sequence[str]) -> bool:
         """Put links into the group that `_delete_marked` deletes, and down: their addresses may be in use again before they are gone.
@@ -556,16 +538,15 @@ class Network:
         return True
 
     def _remove(self) -> None:
-        self._network = None
+        self._ranges = None
         if self.config.bridge in (name for _, name in socket.if_nameindex()):
             with refusals(f"remove the bridge {self.config.bridge}"):
                 bridge = self._route().find_link(self.config.bridge)
                 if bridge is not None and bridge.kind == "bridge":
-                    self._route().one(_delete(self.config.bridge), errno.ENODEV)
+                    self._route().one(wiring.delete(self.config.bridge), errno.ENODEV)
         if self._record.exists():
             with refusals("look for rules"):
-                if self._rules().has_table(self.config.table):
-                    masquerade.remove(self.config.table)
+                masquerade.remove(self._rules(), self.config.table)
             if self._record.excepted():
                 masquerade.stop_accepting(self.config.bridge)
         with suppress(OSError):
@@ -577,21 +558,3 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
     """Look at the outcome, lest asyncio complains that an abandoned future's error was never seen."""
     if not future.cancelled():
         future.exception()
-
-
-def _linkinfo(kind: str, data: list[tuple[str, Any]]) -> tuple[str, Any]:
-    return ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", {"attrs": data})]})
-
-
-def _delete(name: str) -> bytes:
-    return netlink.link(netlink.RTM_DELLINK, 0, [("IFLA_IFNAME", name)])
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read().strip()
-
-
-def _write(path: str, value: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(value)

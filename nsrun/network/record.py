@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
 from nsrun.errors import StepError
+from nsrun.network.addressing import Ranges, unique_local
 
 
 class NetworkRecord:
@@ -25,26 +26,39 @@ class NetworkRecord:
         """Whether anything was ever set up."""
         return self.path.exists()
 
-    def range(self) -> IPv4Network | None:
+    def ranges(self) -> Ranges | None:
         """The pods' addresses, or None before the first set-up."""
+        state = self._read()
         try:
-            return IPv4Network(self._read().get("range", ""))
+            return Ranges(IPv4Network(state.get("range", "")), _network6(state.get("range6")))
         except ValueError:
             return None
+
+    def unique_local(self) -> IPv6Network:
+        """The root's own range of IPv6 addresses, the same at all times: made with the first `write` that has it."""
+        return _network6(self._read().get("unique_local")) or unique_local(os.urandom(5))
 
     def excepted(self) -> bool:
         """Whether iptables was given rules for the bridge."""
         return bool(self._read().get("excepted"))
 
-    def write(self, network: IPv4Network, ip_forward: str, *, excepted: bool) -> None:
-        """Write down the range, what ip_forward was before the first time nsrun set it, and whether iptables gets rules.
+    def write(self, ranges: Ranges, own: IPv6Network, ip_forward: str, *, excepted: bool) -> None:
+        """Write down the ranges, what ip_forward was before the first time nsrun set it, and whether iptables gets rules.
+
+        Args:
+            ranges: in use from now on.
+            own: of `unique_local`.
+            ip_forward: text of the sysctl now.
+            excepted: rules are about to be put into iptables.
 
         Raises:
             StepError: the file cannot be written.
         """
         state = self._read()
         wanted = {
-            "range": str(network),
+            "range": str(ranges.ipv4),
+            "range6": str(ranges.ipv6) if ranges.ipv6 is not None else None,
+            "unique_local": str(own),
             "ip_forward_before": state.get("ip_forward_before", ip_forward),
             "excepted": excepted or bool(state.get("excepted")),
         }
@@ -66,3 +80,10 @@ class NetworkRecord:
         except (OSError, ValueError):
             return {}
         return state if isinstance(state, dict) else {}
+
+
+def _network6(text: Any) -> IPv6Network | None:
+    try:
+        return IPv6Network(text) if isinstance(text, str) else None
+    except ValueError:
+        return None

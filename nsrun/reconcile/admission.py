@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from nsrun.reconcile.model import PodFailure
 from nsrun.spec import sysctls
 from nsrun.spec.model import Container, Pod
+from nsrun.spec.names import plain_ip
 from nsrun.spec.quantity import parse
 from nsrun.spec.resources import add_overhead, aggregate_requests, is_huge_page, is_pod_level
 
@@ -174,7 +175,11 @@ def requests_of(pod: Pod) -> Amounts:
 def host_ports(pod: Pod) -> list[HostPort]:
     """The machine's ports that a pod wants; those of sidecars count, those of other init containers do not."""
     return [
-        ("" if (port.hostIP or "") in ANY else port.hostIP or "", port.protocol or "TCP", port.hostPort)
+        (
+            "" if (port.hostIP or "") in ANY else plain_ip(port.hostIP or "") or port.hostIP or "",
+            port.protocol or "TCP",
+            port.hostPort,
+        )
         for container in long_running(pod)
         for port in container.ports
         if port.hostPort
@@ -189,6 +194,11 @@ def long_running(pod: Pod) -> list[Container]:
 def _taken(wanted: HostPort, ports: Iterable[HostPort]) -> bool:
     address, protocol, number = wanted
     return any(
-        (protocol, number) == (other_protocol, other_number) and (address == other or "" in (address, other))
+        (protocol, number) == (other_protocol, other_number) and _same_place(address, other)
         for other, other_protocol, other_number in ports
     )
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Whether a port of one address of the machine is also one of the other's; "" is all of them, "::" all of IPv6."""
+    return one == other or "" in (one, other) or (":" in one and ":" in other and "::" in (one, other))

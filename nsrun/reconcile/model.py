@@ -284,7 +284,7 @@ class Observed:
     deletion: Deletion | None = None
     start_time: float | None = None
     terminal: bool = False
-    host_ip: str = ""
+    host_ips: tuple[str, ...] = ()
     restart_all: RestartAll | None = None
     failure: PodFailure | None = None
     changed: dict[str, int] = field(default_factory=dict)

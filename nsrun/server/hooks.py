@@ -245,7 +245,7 @@ class Hooks:
         from nsrun.probes.tls import PlainAnswerError
 
         engine = self._engine
-        ips = engine.ledger.ips or ((engine.world.host_ip(),) if engine.pod.spec.hostNetwork else ())
+        ips = engine.ledger.ips or (engine.world.host_ips() if engine.pod.spec.hostNetwork else ())
         if not action.host and not ips:
             raise HookError("failed to find networking container")
         try:

@@ -62,7 +62,7 @@ def observe(engine: PodEngine, now: float) -> Observed:
             deletion=engine.wish.deletion,
             start_time=ledger.start_time,
             terminal=ledger.terminal,
-            host_ip=engine.world.host_ip(),
+            host_ips=engine.world.host_ips(),
             failure=ledger.failure,
             restart_all=ledger.restart_all,
             changed=engine.wish.changed,

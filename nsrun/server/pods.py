@@ -11,12 +11,12 @@ from pathlib import Path
 
 from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
 from nsrun.network.hostports import HostPort as PublishedPort
-from nsrun.reconcile.admission import ANY, Amounts, HostPort, host_ports, long_running, requests_of
+from nsrun.reconcile.admission import Amounts, HostPort, host_ports, long_running, requests_of
 from nsrun.server.engine import PodEngine
 from nsrun.server.sandbox import end_unreachable
 from nsrun.server.watch import Changed
 from nsrun.server.world import World
-from nsrun.spec.names import is_ipv4
+from nsrun.spec.names import plain_ip
 from nsrun.state.files import remove_tree
 from nsrun.state.layout import PRIVATE, PodPaths
 from nsrun.state.ledger import Ledger, Wish, read_ledger, read_wish, write_wish
@@ -64,7 +64,7 @@ class Registry:
     def published_ports(self) -> dict[str, dict[PublishedPort, int]]:
         """Ports of the machine that lead to pods, by the pods' uids: those that do not have the machine's network anyhow.
 
-        A `hostIP` that is no IPv4 address gets here with --ignore-unsupported: its port is not published, neither at all addresses
+        A `hostIP` that is no address, or ::1, gets here with --ignore-unsupported: its port is not published, neither at all addresses
         nor, as nft would look a name up and read anything else as more rules, as it is written.
         """
         published = {}
@@ -74,11 +74,11 @@ class Registry:
                 continue
             ports = {
                 PublishedPort(
-                    (port.protocol or "TCP").lower(), "" if port.hostIP in ANY else port.hostIP or "", port.hostPort
+                    (port.protocol or "TCP").lower(), plain_ip(port.hostIP or ""), port.hostPort
                 ): port.containerPort
                 for container in long_running(engine.pod)
                 for port in container.ports
-                if port.hostPort and (not port.hostIP or is_ipv4(port.hostIP))
+                if port.hostPort and (not port.hostIP or plain_ip(port.hostIP) not in ("", "::1"))
             }
             if ports:
                 published[engine.uid] = ports

@@ -47,7 +47,7 @@ class ProbeRunner:
         """Run the probe once; None when its container is not there any more."""
         engine, probe = self._engine, self._probe
         wires = engine.world.wires
-        address = engine.ledger.ips[0] if engine.ledger.ips else engine.world.host_ip()
+        address = (engine.ledger.ips or engine.world.host_ips())[0]
         try:
             if self._command is not None:
                 return await self._command.run(instance_id, timeout_s)

@@ -97,7 +97,11 @@ async def _make(engine: PodEngine, ahead: Ahead) -> None:
 
 
 async def _settle(
-    engine: PodEngine, inputs: SandboxInputs, reserved: asyncio.Task[str] | None, parts: _Parts, ahead: Ahead
+    engine: PodEngine,
+    inputs: SandboxInputs,
+    reserved: asyncio.Task[tuple[str, ...]] | None,
+    parts: _Parts,
+    ahead: Ahead,
 ) -> None:
     world, paths = engine.world, engine.paths
     program = native.encode(sandbox_program(engine.pod, inputs).ops)
@@ -113,7 +117,7 @@ async def _settle(
         world.cgroups.create_pod(engine.uid, pod_limits(engine.pod, world.node))
         engine.ledger.ips = ()
         if reserved is not None:
-            engine.ledger.ips = (await reserved,)
+            engine.ledger.ips = await reserved
         world.names.changed(engine)
         hosts, resolv = world.host_files()
         dns = pod_dns(engine.pod, resolv, await world.names.cluster_dns(engine.pod))
@@ -164,7 +168,7 @@ async def _attach(
     engine: PodEngine,
     made: asyncio.Task[None],
     asked: asyncio.Task[tuple[int, socket.socket]],
-    reserved: asyncio.Task[str],
+    reserved: asyncio.Task[tuple[str, ...]],
 ) -> None:
     namespace, netlink = await asked
     try:
@@ -172,7 +176,10 @@ async def _attach(
         await made
         await reserved
         mark(engine.label, "attaching")
-        await engine.world.network.attach(engine.uid, namespace, netlink)
+        network = engine.world.network
+        place = await network.attach(engine.uid, namespace, netlink)
+        # A pod that was told to do without IPv6 has less than was reserved.
+        engine.ledger.ips = place.in_order(network.config.families)
     finally:
         os.close(namespace)
         netlink.close()

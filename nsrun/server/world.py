@@ -125,10 +125,9 @@ class World:
         self._collecting: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def host_ip(self) -> str:
-        """The address that pods reach this machine by: the bridge's, or that of the way out, or loopback's."""
-        gateway = self.network.status()["gateway"]
-        return str(gateway) if gateway else "127.0.0.1"
+    def host_ips(self) -> tuple[str, ...]:
+        """The addresses that pods reach this machine by, at most one of each family: the bridge's, or loopback's."""
+        return self.network.gateways() or ("127.0.0.1",)
 
     def facts_for(self, pod: Pod, uid: str) -> Facts:
         """What admitting a pod depends on besides it (S-ADMIT)."""

@@ -241,13 +241,15 @@ def ip_address(value: str, *, canonical: bool = False) -> list[str]:
     return objections
 
 
-def is_ipv4(value: str) -> bool:
-    """Whether it is an IPv4 address as every program reads it: four numbers and nothing else."""
+def plain_ip(value: str) -> str:
+    """An address as every program reads it, in its one canonical form; "" for any other text."""
     try:
-        ipaddress.IPv4Address(value)
+        address = ipaddress.ip_address(value)
     except ValueError:
-        return False
-    return True
+        return ""
+    if address.version == 6 and (address.scope_id or address.ipv4_mapped):
+        return ""
+    return str(address)
 
 
 def pod_in_words(pod: Pod) -> str:

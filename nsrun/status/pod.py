@@ -69,12 +69,12 @@ def _unscheduled(pod: Pod, observed: Observed, old: PodStatus, now: float) -> Po
 
 def _place(pod: Pod, observed: Observed, status: PodStatus, old: PodStatus, finish: Finish | None) -> None:
     """Fill in the addresses of the machine and of the pod."""
-    if observed.host_ip:
-        status.hostIP = observed.host_ip
-        status.hostIPs = [HostIP(ip=observed.host_ip)]
+    if observed.host_ips:
+        status.hostIP = observed.host_ips[0]
+        status.hostIPs = [HostIP(ip=ip) for ip in observed.host_ips]
     ips = list(observed.sandbox.ips)
-    if pod.spec.hostNetwork and observed.host_ip and observed.sandbox.attempt >= 0:
-        ips = [observed.host_ip]
+    if pod.spec.hostNetwork and observed.host_ips and observed.sandbox.attempt >= 0:
+        ips = list(observed.host_ips)
     elif not ips and finish is not None:
         ips = [one.ip for one in old.podIPs]
     if ips:

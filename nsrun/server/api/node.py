@@ -254,7 +254,7 @@ class Machine:
             allocatable={**kept.status.capacity, **kept.status.allocatable, **own},
             conditions=[*kept.status.conditions, *conditions],
             addresses=[
-                NodeAddress(type="InternalIP", address=world.host_ip()),
+                *(NodeAddress(type="InternalIP", address=ip) for ip in world.host_ips()),
                 NodeAddress(type="Hostname", address=self._name),
             ],
             daemonEndpoints=NodeDaemonEndpoints(kubeletEndpoint=DaemonEndpoint(Port=0)),

@@ -64,6 +64,13 @@ async def main() -> None:
         await asyncio.start_server(handler, address, port, backlog=4096, limit=1 << 20)
     await asyncio.start_server(echo, "::1", 7006)
     await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, (address, 7007))
+    if address == "0.0.0.0" and socket.has_dualstack_ipv6():
+        # A listener of its own for IPv6: asyncio makes them for one family each.
+        await asyncio.start_server(echo, "::", 7001)
+        six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        six.bind(("::", 7007))
+        await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, sock=six)
     print("listening", flush=True)
     await asyncio.Event().wait()
 

@@ -61,23 +61,23 @@ class Pod:
     def pid(self) -> int:
         return self.process.pid
 
-    def tcp(self) -> socket.socket:
+    def tcp(self, *, six: bool = False) -> socket.socket:
         """A new TCP socket inside of the pod; closed with it."""
-        return self._open(socket.SOCK_STREAM)
+        return self._open(socket.SOCK_STREAM, six)
 
-    def udp(self) -> socket.socket:
+    def udp(self, *, six: bool = False) -> socket.socket:
         """A new UDP socket inside of the pod; closed with it."""
-        return self._open(socket.SOCK_DGRAM)
+        return self._open(socket.SOCK_DGRAM, six)
 
-    def _open(self, kind: socket.SocketKind) -> socket.socket:
-        made = inside(self.netns, lambda: socket.socket(socket.AF_INET, kind))
+    def _open(self, kind: socket.SocketKind, six: bool) -> socket.socket:
+        made = inside(self.netns, lambda: socket.socket(socket.AF_INET6 if six else socket.AF_INET, kind))
         made.settimeout(5)
         self.sockets.append(made)
         return made
 
     def listen(self, ip: str, port: int = 7000) -> socket.socket:
         """A listening TCP socket inside of the pod."""
-        made = self.tcp()
+        made = self.tcp(six=":" in ip)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((ip, port))
         made.listen()

@@ -25,7 +25,8 @@ pytestmark = [pytest.mark.host, pytest.mark.requires("bridge", "nftables")]
 
 ASK = "import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); s.send(b'hello'); print(s.recv(9).decode())"
 ASK_UDP = (
-    "import socket,sys; s=socket.socket(type=socket.SOCK_DGRAM); s.settimeout(5); s.connect((sys.argv[1], int(sys.argv[2]))); "
+    "import socket,sys; family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET; "
+    "s=socket.socket(family, socket.SOCK_DGRAM); s.settimeout(5); s.connect((sys.argv[1], int(sys.argv[2]))); "
     "s.send(b'hello'); print(s.recv(9).decode())"
 )
 
@@ -36,7 +37,11 @@ def wish(name: str, *ports: dict[str, object]) -> Manifest:
         "name": "peer",
         "image": "nsrun.local/host",
         "command": ["python3", "-c", PEER],
-        "env": [{"name": "LISTEN", "value": "0.0.0.0"}],
+        "env": [
+            {"name": "LISTEN", "value": "0.0.0.0"},
+            {"name": "IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
+            {"name": "HOSTS", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIPs"}}},
+        ],
         "ports": list(ports),
     }
     return manifest(name, peer, terminationGracePeriodSeconds=0)
@@ -58,14 +63,21 @@ def pods(client: nsrun.Client) -> Iterator[dict[str, nsrun.Pod]]:
         {"containerPort": 7007, "hostPort": 20007, "protocol": "UDP"},
     )
     single = wish("single", {"containerPort": 7001, "hostPort": 20002, "hostIP": testhost.HOST_ADDRESS})
+    six = wish(
+        "six",
+        {"containerPort": 7001, "hostPort": 20002, "hostIP": testhost.HOST_ADDRESS6},
+        {"containerPort": 7007, "hostPort": 20008, "hostIP": "::", "protocol": "UDP"},
+        {"containerPort": 7001, "hostPort": 20009, "hostIP": "0.0.0.0"},
+    )
     with (
+        client.up(json.dumps(six)) as fourth,
         client.up(json.dumps(everywhere)) as one,
         client.up(json.dumps(single)) as other,
         client.up(json.dumps(wish("asking"))) as third,
     ):
-        for pod in (one, other, third):
+        for pod in (one, other, third, fourth):
             listening(pod)
-        yield {pod.name: pod for pod in (one, other, third)}
+        yield {pod.name: pod for pod in (one, other, third, fourth)}
 
 
 def answer(address: str, port: int) -> str | None:
@@ -79,15 +91,17 @@ def answer(address: str, port: int) -> str | None:
 
 
 def test_S_NET_host_ports_lead_to_the_pod_from_everywhere(box: Host, pods: dict[str, nsrun.Pod]) -> None:
-    for address in ("127.0.0.1", "127.1.2.3", testhost.HOST_ADDRESS):
+    for address in ("127.0.0.1", "127.1.2.3", testhost.HOST_ADDRESS, testhost.HOST_ADDRESS6, "localhost"):
         assert answer(address, 20001) == "hello"
     ask = ("python3", "-c")
-    assert box.outside(*ask, ASK, testhost.HOST_ADDRESS, "20001") == "hello\n"
-    assert box.outside(*ask, ASK_UDP, testhost.HOST_ADDRESS, "20007") == "hello\n"
+    for address in (testhost.HOST_ADDRESS, testhost.HOST_ADDRESS6):
+        assert box.outside(*ask, ASK, address, "20001") == "hello\n"
+        assert box.outside(*ask, ASK_UDP, address, "20007") == "hello\n"
     # From another pod, and from the pod itself, which the machine sends back to it.
     for pod in ("asking", "everywhere"):
         for script, port in ((ASK, "20001"), (ASK_UDP, "20007")):
-            assert pods[pod].exec([*ask, script, testhost.HOST_ADDRESS, port], check=True).text == "hello\n"
+            for address in (testhost.HOST_ADDRESS, testhost.HOST_ADDRESS6):
+                assert pods[pod].exec([*ask, script, address, port], check=True).text == "hello\n"
     # What is not forwarded stays what it was: the machine's own.
     assert answer(testhost.HOST_ADDRESS, 7001) is None
     assert answer("127.0.0.1", 20007) is None
@@ -97,10 +111,19 @@ def test_S_NET_a_host_ip_is_the_only_address(box: Host, pods: dict[str, nsrun.Po
     assert answer(testhost.HOST_ADDRESS, 20002) == "hello"
     assert answer("127.0.0.1", 20002) is None
     assert box.outside("python3", "-c", ASK, testhost.HOST_ADDRESS, "20002") == "hello\n"
+    # The same number at an IPv6 address is another pod's.
+    assert answer(testhost.HOST_ADDRESS6, 20002) == "hello"
+    assert answer("::1", 20002) is None
+    # All of one family, and none of the other.
+    assert answer("127.0.0.1", 20009) == "hello"
+    assert answer("::1", 20009) is None
+    assert box.outside("python3", "-c", ASK_UDP, testhost.HOST_ADDRESS6, "20008") == "hello\n"
 
 
-@pytest.mark.parametrize("address", ["::1", "localhost", "127.0.0.1 . 20099 : 10.0.0.1 . 1, tcp . 127.0.0.1"])
-def test_what_is_no_ipv4_address_becomes_no_rule(
+@pytest.mark.parametrize(
+    "address", ["::1", "fe80::1%lo", "localhost", "127.0.0.1 . 20099 : 10.0.0.1 . 1, tcp . 127.0.0.1"]
+)
+def test_what_is_no_address_becomes_no_rule(
     box: Host, client: nsrun.Client, pods: dict[str, nsrun.Pod], address: str
 ) -> None:
     """Nor does it keep other pods' rules from being made."""
@@ -169,3 +192,17 @@ def test_rules_that_were_flushed_are_back_with_the_next_pod(
     with client.up(json.dumps(manifest("passing", container("app", "sleep inf"), terminationGracePeriodSeconds=0))):
         assert answer("127.0.0.1", 20001) == "hello"
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
+
+
+def test_S_NET_status_and_files_have_both_families(client: nsrun.Client, pods: dict[str, nsrun.Pod]) -> None:
+    pod = pods["asking"]
+    status = pod.status
+    ips, hosts = [one["ip"] for one in status["podIPs"]], [one["ip"] for one in status["hostIPs"]]
+    assert [":" in ip for ip in (*ips, *hosts)] == [False, True, False, True]
+    assert (status["podIP"], status["hostIP"]) == (ips[0], hosts[0])
+    lines = pod.exec(["cat", "/etc/hosts"], check=True).text.splitlines()
+    assert lines[-2:] == [f"{ip}\tasking" for ip in ips]
+    assert pod.exec(["sh", "-c", "echo $IPS $HOSTS"], check=True).text.split() == [",".join(ips), ",".join(hosts)]
+    assert pod.exec(["python3", "-c", ASK, ips[1], "7001"], check=True).text == "hello\n"
+    network = client.server_status()["network"]
+    assert [network["gateway"], network["gateway6"]] == hosts

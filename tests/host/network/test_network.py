@@ -20,7 +20,8 @@ import pytest
 
 from nsrun.errors import ConflictError, StepError, UnsupportedError
 from nsrun.network import Network, NetworkConfig, masquerade, netlink
-from nsrun.network.network import IP_FORWARD
+from nsrun.network.forwarding import IP_FORWARD
+from tests.host import testhost
 from tests.host.network.conftest import Lab
 from tests.host.network.pods import Pod, ask_outside, reach
 from tests.host.testhost import REPOSITORY
@@ -298,6 +299,9 @@ def test_links_of_others_are_not_collected(lab: Lab, names: Callable[[], set[str
         "nft flush table ip {table}",
         "nft delete table ip {table}",
         "echo 0 > /proc/sys/net/ipv4/ip_forward",
+        "ip -6 address flush dev {bridge} scope global",
+        "nft delete table ip6 {table}",
+        "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
     ],
 )
 def test_what_was_broken_by_hand_is_repaired_by_the_next_attach(lab: Lab, damage: str) -> None:
@@ -308,6 +312,8 @@ def test_what_was_broken_by_hand_is_repaired_by_the_next_attach(lab: Lab, damage
     assert ask_outside(pod.tcp(), machine.beyond, machine.port) == machine.address
     assert ask_outside(other.tcp(), machine.beyond, machine.port) == machine.address
     assert reach(other.tcp(), pod.listen(at.ip)) == other_at.ip
+    assert ask_outside(pod.tcp(six=True), testhost.BEYOND6, machine.port) == testhost.HOST_ADDRESS6
+    assert reach(other.tcp(six=True), pod.listen(at.ip6)) == other_at.ip6
 
 
 def test_a_rule_of_somebody_else_is_no_damage(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 Host-ring tests make bridges, firewall rules, cgroups and processes that outlive their makers. They do it inside
 
 - a network namespace of their own, whose only way out is the link `out0` (198.51.100.2/24) to
-- a second network namespace, the *outside*: 198.51.100.1 on the link and 203.0.113.1 beyond it. It knows no route to pod
+- a second network namespace, the *outside*: 198.51.100.1 on the link and 203.0.113.1 beyond it (IPv6 likewise). It knows no route to pod
   addresses, so an answer comes back only to a packet whose source address was translated, and its server tells everybody
   the address it sees (`outside.py`);
 - mount, PID, IPC and UTS namespaces of their own, with an empty /run: when the first process of the PID namespace ends,
@@ -33,6 +33,10 @@ HOST_ADDRESS = "198.51.100.2"
 GATEWAY = "198.51.100.1"
 BEYOND = "203.0.113.1"
 PREFIX = 24
+HOST_ADDRESS6 = "2001:db8:633::2"
+GATEWAY6 = "2001:db8:633::1"
+BEYOND6 = "2001:db8:113::1"
+"""The same of IPv6, where the kernel has it."""
 PORT = 8080
 REPOSITORY = Path(__file__).resolve().parents[3]
 

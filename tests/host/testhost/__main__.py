@@ -275,6 +275,11 @@ def own_links(outside_pid: int) -> None:
     enter = ("nsenter", "--net", "--target", str(outside_pid), "ip")
     tool(*enter, "address", "add", f"{testhost.GATEWAY}/{prefix}", "dev", "in0")
     tool(*enter, "address", "add", f"{testhost.BEYOND}/32", "dev", "lo")
+    six = Path("/proc/sys/net/ipv6").exists()
+    if six:
+        tool("ip", "address", "add", f"{testhost.HOST_ADDRESS6}/64", "dev", testhost.LINK, "nodad")
+        tool(*enter, "address", "add", f"{testhost.GATEWAY6}/64", "dev", "in0", "nodad")
+        tool(*enter, "address", "add", f"{testhost.BEYOND6}/128", "dev", "lo", "nodad")
     tool(*enter, "link", "set", "in0", "up")
     carrier = Path("/sys/class/net", testhost.LINK, "carrier")
     deadline = time.monotonic() + 5
@@ -284,6 +289,8 @@ def own_links(outside_pid: int) -> None:
             sys.exit(f"testhost: {testhost.LINK} has no carrier")
         time.sleep(0.001)
     tool("ip", "route", "add", "default", "via", testhost.GATEWAY)
+    if six:
+        tool("ip", "-6", "route", "add", "default", "via", testhost.GATEWAY6)
 
 
 def run_and_reap(command: list[str]) -> int:

@@ -51,7 +51,7 @@ class Datagrams(asyncio.DatagramProtocol):
 async def serve(port: int, ready: int, addresses: list[str]) -> None:
     """Listen on every address; tell by one byte on `ready`; never return."""
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(answer, "0.0.0.0", port)
+    server = await asyncio.start_server(answer, None, port)
     for address in addresses:
         # One socket for each address: the answer has to come from the address that was asked. They are not on a link yet.
         datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

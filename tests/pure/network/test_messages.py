@@ -6,12 +6,13 @@ import errno
 import struct
 import subprocess
 import sys
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
 from nsrun.network import netlink
-from nsrun.network.hostports import HostPort, PodPort
+from nsrun.network.addressing import Ranges
+from nsrun.network.hostports import HostPort, PodPort, Rules
 from nsrun.network.masquerade import ruleset
 
 
@@ -80,10 +81,17 @@ def test_answer_check() -> None:
 
 
 def test_ruleset_replaces_the_whole_table() -> None:
-    text = ruleset("nsrun_1", IPv4Network("10.85.0.0/16"))
+    text = ruleset("nsrun_1", Ranges(IPv4Network("10.85.0.0/16")), "nsrun0", Rules({}))
     lines = [line.strip() for line in text.splitlines()]
     assert lines[:3] == ["add table ip nsrun_1", "delete table ip nsrun_1", "table ip nsrun_1 {"]
     assert "ip saddr 10.85.0.0/16 ip daddr != { 10.85.0.0/16, 224.0.0.0/4 } masquerade" in lines
+    assert "ip6" not in text
+    both = ruleset(
+        "nsrun_1", Ranges(IPv4Network("10.85.0.0/16"), IPv6Network("fd00::/64")), "nsrun0", Rules({})
+    ).splitlines()
+    assert both[: len(lines)] == text.splitlines()
+    assert both[len(lines) :][:3] == ["add table ip6 nsrun_1", "delete table ip6 nsrun_1", "table ip6 nsrun_1 {"]
+    assert "    ip6 saddr fd00::/64 ip6 daddr != { fd00::/64, fe80::/10, ff00::/8 } masquerade" in both
 
 
 def run(script: str) -> str:
@@ -115,18 +123,51 @@ def test_a_whole_pyroute2_that_is_there_already_is_used() -> None:
 
 
 def test_published_ports_are_maps_and_nothing_without_them() -> None:
-    network = IPv4Network("10.85.0.0/16")
+    ranges = Ranges(IPv4Network("10.85.0.0/16"), IPv6Network("fd00::/64"))
     published = {
-        HostPort("tcp", "", 80): PodPort("10.85.0.2", 8080),
-        HostPort("udp", "192.0.2.1", 53): PodPort("10.85.0.3", 53),
+        HostPort("tcp", "", 80): PodPort("10.85.0.2", "fd00::2", 8080),
+        HostPort("tcp", "0.0.0.0", 81): PodPort("10.85.0.2", "fd00::2", 8081),
+        HostPort("sctp", "::", 82): PodPort("10.85.0.2", "fd00::2", 8082),
+        HostPort("udp", "192.0.2.1", 53): PodPort("10.85.0.3", "fd00::3", 53),
+        HostPort("udp", "fd00::1", 54): PodPort("10.85.0.3", "fd00::3", 53),
+        HostPort("udp", "", 55): PodPort("10.85.0.4", "", 53),
     }
-    text = ruleset("nsrun_1", network, "nsrun0", published)
-    assert "elements = { tcp . 80 : 10.85.0.2 . 8080 }" in text
-    assert "elements = { udp . 192.0.2.1 . 53 : 10.85.0.3 . 53 }" in text
-    assert text.index("@address_ports") < text.index("@ports")
-    assert 'iifname "nsrun0" ip daddr 127.0.0.0/8 drop' in text
+    text = ruleset("nsrun_1", ranges, "nsrun0", Rules(published))
+    four, six = text.split("add table ip6")
+    assert "elements = { tcp . 80 : 10.85.0.2 . 8080, tcp . 81 : 10.85.0.2 . 8081, udp . 55 : 10.85.0.4 . 53 }" in four
+    assert "elements = { udp . 192.0.2.1 . 53 : 10.85.0.3 . 53 }" in four
+    assert "elements = { sctp . 82 : fd00::2 . 8082, tcp . 80 : fd00::2 . 8080 }" in six
+    assert "elements = { udp . fd00::1 . 54 : fd00::3 . 53 }" in six
+    assert four.index("@address_ports") < four.index("@ports")
+    assert 'iifname "nsrun0" ip daddr 127.0.0.0/8 drop' in four
+    assert six.count("ip6 daddr != ::1 fib daddr type local jump to_pods") == 2
     # One transaction, whatever the table was.
     assert text.startswith("add table ip nsrun_1\ndelete table ip nsrun_1\ntable ip nsrun_1 {\n")
-    bare = ruleset("nsrun_1", network, "nsrun0", {})
-    assert bare == ruleset("nsrun_1", network)
-    assert "prerouting" not in bare
+    assert "prerouting" not in ruleset("nsrun_1", ranges, "nsrun0", Rules({}))
+
+
+def test_the_machines_own_resolver_is_no_pods_port() -> None:
+    ranges = Ranges(IPv4Network("10.85.0.0/16"), IPv6Network("fd00::/64"))
+    published = {HostPort("udp", "", 53): PodPort("10.85.0.2", "fd00::2", 53)}
+    text = ruleset("nsrun_1", ranges, "nsrun0", Rules(published, spares_dns=True))
+    for address in ("ip daddr 10.85.0.1", "ip6 daddr fd00::1"):
+        rule = f"{address} meta l4proto {{ tcp, udp }} th dport 53 return"
+        assert text.index("chain to_pods", text.index(rule) - 40) < text.index(rule) < text.rindex("@ports")
+    assert "return" not in ruleset("nsrun_1", ranges, "nsrun0", Rules(published))
+
+
+def test_no_link_local_is_what_ip_link_set_addrgenmode_none_sends() -> None:
+    request = netlink.no_link_local(7)
+    body = struct.pack("=BBHiII", 0, 0, 0, 7, 0, 0) + attribute(26, attribute(10, attribute(8, b"\1")))
+    assert request[16:] == body
+    assert struct.unpack_from("=IH", request) == (len(request), netlink.RTM_SETLINK)
+    named = netlink.no_link_local(name="nsrx")
+    assert struct.unpack_from("=I", named)[0] == len(named)
+    assert named.endswith(body[16:])
+
+
+def test_an_ipv6_address_waits_for_no_double() -> None:
+    request = netlink.address(netlink.RTM_NEWADDR, 0, 5, "fd00::2", 64)
+    assert request[16:24] == struct.pack("=BBBBI", 10, 64, 2, 0, 5)
+    plain = netlink.address(netlink.RTM_NEWADDR, 0, 5, "10.0.0.2", 16)
+    assert plain[16:24] == struct.pack("=BBBBI", 2, 16, 0, 0, 5)

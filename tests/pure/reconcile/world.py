@@ -222,7 +222,7 @@ class World:
             deletion=self.deletion,
             start_time=T0,
             terminal=self.stored_status.phase in TERMINAL,
-            host_ip="192.0.2.1",
+            host_ips=("192.0.2.1",),
             failure=self.memory.failure,
             restart_all=self.memory.restart_all,
             changed=self.changed,

@@ -34,7 +34,7 @@ def whole(pod: Pod, status: PodStatus) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("pod", "observed"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_every_status_fits_the_clients_models(pod: Pod, observed: Observed) -> None:
-    assert_pod(whole(pod, pod_status(pod, replace(observed, host_ip="192.0.2.1"), T0 + 2)))
+    assert_pod(whole(pod, pod_status(pod, replace(observed, host_ips=("192.0.2.1",)), T0 + 2)))
 
 
 def test_a_status_with_everything_in_it_fits() -> None:
@@ -52,7 +52,7 @@ def test_a_status_with_everything_in_it_fits() -> None:
     last = instance("app", "exited", code=137, reason="OOMKilled", message="too much")
     ledger = ContainerLedger(starts=2, restart_count=1, last=last, user=ProcessUser(1, 2, (3,)), stop_signal=37)
     ledgers = {"app": ledger, "debugger": ContainerLedger(starts=1, user=ProcessUser(0, 0))}
-    observed = seen(instance("app", attempt=1), instance("debugger"), ledgers=ledgers, host_ip="192.0.2.1")
+    observed = seen(instance("app", attempt=1), instance("debugger"), ledgers=ledgers, host_ips=("192.0.2.1",))
     old = PodStatus(
         conditions=[PodCondition(type="example.com/a", status="True", lastTransitionTime="2001-01-01T00:00:00Z")]
     )

@@ -330,7 +330,7 @@ def test_S_COND_a_transition_time_stays_as_long_as_the_status_does() -> None:
 
 
 def test_addresses_and_times() -> None:
-    observed = replace(seen(instance("app")), host_ip="192.0.2.1")
+    observed = replace(seen(instance("app")), host_ips=("192.0.2.1",))
     status = pod_status(make_pod(), observed, T0)
     assert (status.podIP, [ip.ip for ip in status.podIPs]) == ("10.1.0.2", ["10.1.0.2"])
     assert (status.hostIP, [ip.ip for ip in status.hostIPs]) == ("192.0.2.1", ["192.0.2.1"])
@@ -338,7 +338,7 @@ def test_addresses_and_times() -> None:
 
 
 def test_the_address_of_a_pod_on_the_hosts_network_is_the_hosts() -> None:
-    observed = replace(seen(instance("app")), host_ip="192.0.2.1", sandbox=Sandbox(SandboxState.READY, 0, T0))
+    observed = replace(seen(instance("app")), host_ips=("192.0.2.1",), sandbox=Sandbox(SandboxState.READY, 0, T0))
     assert pod_status(make_pod(hostNetwork=True), observed, T0).podIP == "192.0.2.1"
 
 
