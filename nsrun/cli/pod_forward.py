@@ -79,9 +79,22 @@ def port_forward(
         sys.stdout.flush()
 
     def failed(listening: forward.Listening, error: NsrunError) -> None:
-        note(f"{listening.local} -> {listening.remote}: {error.brief}")
+        note(f"an error occurred forwarding {listening.local} -> {listening.remote}: {error.brief}")
 
-    carrier = forward.Forwarder(session, pod, namespace, wanted, where, on_connection=told, on_failure=failed)
+    complained = False
+
+    def full(connections: int) -> None:
+        nonlocal complained
+        if not complained:
+            complained = True
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            note(
+                f"warning: {connections} connections are as many as {limit} open files let us carry (ulimit -Hn); more wait"
+            )
+
+    carrier = forward.Forwarder(
+        session, pod, namespace, wanted, where, on_connection=told, on_failure=failed, on_full=full
+    )
     try:
         for one in carrier.listening:
             suffix = "" if one.protocol == "tcp" else f"/{one.protocol}"

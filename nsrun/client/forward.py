@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import select
 import socket
 import time
@@ -23,6 +24,11 @@ DATAGRAM = 65535
 FLOW_IDLE_S = 60.0
 """How long a sender of datagrams is remembered after the last one, either way."""
 FLOWS_MAX = 4096
+OF_A_CONNECTION = 4
+"""Descriptors: two sockets, and a pipe while bytes wait."""
+OF_OUR_OWN = 128
+"""Descriptors for all else: listeners, spare pipes and sockets, the server's connections."""
+EVENTS = 256
 NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -78,6 +84,8 @@ class Forwarder:
         addresses: to listen on; of one with several alternatives at least one has to be there.
         on_connection: called with the Listening of each new connection.
         on_failure: called with what became of one that could not be made.
+        on_full: called with the number of connections when there are as many as RLIMIT_NOFILE lets us carry; whoever connects
+            then waits until one has ended.
 
     Raises:
         ConflictError: a port is taken. StepError: an address is not this machine's.
@@ -93,9 +101,12 @@ class Forwarder:
         *,
         on_connection: Callable[[Listening], None] = lambda _listening: None,
         on_failure: Callable[[Listening, NsrunError], None] = lambda _listening, _error: None,
+        on_full: Callable[[int], None] = lambda _connections: None,
     ) -> None:
         self._pod = pod
-        self._on_connection, self._on_failure = on_connection, on_failure
+        self._on_connection, self._on_failure, self._on_full = on_connection, on_failure, on_full
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = max((limit - OF_OUR_OWN) // OF_A_CONNECTION, 1) if limit != resource.RLIM_INFINITY else 1 << 20
         self._listeners: dict[int, tuple[socket.socket, Listening]] = {}
         self._handlers: dict[int, Handler] = {}
         self._waiting: dict[Kind, list[tuple[Attempt, Listening]]] = {}
@@ -145,7 +156,7 @@ class Forwarder:
 
     def _carry(self) -> None:
         while not self._stopped:
-            for fd, events in self._poll.poll(FLOW_IDLE_S / 4 if self._flows else -1):
+            for fd, events in self._poll.poll(FLOW_IDLE_S / 4 if self._flows else -1, EVENTS):
                 handler = self._handlers.get(fd)
                 if handler is not None:
                     handler(fd, events)
@@ -207,6 +218,9 @@ class Forwarder:
     def _accept(self, fd: int, _events: int) -> None:
         sock, listening = self._listeners[fd]
         while True:
+            if len(self._pairs) + len(self._attempts) >= self._most:
+                self._pause()
+                return
             try:
                 near, _peer = sock.accept()
             except BlockingIOError:
@@ -229,8 +243,10 @@ class Forwarder:
         """No descriptors are left: whoever connects waits in the kernel's queue until a connection has ended."""
         if not self._full and (self._pairs or self._attempts):
             self._full = True
-            for fd in self._listeners:
-                self._poll.unregister(fd)
+            self._on_full(len(self._pairs) + len(self._attempts))
+            for fd, (_sock, listening) in self._listeners.items():
+                if listening.protocol == "tcp":
+                    self._poll.unregister(fd)
 
     def _ended(self, pair: Pair) -> None:
         self._pairs.discard(pair)
@@ -239,8 +255,9 @@ class Forwarder:
     def _resume(self) -> None:
         if self._full:
             self._full = False
-            for fd in self._listeners:
-                self._poll.register(fd, select.EPOLLIN)
+            for fd, (_sock, listening) in self._listeners.items():
+                if listening.protocol == "tcp":
+                    self._poll.register(fd, select.EPOLLIN)
 
     # connecting
 

@@ -1,5 +1,7 @@
 """Carries bytes between pairs of sockets, through pipes in the kernel (splice(2)): they never come to this process.
 
+But for what fits a page: to read and write it is quicker than to move it.
+
 Each direction ends by itself, so that half-open connections work; an error of one side resets the other.
 """
 
@@ -17,10 +19,17 @@ TURNS = 8
 """How often a direction is moved before others get their turn."""
 SMALL = 1 << 16
 """Less than this at once and there is, most often, no more: poll is asked, instead of the socket once more."""
+LARGE_PIPES = 32
+"""So many are asked to hold CHUNK; those of connections beyond keep the kernel's 64 KiB, so that a thousand readers that stand still
+cost 64 MB and not a gigabyte."""
+PAGE = 4096
+"""As much a pipe holds always, however many pipes there are: what was read and cannot be written yet waits there."""
 SPARE_PIPES = 32
 """Empty pipes that are kept for the next bytes."""
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_SMALL = memoryview(bytearray(PAGE))
+"""What one read takes; nothing stays in it."""
 _RESET = struct.pack("ii", 1, 0)
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -30,6 +39,7 @@ class Pipes:
 
     def __init__(self) -> None:
         self._spare: list[tuple[int, int]] = []
+        self._large: set[tuple[int, int]] = set()
 
     def take(self) -> tuple[int, int]:
         """An empty pipe: its reading and its writing end.
@@ -40,9 +50,11 @@ class Pipes:
         if self._spare:
             return self._spare.pop()
         ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        with contextlib.suppress(OSError):
-            # fs.pipe-user-pages-soft may not leave room; smaller pipes are slower, not wrong.
-            _set_pipe_size(ends[1], CHUNK)
+        if len(self._large) < LARGE_PIPES:
+            with contextlib.suppress(OSError):
+                # fs.pipe-user-pages-soft may not leave room; smaller pipes are slower, not wrong.
+                _set_pipe_size(ends[1], CHUNK)
+                self._large.add(ends)
         return ends
 
     def give(self, ends: tuple[int, int]) -> None:
@@ -50,12 +62,17 @@ class Pipes:
         if len(self._spare) < SPARE_PIPES:
             self._spare.append(ends)
         else:
-            _close(ends)
+            self.drop(ends)
+
+    def drop(self, ends: tuple[int, int]) -> None:
+        """Take back a pipe that may hold bytes: nobody wants them any more."""
+        self._large.discard(ends)
+        _close(ends)
 
     def close(self) -> None:
         """Close the spare ones."""
         while self._spare:
-            _close(self._spare.pop())
+            self.drop(self._spare.pop())
 
 
 def _set_pipe_size(fd: int, size: int) -> None:
@@ -80,11 +97,42 @@ class Direction:
 
     def __init__(self, source: socket.socket, sink: socket.socket, pipes: Pipes) -> None:
         self._source, self._sink, self._told = source.fileno(), sink.fileno(), sink
+        self._recv, self._send = source.recv_into, sink.send
+        self._streams = False
         self.held = 0
         self.ended = False
         self.last = False
         self._pipes = pipes
         self._ends: tuple[int, int] | None = None
+
+    def pass_on(self) -> bool:
+        """Move up to a page by reading and writing it, when nothing is held.
+
+        Returns:
+            Whether that was all there is: nothing is held, and the source has not said its last.
+
+        Raises:
+            OSError: one of the sides was reset.
+        """
+        if self._streams:
+            return False
+        try:
+            got = self._recv(_SMALL)
+        except BlockingIOError:
+            return True
+        if not got:
+            self.last = True
+            return False
+        try:
+            sent = self._send(_SMALL[:got])
+        except BlockingIOError:
+            sent = 0
+        if sent == got < PAGE:
+            return True
+        if sent < got:
+            ends = self._ends = self._pipes.take()
+            self.held = os.write(ends[1], _SMALL[sent:got])
+        return False
 
     def move(self) -> None:
         """Move what can be moved.
@@ -105,7 +153,8 @@ class Direction:
                     self.last = not got
                 while self.held:
                     self.held -= os.splice(ends[0], self._sink, self.held, flags=_FLAGS)
-                if got < SMALL and not self.last:
+                self._streams = got >= SMALL
+                if not self._streams and not self.last:
                     break
         if self.held:
             return
@@ -119,7 +168,7 @@ class Direction:
     def close(self) -> None:
         """Drop what is held."""
         if self._ends is not None:
-            _close(self._ends)
+            self._pipes.drop(self._ends)
             self._ends = None
 
 
@@ -136,6 +185,7 @@ class Pair:
         self._up, self._down = Direction(near, far, pipes), Direction(far, near, pipes)
         self._near, self._far = near.fileno(), far.fileno()
         self._asked = {self._near: 0, self._far: 0}
+        self._calm = False
 
     def move(self, poll: select.epoll, fd: int, events: int) -> bool:
         """Move bytes after `events` of the descriptor `fd`, and ask `poll` for what is waited for next.
@@ -145,6 +195,8 @@ class Pair:
         """
         out, into = (self._up, self._down) if fd == self._near else (self._down, self._up)
         try:
+            if events == _IN and self._calm and out.pass_on():
+                return True
             if events & ~_OUT:
                 out.move()
             if events & ~_IN:
@@ -163,6 +215,7 @@ class Pair:
             self._ask(poll, self._near, near)
         if far != self._asked[self._far]:
             self._ask(poll, self._far, far)
+        self._calm = near == far == _IN
         return True
 
     def _ask(self, poll: select.epoll, fd: int, wanted: int) -> None:
