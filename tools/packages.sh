@@ -50,6 +50,7 @@ for group in "$@"; do
 		need redis-tools command -v redis-cli
 		need iperf3 command -v iperf3
 		need kubernetes-client command -v kubectl
+		need vim-tiny command -v vi
 		;;
 	vm)
 		need mmdebstrap command -v mmdebstrap

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import pty
+import random
 import re
 import select
 import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Iterator
 
@@ -270,6 +273,76 @@ def test_keys_go_to_the_command(box: Host, web: str) -> None:
         shell.write(b"\x04")
         assert shell.end() == 0
         assert shell.restored()
+
+
+UNICODE = "Grüße, 世界, ∑ 🙂 e\u0301"
+
+
+def test_a_full_screen_editor(box: Host, web: str) -> None:
+    """vi in a terminal: it draws for the size there is, redraws when that changes, and what is typed is UTF-8 to the file."""
+    with terminal(
+        box, "exec", "-it", "web", "--", "env", "LC_ALL=C.UTF-8", "vi", "-u", "NONE", "-N", "/tmp/text"
+    ) as editor:
+        # One line for each row of the text: empty ones begin with ~. The 30th is vi's own.
+        editor.expect(rb'"/tmp/text" \[New\]')
+        editor.write(f"i{UNICODE}\r{'x' * 150}\x1b".encode())
+        editor.expect(re.escape("世界".encode()))
+        editor.resize(12, 60)
+        editor.write(b":set columns? lines?\r")
+        editor.expect(rb"columns=60")
+        editor.expect(rb"lines=12")
+        # A line of 150 takes three rows of 60.
+        editor.write(b":wq\r")
+        assert editor.end() == 0
+        assert editor.restored()
+    kept = execute(box, "web", "--", "cat", "/tmp/text").stdout
+    assert kept.decode() == f"{UNICODE}\n{'x' * 150}\n"
+
+
+def test_utf8_in_a_terminal(box: Host, web: str) -> None:
+    """Characters of several bytes are echoed whole, and erased whole where the terminal knows of UTF-8 (stty iutf8)."""
+    with terminal(
+        box, "exec", "-it", "web", "--", "sh", "-c", "stty iutf8; echo ready; read line; echo got $line | od -An -tx1"
+    ) as shell:
+        shell.expect(rb"ready\r\n")
+        shell.write("aü🙂".encode() + b"\x7f\x7fb\r")
+        shell.expect(rb"67 6f 74 20 61 62 0a")
+        assert shell.end() == 0
+
+
+def test_a_pipe_without_loss(box: Host, web: str) -> None:
+    """Much through exec at once in both directions, whole and in order; 1 GB with NSRUN_SOAK."""
+    size = 1_000_000_000 if os.environ.get("NSRUN_SOAK") else 60_000_000
+    block = random.Random(3).randbytes(1 << 20)
+    process = subprocess.Popen(
+        box.nsrun_argv("pod", "exec", "-i", "web", "--", "cat"),
+        env=box.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    sent, came = hashlib.sha256(), hashlib.sha256()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin = process.stdin
+
+    def feed() -> None:
+        left = size
+        while left:
+            # Of another length every time: no end falls on a pipe's.
+            piece = block[: min(left, 1 + left % len(block))]
+            sent.update(piece)
+            stdin.write(piece)
+            left -= len(piece)
+        stdin.close()
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    count = 0
+    while piece := process.stdout.read1(1 << 20):
+        came.update(piece)
+        count += len(piece)
+    feeder.join()
+    process.stdout.close()
+    assert process.wait(20) == 0
+    assert (count, came.hexdigest()) == (size, sent.hexdigest())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -101,10 +101,10 @@ def test_a_thousand_that_stand_still(box: Host, peer: nsrun.Pod) -> None:
         for number in range(100):
             echo(living, b"%d" % number)
         assert forward.resident() - before < 30 << 20
-        busy = forward.descriptors()
         stack.close()
+        # What was sent to those who never read is theirs still, as long as they keep their end open: two sockets and a pipe each.
         deadline = time.monotonic() + 20
-        while forward.descriptors() > busy / 4:
+        while forward.descriptors() > 250 * 4 + 150:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         with forward.connect(7001) as sock:
@@ -159,7 +159,7 @@ def test_a_pod_that_vanishes_under_its_connections(box: Host, client: nsrun.Clie
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             pod.down(force=True)
-            assert forward.process.wait(20) == 1
+            assert forward.process.wait(20) == 4
             assert forward.process.stderr is not None
             text = forward.process.stderr.read().decode()
             assert text.splitlines()[-1] == "Error: pod 'vanishing' was taken down", text
