@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.bench import conmon
 from tests.bench.configured import configured
+from tests.bench.files import files
 from tests.bench.forward import forward
 from tests.bench.identities import identities
 from tests.bench.images import images
@@ -294,8 +295,9 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
     parser.add_argument(
         "--only",
-        choices=["probes", "forward", "configured", "images", "identities", "resolver"],
+        choices=["probes", "files", "forward", "configured", "images", "identities", "resolver"],
         help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward; "
+        "files: logs --tail of a large log, cp of a large tree; "
         "configured: what ConfigMaps, variables and limits cost; images: pulls beside podman and skopeo; "
         "identities: users and PID namespaces of a pod's own; resolver: names of pods)",
     )
@@ -330,6 +332,8 @@ def main() -> None:
                 figures += scale(side, options.pods)
             if options.only in (None, "forward"):
                 figures += forward(side, options.runs)
+            if options.only in (None, "files"):
+                figures += files(side, options.runs)
             if options.only in (None, "resolver"):
                 figures += resolver(side, options.runs)
             if options.only in (None, "identities"):

@@ -336,7 +336,7 @@ def test_a_pipe_without_loss(box: Host, web: str) -> None:
     feeder = threading.Thread(target=feed)
     feeder.start()
     count = 0
-    while piece := process.stdout.read1(1 << 20):
+    while piece := os.read(process.stdout.fileno(), 1 << 20):
         came.update(piece)
         count += len(piece)
     feeder.join()
