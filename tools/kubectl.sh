@@ -10,9 +10,11 @@ mirror=$(sed -nE 's/^(URIs:|deb( +\[[^]]*\])?) +(https?:[^ ]*debian)\/?( .*)?$/\
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial"
+# As on a machine where nothing is installed: a kubectl of somebody else's that is there would be the one that apt looks for.
+: >"$scratch/status"
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} sid main" >"$scratch/sources.list"
 apt=(apt-get -q -o "Dir::Etc::SourceList=$scratch/sources.list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::lists=$scratch/lists"
-	-o "Dir::Cache=$scratch/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none)
+	-o "Dir::State::status=$scratch/status" -o "Dir::Cache=$scratch/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none)
 "${apt[@]}" update
 (cd "$scratch" && "${apt[@]}" download kubectl)
 mkdir -p build/kubectl
