@@ -157,6 +157,15 @@ def _programs(*names: str) -> Callable[[], str | None]:
     return ask
 
 
+def _busybox() -> str | None:
+    """One that needs no library, so that an image can be made of it."""
+    found = shutil.which("busybox")
+    if found is None:
+        return "there is no busybox"
+    said = subprocess.run(["ldd", found], capture_output=True, text=True, check=False)
+    return None if "not a dynamic" in said.stdout + said.stderr else f"{found} is no static one"
+
+
 def _qemu() -> str | None:
     programs = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4")
     missing_ones = [name for name in programs if shutil.which(name) is None]
@@ -191,6 +200,7 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "ssh": _programs("sshd", "ssh", "scp", "ssh-keygen"),
     "qemu": _qemu,
     "test-host": _test_host,
+    "busybox": _busybox,
 }
 
 

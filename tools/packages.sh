@@ -10,6 +10,7 @@ need() { # PACKAGE COMMAND...: the package is missing when the command fails
 	shift
 	"$@" >/dev/null 2>&1 || missing+=("$package")
 }
+static() { ldd "$(command -v "$1")" 2>&1 | grep -q 'not a dynamic'; }
 library() { [[ $(ldconfig -p) == *"$1"* ]]; }
 header() { echo "#include <$1>" | "${CC:-cc}" -E -x c - ; }
 python=${PYTHON:-python3}
@@ -43,6 +44,7 @@ for group in "$@"; do
 		need podman command -v podman
 		need docker-registry command -v docker-registry
 		need openssl command -v openssl
+		need busybox-static static busybox
 		need bind9-dnsutils command -v dig
 		need openssh-client command -v ssh
 		need openssh-server command -v sshd
