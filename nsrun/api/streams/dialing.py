@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -100,18 +101,21 @@ def told(pod: dict[str, Any], port: int, error: Exception) -> bytes:
     return f"error forwarding port {port} to pod {pod['metadata']['name']}, uid {pod['metadata'].get('uid', '')}: {error}".encode()
 
 
-async def copy(data: Carried, sock: socket.socket, *, half_close: bool = True) -> None:
+async def copy(
+    data: Carried, sock: socket.socket, *, half_close: bool = True, said_all: Callable[[], None] = lambda: None
+) -> None:
     """Carry bytes both ways until both have ended, or the client has reset the stream.
 
     Args:
         data: the client's side.
         sock: the pod's.
         half_close: the client can end its side alone; otherwise all ends with the pod's.
+        said_all: called when the pod has said its last.
 
     Raises:
         OSError: the pod's side was reset.
     """
-    up, down = asyncio.create_task(_up(data, sock)), asyncio.create_task(_down(data, sock))
+    up, down = asyncio.create_task(_up(data, sock)), asyncio.create_task(_down(data, sock, said_all))
     try:
         await asyncio.wait((up, down) if half_close else (down,), return_when=asyncio.FIRST_EXCEPTION)
         for task in (up, down):
@@ -133,10 +137,11 @@ async def _up(data: Carried, sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_WR)
 
 
-async def _down(data: Carried, sock: socket.socket) -> None:
+async def _down(data: Carried, sock: socket.socket, said_all: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     while piece := await loop.sock_recv(sock, BLOCK):
         if data.reset:
             return
         await data.write(piece)
     data.finish()
+    said_all()

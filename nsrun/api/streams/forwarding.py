@@ -121,7 +121,8 @@ class Forwarder:
                 error.finish()
             return
         try:
-            await dialing.copy(data, sock)
+            # kubectl ends its own side only when it has read that there was no error.
+            await dialing.copy(data, sock, said_all=error.finish)
         except OSError as problem:
             with contextlib.suppress(ConnectionError):
                 await error.write(dialing.told(self._pod, port, problem))

@@ -17,6 +17,8 @@ _SEEN_TO = (
     "spec.priority",
     "spec.preemptionPolicy",
     "spec.schedulerName",
+    "spec.tolerations",
+    "status",
 )
 """Beginnings of fields that mean something to clients of the API, though not to a pod from a file."""
 _JUDGED = ("metadata.finalizers", "spec.runtimeClassName", "spec.overhead")

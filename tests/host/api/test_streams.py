@@ -203,13 +203,13 @@ def attached(api: ApiProcess, binary: str, name: str) -> None:
 
 def forwarded(api: ApiProcess, binary: str, name: str) -> None:
     """Connections to a port on which something listens, and to one on which nothing does."""
-    words = [binary, "port-forward", name, ":8080", ":9"]
+    words = [binary, "port-forward", name, ":8080", ":9001", ":9"]
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(api), text=True, bufsize=1
     )
     assert process.stdout is not None
     ports: dict[str, int] = {}
-    while len(ports) < 2:
+    while len(ports) < 3:
         line = process.stdout.readline()
         found = re.match(r"Forwarding from 127.0.0.1:(\d+) -> (\d+)", line)
         assert found or "[::1]" in line or "unable to" in line, line
@@ -218,6 +218,12 @@ def forwarded(api: ApiProcess, binary: str, name: str) -> None:
     with urllib3.PoolManager() as pool:
         for _ in range(3):
             assert pool.request("GET", f"http://127.0.0.1:{ports['8080']}/hostname", retries=False).status == 200
+    # The pod's side ends first; kubectl passes that on.
+    with socket.create_connection(("127.0.0.1", ports["9001"]), 20) as flood:
+        got = 0
+        while piece := flood.recv(1 << 20):
+            got += len(piece)
+        assert got == 64 << 20
     with socket.create_connection(("127.0.0.1", ports["9"])) as refused:
         refused.sendall(b"x")
         with contextlib.suppress(ConnectionResetError):
