@@ -97,7 +97,8 @@ class Answers:
             known = self._quick(query, tcp) or self._work_out(query, tcp)
             if len(self._kept) >= KEPT:
                 self._kept.clear()
-            self._kept[key] = known
+            if len(query) <= PLAIN_MAX:
+                self._kept[key] = known
         if isinstance(known, Forward):
             return known
         if len(known) > 1:

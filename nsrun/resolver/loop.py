@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
+_MOST_CANCELLED = 256
 Ready = Callable[[int], None]
 """Called with the epoll events of a descriptor."""
 
@@ -16,14 +17,17 @@ Ready = Callable[[int], None]
 class Timer:
     """Something to be done later, unless `cancel` is called."""
 
-    __slots__ = ("work",)
+    __slots__ = ("_loop", "work")
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, work: Callable[[], None]) -> None:
+        self._loop = loop
         self.work: Callable[[], None] | None = work
 
     def cancel(self) -> None:
         """It will not be done."""
-        self.work = None
+        if self.work is not None:
+            self.work = None
+            self._loop.cancelled()
 
 
 class Loop:
@@ -34,6 +38,7 @@ class Loop:
         self._ready: dict[int, Ready] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
+        self._cancelled = 0
         self.now = time.monotonic()
         """Seconds, of this turn."""
 
@@ -52,15 +57,24 @@ class Loop:
 
     def later(self, delay_s: float, work: Callable[[], None]) -> Timer:
         """Have something done in a while."""
-        timer = Timer(work)
+        timer = Timer(self, work)
         heapq.heappush(self._timers, (self.now + delay_s, next(self._numbers), timer))
         return timer
+
+    def cancelled(self) -> None:
+        """A timer was cancelled. Most are, long before their time: they are thrown out once they are the greater part."""
+        self._cancelled += 1
+        if self._cancelled > _MOST_CANCELLED and self._cancelled * 2 > len(self._timers):
+            self._timers = [entry for entry in self._timers if entry[2].work is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
 
     def turn(self, most_s: float = 60.0) -> None:
         """Wait for what is next, and do it."""
         wait_s = most_s
         while self._timers and self._timers[0][2].work is None:
             heapq.heappop(self._timers)
+            self._cancelled -= 1
         if self._timers:
             wait_s = min(max(self._timers[0][0] - time.monotonic(), 0.0), most_s)
         happened = self._epoll.poll(wait_s)
@@ -71,9 +85,12 @@ class Loop:
             if ready is not None:
                 ready(events)
         while self._timers and self._timers[0][0] <= self.now:
-            work = heapq.heappop(self._timers)[2].work
+            timer = heapq.heappop(self._timers)[2]
+            work, timer.work = timer.work, None
             if work is not None:
                 work()
+            else:
+                self._cancelled -= 1
 
     def run(self) -> None:
         """Until the process ends."""

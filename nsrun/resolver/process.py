@@ -239,7 +239,7 @@ def _send(sock: socket.socket, answer: bytes, place: Any) -> None:
 class _Connection:
     """A client over TCP: questions one after the other, answered as they can be."""
 
-    __slots__ = ("_client", "_in", "_out", "_resolver", "_sock", "_timer", "_unanswered")
+    __slots__ = ("_client", "_ended", "_in", "_out", "_resolver", "_sock", "_timer", "_unanswered")
 
     def __init__(self, resolver: Resolver, sock: socket.socket, client: str) -> None:
         sock.setblocking(False)
@@ -248,13 +248,14 @@ class _Connection:
         self._client = client
         self._in = b""
         self._out = b""
+        self._ended = False
         self._unanswered = 0
         self._timer = resolver.loop.later(IDLE_S, self._close)
         self._watch()
 
     def _watch(self) -> None:
         events = OUT if self._out else 0
-        if self._unanswered < UNANSWERED and not self._out:
+        if self._unanswered < UNANSWERED and not self._out and not self._ended:
             events |= IN
         self._resolver.loop.watch(self._sock.fileno(), self._ready, events)
 
@@ -274,9 +275,8 @@ class _Connection:
                     self._rest()
             elif events & IN:
                 data = self._sock.recv(65536)
-                if not data:
-                    self._close()
-                    return
+                # Whoever has nothing more to ask may still be waiting for answers.
+                self._ended = not data
                 self._in += data
             else:
                 # Hung up on while nothing was wanted of it.
@@ -306,7 +306,11 @@ class _Connection:
                 break
             query, self._in = self._in[2 : 2 + length], self._in[2 + length :]
             self._question(query)
-        if self._sock.fileno() != -1:
+        if self._sock.fileno() == -1:
+            return
+        if self._ended and not self._unanswered and not self._out:
+            self._close()
+        else:
             self._watch()
 
     def _question(self, query: bytes) -> None:

@@ -165,6 +165,20 @@ def test_S_DNS_pods_find_each_other_and_the_world(server: Server, upstream: Upst
     assert ("big.test.", "tcp") in upstream.asked
     cut = ask(at, "big.test", "TXT", use_edns=0, payload=4096)
     assert cut.flags & dns.flags.TC
+    # Whoever has nothing more to ask still gets what was asked.
+    with socket.create_connection((at, 53), timeout=10) as stream:
+        for name in ("half.test", f"web.default.pod.{D}"):
+            wire = dns.message.make_query(name, "A").to_wire()
+            stream.sendall(len(wire).to_bytes(2, "big") + wire)
+        stream.shutdown(socket.SHUT_WR)
+        with stream.makefile("rb") as replies:
+            told = replies.read()
+    found = set()
+    while told:
+        size = int.from_bytes(told[:2], "big")
+        found.update(answers(dns.message.from_wire(told[2 : 2 + size])))
+        told = told[2 + size :]
+    assert found == {"192.0.2.7", ips["web"]}
     # Forgeries that come first are not taken.
     upstream.mode = "lie"
     assert answers(ask(at, "forged.test")) == ["192.0.2.7"]
