@@ -1,15 +1,15 @@
 """What an API server fills into a new pod before it is judged, and refuses it for: its admission plug-ins.
 
-Source: kubernetes plugin/pkg/admission/{priority,serviceaccount,runtimeclass}/admission.go (v1.36).
+Source: kubernetes plugin/pkg/admission/{limitranger,priority,serviceaccount,runtimeclass}/admission.go (v1.36).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from nsrun.spec import api_status
-from nsrun.spec.model import Pod
-from nsrun.spec.model_kinds import PriorityClass, RuntimeClass
+from nsrun.spec.model import Container, Pod
+from nsrun.spec.model_kinds import LimitRange, LimitRangeItem, PriorityClass, RuntimeClass
 from nsrun.spec.quantity import parse
 from nsrun.spec.resources_table import kept_kind
 
@@ -100,6 +100,51 @@ def runtime_class(pod: Pod, found: RuntimeClass | None) -> None:
             )
             raise api_status.forbidden(_POD, _name(pod), why)
     spec.tolerations += [one for one in scheduling.tolerations if one not in spec.tolerations]
+
+
+def limit_ranges(pod: Pod, ranges: Iterable[LimitRange]) -> None:
+    """Amounts that containers have by default, and bounds of what they may have, in their namespace.
+
+    Raises:
+        StatusError: a container is out of bounds.
+    """
+    items = [item for one in ranges for item in one.spec.limits if item.type == "Container"]
+    if not items:
+        return
+    containers = [*pod.spec.containers, *pod.spec.initContainers]
+    for container in containers:
+        own = container.resources
+        for item in items:
+            own.requests = {
+                **{name: own.limits.get(name, item.defaultRequest[name]) for name in item.defaultRequest},
+                **own.requests,
+            }
+            own.limits = {**item.default, **own.limits}
+    problems = [text for container in containers for item in items for text in _out_of_bounds(container, item)]
+    if problems:
+        text = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
+        raise api_status.forbidden(_POD, _name(pod), text)
+
+
+def _out_of_bounds(container: Container, item: LimitRangeItem) -> Iterator[str]:
+    """The objections, as plugin/pkg/admission/limitranger words them."""
+    requests, limits = container.resources.requests, container.resources.limits
+    for name, bound in sorted(item.min.items()):
+        text = f"minimum {name} usage per Container is {bound}"
+        if name not in requests:
+            yield f"{text}.  No request is specified"
+        elif parse(requests[name]) < parse(bound):
+            yield f"{text}, but request is {requests[name]}"
+        if name in limits and parse(limits[name]) < parse(bound):
+            yield f"{text}, but limit is {limits[name]}"
+    for name, bound in sorted(item.max.items()):
+        text = f"maximum {name} usage per Container is {bound}"
+        if name not in limits:
+            yield f"{text}.  No limit is specified"
+        elif parse(limits[name]) > parse(bound):
+            yield f"{text}, but limit is {limits[name]}"
+        if name in requests and parse(requests[name]) > parse(bound):
+            yield f"{text}, but request is {requests[name]}"
 
 
 def _name(pod: Pod) -> str:

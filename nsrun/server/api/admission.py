@@ -21,6 +21,7 @@ def admit(world: World, pod: Pod) -> None:
     named = pod.spec.serviceAccountName or pod.spec.serviceAccount or ""
     found = store.get("ServiceAccount", pod.metadata.namespace or "", named) if named else None
     admitted.service_account(pod, () if found is None else (named,))
+    admitted.limit_ranges(pod, store.all_of("LimitRange", pod.metadata.namespace or ""))
     admitted.priority(pod, store.all_of("PriorityClass"))
     wanted = pod.spec.runtimeClassName
     admitted.runtime_class(pod, store.get("RuntimeClass", "", wanted) if wanted else None)

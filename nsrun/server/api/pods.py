@@ -142,6 +142,10 @@ class PodWrites:
         set_defaults(asked)
         name = asked.metadata.name or ""
         engine = self.found(asked.metadata.namespace or "default", name)
+        if engine.static is not None and subresource != "status":
+            raise api_status.forbidden(
+                POD, name, f"it runs from {engine.static}, and what is asked for of it stands there"
+            )
         asked = self._compared(engine, asked, subresource)
         if asked.spec != engine.desired.spec and not await engine.starting.none(STARTING_S):
             raise api_status.unavailable(f'a container of pod "{engine.label}" has been starting for {STARTING_S:g} s')
