@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -28,6 +29,7 @@ from aiohttp import (
     TCPConnector,
     web,
 )
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -48,7 +50,8 @@ HEAD_MAX = 1 << 18
 """Bytes of a head: 64 KiB a line."""
 LINE_MAX = 1 << 16
 CHUNK = 1 << 16
-LAST_WORDS_S = 1.0
+LAST_WORDS_S = 0.1
+"""Seconds that requests under way have when the proxy ends."""
 
 _POD_PATH = re.compile(r"/api/v1/namespaces/([^/?]+)/pods/([^/?]+)/proxy(/[^?]*)?(\?.*)?", re.DOTALL)
 _HOP_BY_HOP = {
@@ -209,7 +212,7 @@ class Proxy:
             max_line_size=LINE_MAX, max_field_size=LINE_MAX,
         ) as self._http:  # fmt: skip
             server = web.Server(
-                self._handle, handler_cancellation=True, access_log=None, auto_decompress=False,
+                self._handle, handler_cancellation=True, access_log=None, auto_decompress=False, logger=_log(),
                 max_line_size=LINE_MAX, max_field_size=LINE_MAX,
             )  # fmt: skip
             runner = web.ServerRunner(server, shutdown_timeout=LAST_WORDS_S)
@@ -396,6 +399,20 @@ class _Gone(web.StreamResponse):
 _KEPT_NOWHERE = {"Cache-Control": "no-store"}
 
 
+class _Ours(logging.Filter):
+    """What clients send that is no HTTP is answered with 400, and no failure of ours that somebody must read of."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def _log() -> logging.Logger:
+    log = logging.getLogger("nsrun.proxy")
+    if not log.filters:
+        log.addFilter(_Ours())
+    return log
+
+
 def _refusal(request: web.BaseRequest, refused: Refused) -> web.Response:
     reason = _REASONS[refused.code]
     if "text/html" in request.headers.get("Accept", ""):
@@ -412,14 +429,12 @@ def _refusal(request: web.BaseRequest, refused: Refused) -> web.Response:
 def _unreachable(place: Place, error: BaseException) -> Refused:
     """In the API server's words, which are Go's."""
     match error:
-        case ClientConnectorError() if error.errno and error.errno > 0:
+        case ClientConnectorError() | ConnectionRefusedError() if error.errno and error.errno > 0:
             why = f"dial tcp {place.written}: connect: {os.strerror(error.errno).lower()}"
-        case ConnectionRefusedError():
-            why = f"dial tcp {place.written}: connect: connection refused"
         case TimeoutError():
             why = f"dial tcp {place.written}: i/o timeout"
-        case ConnectionResetError():
-            why = f"read tcp {place.written}: connection reset by peer"
+        case OSError() if error.errno and error.errno > 0:
+            why = f"read tcp {place.written}: {os.strerror(error.errno).lower()}"
         case ClientConnectionError() | EOFError():
             why = f"{place.written}: {error or 'EOF'}"
         case _:
@@ -437,9 +452,17 @@ def _tokens(values: Iterable[str]) -> set[str]:
 
 
 def _kept(headers: Iterable[tuple[str, str]], connection: Iterable[str], also: Iterable[str] = ()) -> CIMultiDict[str]:
-    """The headers that are not for one hop alone."""
+    """The headers that are not for one hop alone. What is no UTF-8 is taken for Latin-1, and goes on as UTF-8."""
     dropped = _HOP_BY_HOP.union(_tokens(connection), also)
-    return CIMultiDict((name, value) for name, value in headers if name.lower() not in dropped)
+    return CIMultiDict((name, _text(value)) for name, value in headers if name.lower() not in dropped)
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
 
 
 def _onwards(request: web.BaseRequest, place: Place, path: str) -> CIMultiDict[str]:

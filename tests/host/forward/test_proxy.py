@@ -114,6 +114,12 @@ def test_an_answer_arrives_as_it_was(everything: int, alone: int) -> None:
         head = fetch(port, f"{prefix}/plain", "HEAD")
         assert (head.status, head.headers["Content-Length"], head.body) == (200, "7", b"")
         assert fetch(port, f"{prefix}/more").status == 204
+        # Hints before it are dropped; what ends with the connection comes whole.
+        assert fetch(port, f"{prefix}/early").body == b"until its end"
+        # Bytes that are no UTF-8 are taken for Latin-1.
+        assert fetch(port, f"{prefix}/latin").headers["X-Name"].encode("latin-1") == "café".encode()
+        sent = dict(fetch(port, f"{prefix}/x", X_Name="caf\xe9").data["headers"])
+        assert sent["X-Name"].encode("latin-1") == "café".encode()
 
 
 def test_links_redirections_and_cookies_lead_back(everything: int, alone: int, web: nsrun.Pod) -> None:
@@ -215,6 +221,7 @@ def test_refusals_are_said_to_people_and_to_programs(everything: int, alone: int
     for path, status, words in (
         ("/api/v1/namespaces/default/pods/nobody/proxy/", 404, 'pod "default/nobody" not found'),
         (f"{POD}:8081/proxy/", 503, "nsrun pod port-forward POD 8081"),
+        (f"{POD}:8080/proxy/reset", 503, "read tcp"),
         (f"{POD}:nothing/proxy/", 400, "no port of the name"),
         (f"{POD}:1:2:3/proxy/", 400, "invalid pod request"),
         (f"{POD}:8080/proxy/nonsense", 503, "error trying to reach service"),
@@ -277,6 +284,17 @@ def test_the_command(box: Host, web: nsrun.Pod, everything: int) -> None:
                     sock.connect(str(path))
                     sock.sendall(f"{method} /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
                     assert sock.recv(100).split()[1] == status
+            # What could mean one thing to us and another to the pod is refused, and nothing is said of it.
+            for lines in (
+                b"Content-Length: 4\r\nTransfer-Encoding: chunked",
+                b"Content-Length: 4\r\nContent-Length: 5",
+                b"Host: other",
+                b"A b: c",
+            ):
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.connect(str(path))
+                    sock.sendall(b"PUT /x HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n\r\n0\r\n\r\n")
+                    assert sock.recv(100).split()[1] == b"400"
             taken = box.nsrun("pod", "proxy", "web", "--unix-socket", path, check=False)
             assert "is taken: somebody listens there" in taken.stderr
         finally:

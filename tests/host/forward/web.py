@@ -8,7 +8,9 @@ import base64
 import hashlib
 import json
 import os
+import socket
 import ssl
+import struct
 import urllib.parse
 
 PAGE = b"""<!doctype html><title>page</title><a href="/next">next</a><img src='picture.png'><script>"<a href='/x'>"</script>"""
@@ -102,6 +104,15 @@ async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> boo
             answer("204 No Content", b"")
         case "/break":
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nonly this")
+            return False
+        case "/latin":
+            writer.write(b"HTTP/1.1 200 OK\r\nX-Name: caf\xe9\r\nContent-Length: 0\r\n\r\n")
+        case "/reset":
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            return False
+        case "/early":
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nuntil its end")
             return False
         case "/nonsense":
             writer.write(b"this is no HTTP\r\n\r\n")
