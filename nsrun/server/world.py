@@ -39,7 +39,7 @@ from nsrun.server.pulls import Pulls
 from nsrun.server.watch import Hub
 from nsrun.spec.model import Pod
 from nsrun.state.files import remove_tree, write_atomic
-from nsrun.state.ids import IdLeases
+from nsrun.state.ids import OF_THE_MACHINE, IdLeases
 from nsrun.state.layout import Layout, PodPaths
 from nsrun.state.objects import ObjectStore
 from nsrun.state.versions import begin_versions
@@ -89,7 +89,9 @@ class World:
         base = choose_base(tree, layout.base, layout.run)
         self.cgroups = Cgroups(base, tree, older_bases(base, tree, layout.run))
         self.network = Network(NetworkConfig.for_root(layout.base, settings.get("network")), layout.lib)
-        self.ids = IdLeases(layout.run / "ids", range_of(settings.get("userNamespaces")), layout.base)
+        self.ids = IdLeases(
+            layout.run / "ids", range_of(settings.get("userNamespaces")), layout.base, claims=OF_THE_MACHINE
+        )
         self.node = machine(
             name=os.uname().nodename.lower(),
             cgroup2=tree.kind == "v2" and tree.mount is not None,

@@ -3,13 +3,18 @@
 A file is made with its content under another name and then linked, so that it is there whole or not at all, and never two pods' at once.
 Whoever is killed in between leaves a file whose uid no pod has, or whose name is no number, and `collect` removes that. They lie in
 `run/`, gone with a reboot as all processes are; on disk nothing belongs to these ids for longer than its pod lives.
+
+Servers of other root directories have leases of their own. What no two of them may have is claimed in a directory of the whole machine: a
+link named after the first id, to the directory whose lease it stands for. It counts as long as that lease is there, and is whoever's comes
+next after that, so that a root directory that was deleted keeps nothing. The lease is made before the claim and goes before it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from nsrun.errors import ConflictError, StepError
@@ -18,6 +23,8 @@ from nsrun.plan.inputs import IDS_PER_POD
 
 SUBUID = Path("/etc/subuid")
 SUBGID = Path("/etc/subgid")
+OF_THE_MACHINE = Path("/run/nsrun-ids")
+"""Which root directory has which ids."""
 
 
 class IdLeases:
@@ -28,6 +35,7 @@ class IdLeases:
         configured: the range of the configuration, if it has one; else that of /etc/subuid and /etc/subgid, else the default.
         root: the server's root directory; None for the machine's own.
         read: the text of a file, "" when it is not there.
+        claims: the directory that says to the servers of other root directories which ids are taken; None: there are no others.
     """
 
     def __init__(
@@ -36,11 +44,13 @@ class IdLeases:
         configured: IdRange | None = None,
         root: Path | None = None,
         read: Callable[[Path], str] | None = None,
+        claims: Path | None = None,
     ) -> None:
         self.directory = directory
         self._configured = configured
         self._root = os.path.realpath(root) if root is not None else ""
         self._read = read or _text
+        self._claims = claims
         self._uids: dict[int, str] | None = None
         self._last: int | None = None
 
@@ -70,18 +80,30 @@ class IdLeases:
         """
         known = self.of(pod_uid)
         if known:
-            return known
-        ids = self.range()
-        first = next_free(ids, self._index().keys(), self._last, begin_at(ids, self._root))
-        if first is None:
-            # The words are the kubelet's.
-            raise ConflictError(
-                "could not find an empty slot to allocate a user namespace: "
-                f"all {ids.pods} of {ids.source} are taken ({ids.first} to {ids.first + ids.count - 1}, {IDS_PER_POD} for each pod)",
-                resolution="Take pods with hostUsers: false down, or give them more ids: [userNamespaces] in config.toml.",
-            )
-        self._make(first, pod_uid)
-        return first
+            if self._claim(known):
+                return known
+            # Whoever made this lease was killed before it was claimed: nothing runs with these ids here.
+            self._remove(known)
+        ids, others = self.range(), set[int]()
+        while True:
+            first = next_free(ids, self._index().keys() | others, self._last, begin_at(ids, self._root))
+            if first is None:
+                # The words are the kubelet's.
+                raise ConflictError(
+                    "could not find an empty slot to allocate a user namespace: "
+                    f"all {ids.pods} of {ids.source} are taken ({ids.first} to {ids.first + ids.count - 1}, {IDS_PER_POD} for each pod)",
+                    details=f"{len(others)} by pods of other root directories." if others else None,
+                    resolution="Take pods with hostUsers: false down, or give them more ids: [userNamespaces] in config.toml.",
+                )
+            self._make(first, pod_uid)
+            try:
+                if self._claim(first):
+                    return first
+            except BaseException:
+                self._remove(first)
+                raise
+            self._remove(first)
+            others.add(first)
 
     def release(self, pod_uid: str) -> None:
         """A pod is gone, with all of its processes: its ids may be another's."""
@@ -130,6 +152,50 @@ class IdLeases:
     def _remove(self, first: int) -> None:
         (self.directory / str(first)).unlink(missing_ok=True)
         self._index().pop(first, None)
+        if self._claims is not None:
+            # A claim whose lease is gone counts for nothing: to leave it is untidy, and no more.
+            with contextlib.suppress(OSError), self._turn(self._claims) as claim:
+                if _target(claim / str(first)) == os.path.realpath(self.directory):
+                    (claim / str(first)).unlink()
+
+    def _claim(self, first: int) -> bool:
+        """Whether these ids, of which there is a lease here, are no other root directory's; from then on they are this one's."""
+        if self._claims is None:
+            return True
+        mine, link = os.path.realpath(self.directory), self._claims / str(first)
+        try:
+            self._claims.mkdir(mode=0o755, exist_ok=True)
+            with self._turn(self._claims):
+                owner = _target(link)
+                if owner == mine:
+                    return True
+                if owner:
+                    if os.path.lexists(os.path.join(owner, str(first))):
+                        return False
+                    link.unlink()
+                os.symlink(mine, link)
+        except OSError as error:
+            raise StepError("claim", str(link), error.errno or 0, what="the pod gets no ids") from error
+        return True
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _turn(directory: Path) -> Iterator[Path]:
+        """Between the look at a claim and its change there is nobody else; who is killed lets go."""
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield directory
+        finally:
+            os.close(handle)
+
+
+def _target(link: Path) -> str:
+    """Where a link leads; "" when there is none."""
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""
 
 
 def _text(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,6 +69,76 @@ def test_S_USERNS_the_range_of_etc_subuid_counts_where_the_configuration_says_no
 def test_a_lease_that_cannot_be_written_is_none(tmp_path: Path) -> None:
     with pytest.raises(StepError, match="the pod gets no ids"):
         leases(tmp_path / "not there" / "ids").take("a")
+
+
+def of_root(scratch: Path, name: str) -> IdLeases:
+    directory = scratch / name
+    directory.mkdir(exist_ok=True)
+    return IdLeases(directory / "ids", SMALL, None, nothing, scratch / "claims")
+
+
+def test_S_USERNS_pods_of_two_roots_never_share_an_id(tmp_path: Path) -> None:
+    one, other = of_root(tmp_path, "one"), of_root(tmp_path, "other")
+    firsts = [leases.take(pod) for pod in "ab" for leases in (one, other)]
+    assert sorted(firsts) == [first * N for first in (4, 5, 6, 7)]
+    with pytest.raises(ConflictError, match="could not find an empty slot") as full:
+        one.take("c")
+    assert full.value.details == "2 by pods of other root directories."
+    assert set(one.all().values()) == {"a", "b"}, "a lease that was not to be had is not kept"
+    freed = other.of("a")
+    other.release("a")
+    assert one.take("c") == freed
+    assert [of_root(tmp_path, "one").take(pod) for pod in "abc"] == [firsts[0], firsts[2], freed]
+
+
+def test_S_USERNS_a_root_that_was_deleted_keeps_no_ids(tmp_path: Path) -> None:
+    one, other = of_root(tmp_path, "one"), of_root(tmp_path, "other")
+    kept = one.take("a")
+    gone = [other.take(pod) for pod in "abc"]
+    (tmp_path / "other").rename(tmp_path / "elsewhere")
+    assert sorted([kept, *(one.take(pod) for pod in "bcd")]) == sorted([kept, *gone])
+
+
+def test_S_USERNS_a_lease_whose_server_died_before_its_claim_gives_way(tmp_path: Path) -> None:
+    one = of_root(tmp_path, "one")
+    first = one.take("a")
+    cut = of_root(tmp_path, "other")
+    cut.directory.mkdir()
+    (cut.directory / str(first)).write_text("b", encoding="utf-8")
+    assert of_root(tmp_path, "other").take("b") != first
+    assert of_root(tmp_path, "one").take("a") == first
+
+
+def test_S_USERNS_claims_that_cannot_be_made_leave_no_lease(tmp_path: Path) -> None:
+    (tmp_path / "claims").write_text("no directory")
+    one = of_root(tmp_path, "one")
+    with pytest.raises(StepError, match="the pod gets no ids"):
+        one.take("a")
+    assert one.all() == {}
+
+
+def test_S_USERNS_servers_of_many_roots_at_a_time_never_share_an_id(tmp_path: Path) -> None:
+    roots = [of_root(tmp_path, str(number)) for number in range(4)]
+    held: list[set[int]] = [set() for _ in roots]
+    clashes: list[int] = []
+
+    def live(number: int) -> None:
+        for _ in range(40):
+            try:
+                first = roots[number].take("pod")
+            except ConflictError:
+                continue
+            held[number].add(first)
+            clashes.extend(first for other, theirs in enumerate(held) if other != number and first in theirs)
+            held[number].remove(first)
+            roots[number].release("pod")
+
+    threads = [threading.Thread(target=live, args=(number,)) for number in range(len(roots))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert clashes == []
 
 
 class Lives(RuleBasedStateMachine):
