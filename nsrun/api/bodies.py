@@ -10,13 +10,13 @@ import json
 from typing import Any
 
 import msgspec
-import yaml
 from aiohttp import web
 
 from nsrun.api.forms.negotiation import JSON, PROTOBUF, YAML
 from nsrun.api.forms.refusals import unsupported_body
-from nsrun.errors import StatusError
+from nsrun.errors import SpecError, StatusError
 from nsrun.spec import api_status
+from nsrun.spec.yaml_reader import MAX_DEPTH, YamlReader
 
 BODY_MAX = 3 * 1024 * 1024
 """Bytes of a body, as of the API server."""
@@ -99,18 +99,15 @@ def decoded(body: bytes, media: str, kind: str) -> tuple[dict[str, Any], list[st
         if isinstance(found, dict):
             twice = duplicates(body)
     elif media in _YAML:
-        try:
-            found = yaml.load(body, Loader=yaml.CSafeLoader)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            why = " ".join(str(error).split())
-            raise unrecognized(kind, f"error converting YAML to JSON: yaml: {why}", body) from None
-        found = plain(found)
+        found = from_yaml(body, kind)
     elif media == PROTOBUF:
         from nsrun.api.forms import protobuf
 
         found = protobuf.decode(body, "", kind)
     else:
         raise unsupported_body()
+    if too_deep(found):
+        raise unrecognized(kind, "exceeded max depth", body)
     if not isinstance(found, dict):
         raise unrecognized(
             kind,
@@ -120,15 +117,33 @@ def decoded(body: bytes, media: str, kind: str) -> tuple[dict[str, Any], list[st
     return found, twice
 
 
-def plain(value: Any) -> Any:
-    """A YAML value as JSON has it: times are texts, keys are texts."""
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else json.dumps(key, default=str): plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [plain(one) for one in value]
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+def from_yaml(body: bytes, kind: str) -> Any:
+    """The value of a YAML document, in JSON terms.
+
+    Raises:
+        StatusError: it is none.
+    """
+    try:
+        return YamlReader(body.decode(), 1, "body").read()
+    except (SpecError, UnicodeDecodeError) as error:
+        why = error.brief.removeprefix("body:") if isinstance(error, SpecError) else str(error)
+        raise unrecognized(kind, f"error converting YAML to JSON: yaml: line {why}", body) from None
+
+
+def too_deep(value: Any) -> bool:
+    """Whether a value is nested deeper than any object."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def duplicates(body: bytes) -> list[str]:
@@ -145,7 +160,11 @@ def duplicates(body: bytes) -> list[str]:
                 seen.add(name)
         return made
 
-    json.loads(body, object_pairs_hook=pairs)
+    try:
+        json.loads(body, object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
+        # What the faster parser takes and this one does not has no fields that could stand twice.
+        return []
     return found
 
 

@@ -114,6 +114,8 @@ def patch_of(body: bytes, media: str, field_validation: str) -> tuple[Any, list[
     except (msgspec.DecodeError, RecursionError) as error:
         lead = "error decoding YAML" if media == APPLY_PATCH else "error decoding patch"
         raise api_status.bad_request(f"{lead}: {bodies.json_error(body, error)}") from None
+    if bodies.too_deep(found):
+        raise api_status.bad_request("error decoding patch: exceeded max depth")
     twice = [f"duplicate field {api_status.quoted(name)}" for name in bodies.duplicates(body)]
     if twice and field_validation == STRICT:
         raise _refused_patch(body.decode(errors="replace"), "strict decoding error: " + ", ".join(twice))

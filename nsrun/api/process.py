@@ -129,4 +129,5 @@ def log_to(stream: object = sys.stderr) -> None:
     """Have what is to be said on standard error."""
     del stream
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("aiohttp").setLevel(logging.ERROR)
+    # Its words are about requests that are none, and clients that hung up: anybody could fill a disk with them.
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)

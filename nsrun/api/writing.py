@@ -219,9 +219,10 @@ class Writer:
                     if error.status.get("code") != 404:
                         raise
 
-        async with asyncio.TaskGroup() as group:
-            for entry in entries:
-                group.create_task(delete_one(entry))
+        done = await asyncio.gather(*(delete_one(entry) for entry in entries), return_exceptions=True)
+        for failure in done:
+            if failure is not None:
+                raise failure
         view = View(target.resource, form)
         return answer(request, view.many(entries, {"resourceVersion": str(self._cache.version)}), form)
 
