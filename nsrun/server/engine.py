@@ -35,7 +35,6 @@ from nsrun.reconcile.model import (
 )
 from nsrun.reconcile.resizing import in_force
 from nsrun.server import containers, logdir, sandbox
-from nsrun.server.claims import Placing
 from nsrun.server.eviction import DiskWatch
 from nsrun.server.hooks import Hooks
 from nsrun.server.inflight import InFlight
@@ -43,6 +42,7 @@ from nsrun.server.last_resort import LastResort
 from nsrun.server.limits import Resizer
 from nsrun.server.mirror import Mirror
 from nsrun.server.observing import observe, sandbox_state
+from nsrun.server.placing import Placing
 from nsrun.server.prepared import Prepared
 from nsrun.server.prober import Prober
 from nsrun.server.published import FINISHED, Published
