@@ -49,7 +49,7 @@ def serve(settings: Settings, /, listen: tuple[str, ...], name: tuple[str, ...],
     help="Print what kubectl needs to reach the API: a kubeconfig with address, authority and token.",
     examples="""
     nsrun api kubeconfig > nsrun.kubeconfig
-    nsrun api kubeconfig --write-kubeconfig && kubectl get pods
+    nsrun api kubeconfig --write-kubeconfig
     nsrun api kubeconfig --role read-only --server https://192.0.2.7:6443
     """,
 )

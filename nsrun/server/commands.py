@@ -14,8 +14,8 @@ from nsrun.errors import ConflictError, TimedOutError, UsageError
 from nsrun.plan import exec_program
 from nsrun.server.choose import running_instance
 from nsrun.server.containers import image_of
-from nsrun.server.objects import values_of
 from nsrun.server.prepared import descriptors, inputs_for
+from nsrun.server.values import values_of
 from nsrun.shim import ExecRequest, ShimError
 
 ANSWER_S = 10.0

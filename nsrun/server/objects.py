@@ -1,4 +1,4 @@
-"""The objects that are kept beside pods: applied, listed, removed; looked up for containers, which hear of what they wait for.
+"""The objects that are kept beside pods: applied, listed, removed; containers hear of what they wait for.
 
 Nothing here says a value of a Secret to anybody but `object.get`.
 """
@@ -9,28 +9,18 @@ import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nsrun.errors import NotFoundError, SpecError, UnsupportedError, UsageError
 from nsrun.plan import (
-    NO_VALUES,
-    ObjectData,
-    ObjectValues,
     Reference,
-    ServiceAddress,
-    ServicePort,
-    file_name,
-    file_references,
     references,
-    service_variables,
-    volume_source,
 )
 from nsrun.server.claim_rules import refuse_removal
 from nsrun.server.manifest import namespace_of, verdicts_of
-from nsrun.spec import NOT_IMPLEMENTED, Pod, Verdict
+from nsrun.spec import NOT_IMPLEMENTED, Verdict
 from nsrun.spec.load import require_all_valid
 from nsrun.spec.model import (
     ConfigMap,
@@ -47,7 +37,6 @@ from nsrun.spec.update_objects import inherit, judge_object, same_object
 from nsrun.spec.waiting import CONFIG_ERROR
 from nsrun.state.objects import CLUSTER_KINDS, KINDS, Stored
 from nsrun.status.times import rfc3339
-from nsrun.volumes import read_file
 
 if TYPE_CHECKING:
     from nsrun.server.control import Method, Request
@@ -65,8 +54,6 @@ RESOURCES = {
 SHORT = {"cm": "ConfigMap", "pvc": "PersistentVolumeClaim", "pv": "PersistentVolume"}
 KEPT = "ConfigMaps, Secrets, PersistentVolumeClaims and PersistentVolumes"
 DEFAULT_NAMESPACE = "default"
-MAX_ENV_FILE = 1024 * 1024
-"""Bytes of a file that variables are read from: a container wrote it."""
 
 _LOG = logging.getLogger("nsrun.objects")
 
@@ -200,98 +187,6 @@ def put(world: World, wanted: Iterable[Wanted]) -> None:
         )
         world.objects.put(msgspec.structs.replace(one.obj, metadata=metadata))
         _LOG.info("%s %s/%s %s", *one.key, one.verdict)
-
-
-# for containers
-
-
-def values_for(world: World, pod: Pod, container: Container) -> ObjectValues:
-    """What the objects, and files in volumes, hold now that the container's variables refer to.
-
-    Raises:
-        InternalError, OSError: one of them cannot be read.
-    """
-    wanted, files = references(container), _files(world, pod, container)
-    namespace = pod.metadata.namespace or DEFAULT_NAMESPACE
-    services = {} if pod.spec.enableServiceLinks is False else _services(world, namespace)
-    if not wanted and files is None and not services:
-        return NO_VALUES
-    config_maps: dict[str, dict[str, str]] = {}
-    secrets: dict[str, dict[str, str]] = {}
-    for kind, name in wanted:
-        found = world.objects.get(kind, namespace, name)
-        if isinstance(found, ConfigMap):
-            config_maps[name] = found.data
-        elif isinstance(found, Secret):
-            secrets[name] = {key: value.decode("utf-8", "surrogateescape") for key, value in found.data.items()}
-    return ObjectValues(config_maps, secrets, files or {}, services)
-
-
-def _services(world: World, namespace: str) -> dict[str, str]:
-    """The variables that tell of the Services of a namespace. That of the API server is not among them: it answers elsewhere."""
-    found = world.objects.all_of("Service", namespace)
-    return service_variables(
-        ServiceAddress(
-            one.metadata.name,
-            "" if one.spec.clusterIP in (None, "None") else one.spec.clusterIP,
-            [ServicePort(port.name or "", port.port, port.protocol or "TCP") for port in one.spec.ports],
-        )
-        for one in found
-        if (namespace, one.metadata.name) != ("default", "kubernetes")
-    )
-
-
-def _files(world: World, pod: Pod, container: Container) -> dict[str, str] | None:
-    """What the files hold that variables are read from, without those that cannot be read; None if there are to be none."""
-    wanted = file_references(container)
-    if not wanted:
-        return None
-    paths = world.layout.pod(pod.metadata.uid or "")
-    volumes = {volume.name: volume for volume in pod.spec.volumes}
-    found: dict[str, str] = {}
-    for one in wanted:
-        volume = volumes.get(one.volumeName)
-        source = None if volume is None else volume_source(volume, str(paths.disk_volumes), str(paths.memory_volumes))
-        if source is None:
-            continue
-        try:
-            data = read_file(Path(source.path), one.path, MAX_ENV_FILE)
-        except OSError as error:
-            _LOG.warning(
-                "%s in the volume %s of pod %s cannot be read: %s", one.path, one.volumeName, pod.metadata.uid, error
-            )
-            continue
-        found[file_name(one)] = data.decode("utf-8", "surrogateescape")
-    return found
-
-
-def values_of(world: World, pod: Pod, container: Container, uid: str, instance_id: str) -> ObjectValues:
-    """What the objects held when an instance was made: its commands have its variables.
-
-    Raises:
-        InternalError, OSError: that cannot be read.
-    """
-    if not references(container) and not file_references(container) and not world.objects.any_of("Service"):
-        return NO_VALUES
-    kept = world.objects.kept_values(uid, instance_id)
-    return values_for(world, pod, container) if kept is None else kept
-
-
-def data_of(world: World, namespace: str, wanted: Iterable[Reference]) -> ObjectData:
-    """What objects hold now, as files of volumes have it; those that do not exist are left out.
-
-    Raises:
-        InternalError, OSError: one of them cannot be read.
-    """
-    result: dict[Reference, dict[str, bytes]] = {}
-    for reference in wanted:
-        found = world.objects.get(reference.kind, namespace, reference.name)
-        if isinstance(found, ConfigMap):
-            texts = {key: value.encode("utf-8", "surrogatepass") for key, value in found.data.items()}
-            result[reference] = found.binaryData | texts
-        elif isinstance(found, Secret):
-            result[reference] = found.data
-    return result
 
 
 class Waiters:

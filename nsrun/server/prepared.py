@@ -29,7 +29,7 @@ from nsrun.plan import (
 from nsrun.plan.ops import User
 from nsrun.reconcile.model import ProcessUser, StartContainer
 from nsrun.server import termination
-from nsrun.server.objects import values_for
+from nsrun.server.values import values_for
 from nsrun.spec.containers import target_of
 from nsrun.spec.model import Container, Pod
 from nsrun.spec.waiting import CREATE_CONTAINER_ERROR

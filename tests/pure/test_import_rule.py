@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,11 +34,13 @@ DECIDE_MAY_IMPORT = {
 """What a pure layer needs of the standard library: nothing in here reads a clock or the world."""
 
 
-def modules() -> Iterator[tuple[str, str, ast.Module]]:
+@functools.cache
+def modules() -> tuple[tuple[str, str, ast.Module], ...]:
     """(path, first component below the package, syntax tree) of each module."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        relative = path.relative_to(PACKAGE)
-        yield str(relative), relative.parts[0].removesuffix(".py"), ast.parse(path.read_text())
+    paths = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]
+    return tuple(
+        (str(path), path.parts[0].removesuffix(".py"), ast.parse((PACKAGE / path).read_text())) for path in paths
+    )
 
 
 def imports(tree: ast.Module, path: str) -> Iterator[tuple[str, int]]:
@@ -145,3 +148,54 @@ def test_a_broken_rule_would_be_seen() -> None:
     assert not allowed("cli/api.py", "cli", "api")
     assert not allowed("api/forms/tables.py", "api", "client")
     assert allowed(OFFLINE, "client", "spec")
+
+
+def at_import(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports that happen when a module is imported: not those in functions, nor those for types alone."""
+    left: list[ast.stmt] = list(tree.body)
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test):
+            left += [*node.body, *node.orelse]
+        elif isinstance(node, ast.Try):
+            left += [*node.body, *(one for handler in node.handlers for one in handler.body), *node.orelse]
+
+
+def needs() -> dict[str, set[str]]:
+    """Which modules each module has imported first; of a package's own modules not the package, which is there by then."""
+    trees = {
+        "nsrun." + path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): tree
+        for path, _, tree in modules()
+    }
+    found: dict[str, set[str]] = {}
+    for name, tree in trees.items():
+        wanted: set[str] = set()
+        for node in at_import(tree):
+            if isinstance(node, ast.Import):
+                wanted |= {alias.name for alias in node.names}
+            else:
+                module = node.module or ""
+                wanted |= {inner if (inner := f"{module}.{alias.name}") in trees else module for alias in node.names}
+        found[name] = {one for one in wanted if one in trees and one != name and not name.startswith(f"{one}.")}
+    return found
+
+
+def test_no_module_needs_itself() -> None:
+    """Or it depends on which of them is imported first whether any of them can be."""
+    graph = needs()
+    done: set[str] = set()
+    for start in graph:
+        path: list[str] = []
+        stack: list[tuple[str, bool]] = [(start, False)]
+        while stack:
+            name, left = stack.pop()
+            if left:
+                path.pop()
+                done.add(name)
+            elif name in path:
+                raise AssertionError(" -> ".join([*path[path.index(name) :], name]))
+            elif name not in done:
+                path.append(name)
+                stack += [(name, True), *((other, False) for other in graph[name])]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nsrun.plan import volume_files, volume_references
 from nsrun.plan.projections import has_own_memory
 from nsrun.plan.volumes import SHARED
-from nsrun.server.objects import data_of
+from nsrun.server.values import data_of
 from nsrun.server.volumes.kind import VolumeKind, group_of
 from nsrun.spec.model import Volume
 from nsrun.state.files import remove_tree
