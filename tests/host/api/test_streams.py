@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import pty
+import random
 import re
 import shutil
 import socket
@@ -61,7 +62,7 @@ threading.Thread(target=count, daemon=True).start()
 http.server.ThreadingHTTPServer(("127.0.0.1", 8080), http.server.SimpleHTTPRequestHandler).serve_forever()
 """
 BINARIES = sorted(
-    {str(path) for path in Path("build/kubectl").glob("*/usr/bin/kubectl")}
+    {str(path) for path in Path(__file__).parents[3].glob("build/kubectl/*/usr/bin/kubectl")}
     | {found for found in (shutil.which("kubectl"),) if found is not None}
 )
 """Every kubectl that is here: the old one speaks SPDY alone, the new ones WebSocket."""
@@ -291,6 +292,23 @@ def test_a_log_is_followed_to_the_end_of_its_instance(api: ApiProcess) -> None:
     api.delete("/api/v1/namespaces/default/pods/ends")
 
 
+def test_a_log_is_followed_over_the_death_of_servers(api: ApiProcess, box: Host) -> None:
+    api.make("speaks", command=["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done"])
+    api.until_running("speaks")
+    connection = api.connection()
+    connection.request("GET", "/api/v1/namespaces/default/pods/speaks/log?follow=true")
+    answer = connection.getresponse()
+    lines: list[int] = []
+    for round_ in range(3):
+        while len(lines) < 50 * (round_ + 1):
+            lines.append(int(answer.readline()))
+        os.kill(int((box.root / "run" / "lock").read_text()), 9)
+    assert lines == list(range(1, len(lines) + 1))
+    connection.close()
+    api.until("/api/v1/namespaces/default/pods/speaks", lambda pod: pod.get("kind") == "Pod")
+    api.delete("/api/v1/namespaces/default/pods/speaks")
+
+
 @pytest.mark.parametrize(
     ("query", "code", "words"),
     [
@@ -463,6 +481,11 @@ def test_a_flood_that_is_not_wanted_any_more_is_reset(api: ApiProcess, forward: 
     assert answer == b"3"
 
 
+def spdy_tunnel() -> str:
+    """The protocol of kubectl's port-forward."""
+    return "SPDY/3.1+portforward.k8s.io"
+
+
 def bomb() -> bytes:
     """A SYN_STREAM whose headers unpack to 30 MiB."""
     packer = zlib.compressobj(zdict=spdy.DICTIONARY)
@@ -489,6 +512,22 @@ def test_garbage_ends_the_connection_it_came_on(api: ApiProcess, forward: Spdy, 
             pass
     assert memory(api) - before < 16
     assert run(api, "echo", "here") == (0, b"here\n")
+
+
+@pytest.mark.parametrize("protocol", ["v5.channel.k8s.io", "v4.channel.k8s.io", "base64.channel.k8s.io", spdy_tunnel()])
+def test_messages_of_any_kind_harm_nobody_else(api: ApiProcess, talker: str, protocol: str) -> None:
+    chance = random.Random(protocol)
+    query: dict[str, Any] = {"container": "c", "command": ["cat"], "stdin": 1, "stdout": 1}
+    tunnel = protocol == spdy_tunnel()
+    path = path_of(talker, "portforward") if tunnel else path_of(talker, "exec", **query)
+    for _ in range(20):
+        ws = connect(api, path, protocol)
+        with contextlib.suppress(OSError, websocket.WebSocketException):
+            for _ in range(20):
+                ws.send(chance.randbytes(chance.choice((0, 1, 2, 8, 50, 4000))), chance.choice((1, 2, 9, 10)))
+        hang_up(ws)
+    assert run(api, "echo", "here") == (0, b"here\n")
+    assert "Traceback" not in api.said()
 
 
 def test_a_protocol_that_nobody_knows_is_refused(api: ApiProcess, talker: str) -> None:
