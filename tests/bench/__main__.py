@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import conmon
+from tests.bench.api_streams import api_streams
 from tests.bench.configured import configured
 from tests.bench.files import files
 from tests.bench.forward import forward
@@ -295,7 +296,7 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
     parser.add_argument(
         "--only",
-        choices=["probes", "files", "forward", "configured", "images", "identities", "resolver"],
+        choices=["probes", "files", "forward", "streams", "configured", "images", "identities", "resolver"],
         help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward; "
         "files: logs --tail of a large log, cp of a large tree; "
         "configured: what ConfigMaps, variables and limits cost; images: pulls beside podman and skopeo; "
@@ -332,6 +333,8 @@ def main() -> None:
                 figures += scale(side, options.pods)
             if options.only in (None, "forward"):
                 figures += forward(side, options.runs)
+            if options.only in (None, "streams"):
+                figures += api_streams(side, options.runs)
             if options.only in (None, "files"):
                 figures += files(side, options.runs)
             if options.only in (None, "resolver"):
