@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from aiohttp import web
 from nsrun.api.streams import refusals
 from nsrun.api.streams.calls import Calls
 from nsrun.client.wire import close_all
-from nsrun.errors import NsrunError, StepError
+from nsrun.errors import NsrunError, StepError, brief_of, errno_text
 
 BLOCK = 1 << 18
 """Bytes of one frame."""
@@ -74,8 +75,11 @@ async def connect(calls: Calls, pod: dict[str, Any], port: int) -> socket.socket
             # A machine without IPv6.
             why.append(f"IPv{family} {error.brief}")
             continue
-        except NsrunError as error:
-            raise RefusedError(error.brief) from error
+        except (NsrunError, OSError) as error:
+            raise RefusedError(brief_of(error)) from error
+        if not fds:
+            # The kernel drops descriptors for which this process has no room.
+            raise RefusedError(errno_text(errno.EMFILE))
         close_all(fds[1:])
         made = socket.socket(fileno=fds[0])
         made.setblocking(False)

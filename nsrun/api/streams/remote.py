@@ -295,7 +295,8 @@ async def _converse(
     """
     try:
         process = await beginning
-    except BeginningError as error:
+    except (BeginningError, OSError) as error:
+        # OSError: no descriptors are left for its pipes.
         await client.finish(channels.failed(f"error executing command in container: {error}"))
         return
     outputs = [asyncio.create_task(_carry_output(client, process, channel)) for channel in process.outputs]
