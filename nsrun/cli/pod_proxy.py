@@ -80,9 +80,10 @@ def proxy(
     disable_filter: bool,
 ) -> int:
     """`nsrun pod proxy`."""
+    accept = webfilter.rules(accept_hosts, accept_paths, reject_paths, reject_methods)
+
     from nsrun.client import proxy
 
-    accept = webfilter.rules(accept_hosts, accept_paths, reject_paths, reject_methods)
     session = settings.session()
     only = None
     if pod is not None:

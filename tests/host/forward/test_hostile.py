@@ -37,9 +37,12 @@ class Command:
         with open(self.said, "wb") as out:
             self.process = subprocess.Popen(argv, env=box.environment, stdout=out, stderr=subprocess.PIPE)
         self.ports: dict[int, int] = {}
-        deadline = time.monotonic() + 20
-        wanted = sum(word.startswith(":") for word in words)
-        while len(self.ports) < wanted:
+        self._wanted = sum(word.startswith(":") for word in words)
+
+    def listening(self) -> None:
+        """Wait until it listens."""
+        deadline = time.monotonic() + 60
+        while len(self.ports) < self._wanted:
             assert time.monotonic() < deadline
             found = re.findall(r"Forwarding from 127\.0\.0\.1:(\d+) -> (\d+)\n", self.said.read_text())
             self.ports = {int(inside): int(local) for local, inside in found}
@@ -64,10 +67,11 @@ class Command:
 def command(box: Host, soft: int, hard: int, *words: str) -> Iterator[Command]:
     started = Command(box, soft, hard, *words)
     try:
+        started.listening()
         yield started
     finally:
         started.process.send_signal(signal.SIGINT)
-        started.process.wait(20)
+        started.process.wait(60)
         assert started.process.stderr is not None
         started.process.stderr.close()
 

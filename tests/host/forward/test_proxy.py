@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 import nsrun
-from nsrun.client.proxy import in_background
+from nsrun.client.proxy import in_background, listen
 from nsrun.errors import ConflictError, UsageError
 from tests.host.cli.conftest import manifest
 from tests.host.forward.conftest import listening
@@ -305,10 +305,7 @@ def test_the_command(box: Host, web: nsrun.Pod, everything: int) -> None:
     assert not path.exists()
     for more, text in (
         (("-p", str(everything)), f"port {everything} of 127.0.0.1 is taken"),
-        (("--address", "192.0.2.1"), "no address of this machine"),
         (("nobody",), 'pod "default/nobody" not found'),
-        (("web:nothing",), 'pod "web" has no port of the name "nothing"'),
-        (("a:b:c",), 'invalid pod request "a:b:c"'),
         (("--accept-hosts", "("), "no list of regular expressions"),
     ):
         refused = box.nsrun("pod", "proxy", *more, check=False)
@@ -323,3 +320,5 @@ def test_the_library(web: nsrun.Pod, everything: int) -> None:
         pass
     with pytest.raises(UsageError, match="no port of the name"), web.proxy("nothing"):
         pass
+    with pytest.raises(UsageError, match="no address of this machine"):
+        listen("192.0.2.1", 0)
