@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from nsrun.network.netlink import (
     HEADER,
     NETLINK_NETFILTER,
+    NLM_F_CREATE,
     NLM_F_REQUEST,
     NetlinkError,
     NetlinkSocket,
@@ -20,6 +23,16 @@ IP, IP6, BRIDGE = 2, 10, 7
 """Families of tables."""
 
 
+_NESTED = 0x8000
+
+
+class Element(NamedTuple):
+    """One of a set: the set's name and the key as the kernel has it."""
+
+    of: str
+    key: bytes
+
+
 class Firewall:
     """The machine's rules, of this network namespace.
 
@@ -28,7 +41,8 @@ class Firewall:
     """
 
     _NFT = 10 << 8
-    _GETTABLE, _GETCHAIN, _GETGEN = 1, 4, 16
+    _GETTABLE, _GETCHAIN, _NEWSETELEM, _DELSETELEM, _GETGEN = 1, 4, 12, 14, 16
+    _BATCH_BEGIN, _BATCH_END = 16, 17
 
     def __init__(self) -> None:
         self._netlink = NetlinkSocket(protocol=NETLINK_NETFILTER)
@@ -54,6 +68,39 @@ class Firewall:
     def drops(self, table: str, chain: str, family: int = IP) -> bool:
         """Whether the policy of a base chain is drop."""
         return self._chain(table, chain, family).get(5) == bytes(4)
+
+    def add(self, family: int, table: str, elements: Iterable[Element]) -> None:
+        """Put elements into sets of a table, all or none; those that are there already are fine.
+
+        Raises:
+            NetlinkError: ENOENT without the table or a set.
+        """
+        self._change(self._NEWSETELEM, NLM_F_CREATE, family, table, elements)
+
+    def remove(self, family: int, table: str, elements: Iterable[Element]) -> None:
+        """Take elements out of sets of a table, all or none.
+
+        Raises:
+            NetlinkError: ENOENT when one is not there, or the table is not.
+        """
+        self._change(self._DELSETELEM, 0, family, table, elements)
+
+    def _change(self, code: int, flags: int, family: int, table: str, elements: Iterable[Element]) -> None:
+        messages = []
+        for element in elements:
+            key = attribute(_NESTED | 1, attribute(1, element.key))
+            listed = attribute(_NESTED | 3, attribute(_NESTED | 1, key))
+            body = struct.pack("=BBH", family, 0, 0) + _text(1, table) + _text(2, element.of) + listed
+            messages.append(HEADER.pack(HEADER.size + len(body), self._NFT | code, NLM_F_REQUEST | flags, 0, 0) + body)
+        # res_id, in network order, names the subsystem that the transaction is for (nfnetlink.c).
+        whom = struct.pack(">BBH", 0, 0, self._NFT >> 8)
+        begin, end = (
+            HEADER.pack(HEADER.size + len(whom), edge, NLM_F_REQUEST, 0, 0) + whom
+            for edge in (self._BATCH_BEGIN, self._BATCH_END)
+        )
+        answers = self._netlink.ask(begin, *messages, end, silent=(0, len(messages) + 1))
+        for answer in answers[1:-1]:
+            answer.check()
 
     def _chain(self, table: str, chain: str, family: int) -> dict[int, bytes]:
         return self._find(self._GETCHAIN, family, _text(1, table) + _text(3, chain))

@@ -27,13 +27,14 @@ def ruleset(table: str, ranges: Ranges, bridge: str, rules: Rules) -> str:
 
     `add` before `delete` because deleting what is not there fails, and nft's own `destroy` came with 1.0.7 only.
     """
-    text = _emptied("ip", table) + _table("ip", table, ranges.ipv4, bridge, rules)
+    text = emptied("ip", table) + _table("ip", table, ranges.ipv4, bridge, rules)
     if ranges.ipv6 is not None:
-        text += _emptied("ip6", table) + _table("ip6", table, ranges.ipv6, bridge, rules)
+        text += emptied("ip6", table) + _table("ip6", table, ranges.ipv6, bridge, rules)
     return text
 
 
-def _emptied(family: str, table: str) -> str:
+def emptied(family: str, table: str) -> str:
+    """The lines after which there is no such table, whatever there was."""
     return f"add table {family} {table}\ndelete table {family} {table}\n"
 
 
@@ -59,7 +60,7 @@ def install(table: str, ranges: Ranges, bridge: str, rules: Rules) -> None:
     Raises:
         UnsupportedError: nft is not installed, or the kernel does not know nf_tables or NAT.
     """
-    _nft(ruleset(table, ranges, bridge, rules), f"install masquerading for {ranges.ipv4}")
+    nft(ruleset(table, ranges, bridge, rules), f"install masquerading for {ranges.ipv4}")
 
 
 def installed(firewall: Firewall, table: str, ranges: Ranges) -> bool:
@@ -72,10 +73,15 @@ def remove(firewall: Firewall, table: str) -> None:
     """Remove the tables; those that are not there are fine."""
     there = [word for word, family in (("ip", IP), ("ip6", IP6)) if firewall.has_table(table, family)]
     if there:
-        _nft("".join(_emptied(word, table) for word in there), f"remove the nftables table {table}")
+        nft("".join(emptied(word, table) for word in there), f"remove the nftables table {table}")
 
 
-def _nft(script: str, what: str) -> None:
+def nft(script: str, what: str) -> None:
+    """Have nft(8) carry out a transaction.
+
+    Raises:
+        UnsupportedError: it is not installed, or refused; the text has `what`.
+    """
     try:
         done = subprocess.run(
             ["nft", "-f", "-"], input=script, capture_output=True, text=True, timeout=_TIMEOUT, check=False

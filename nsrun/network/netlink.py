@@ -41,6 +41,7 @@ NLM_F_ACK_TLVS = 0x200
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWNEIGH = 28
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 IFF_UP = 1
@@ -173,6 +174,14 @@ def no_link_local(index: int = 0, name: str = "") -> bytes:
     request = link(RTM_SETLINK, 0, [("IFLA_IFNAME", name)] if name else [], index=index)
     request += bytes(-len(request) % 4)
     return struct.pack("=I", len(request) + len(added)) + request[4:] + added
+
+
+def neighbour_of_port(index: int, mac: str) -> bytes:
+    """A request that the bridge sends what is for a MAC address out of the port with that index, and never learns otherwise."""
+    # struct ndmsg: AF_BRIDGE, state NUD_NOARP ("static" in bridge(8)), flag NTF_MASTER; attribute NDA_LLADDR.
+    body = struct.pack("=BBHiHBB", 7, 0, 0, index, 0x40, 0x04, 0) + attribute(2, bytes.fromhex(mac.replace(":", "")))
+    flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE
+    return HEADER.pack(HEADER.size + len(body), RTM_NEWNEIGH, flags, 0, 0) + body
 
 
 def address(code: int, flags: int, index: int, ip: str, prefix: int, broadcast: str | None = None) -> bytes:

@@ -17,15 +17,15 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nsrun.errors import ConflictError, NsrunError
-from nsrun.network import forwarding, hostports, masquerade, netlink, wiring
+from nsrun.errors import ConflictError, NsrunError, UnsupportedError
+from nsrun.network import forwarding, guard, hostports, masquerade, netlink, wiring
 from nsrun.network.addressing import (
     IPV6,
     NetworkConfig,
@@ -78,6 +78,7 @@ class Network:
         self._mtu = 0
         self._ranges: Ranges | None = None
         self._without6 = ""
+        self._unguarded = ""
         self._generation = -1
         self._probe: tuple[bytes, ...] = ()
         self._warnings: list[str] = []
@@ -162,7 +163,9 @@ class Network:
             self._publish(wanted)
             marked = self._mark([name])
             self._reserved.discard(pod_uid)
-            self.leases.release(pod_uid)
+            address = self.leases.release(pod_uid)
+            if address is not None and self._ranges is not None:
+                self._dismiss(guard.Guarded(name, self._ranges.place(IPv4Address(address))))
             return marked
 
         if await self._call(part):
@@ -187,6 +190,8 @@ class Network:
             gone = [name for name in names if name.startswith(self.config.link_prefix) and name not in wanted]
             self._mark(gone)
             freed = self.leases.collect(spared)
+            if freed and self._ranges is not None and self.leases.count():
+                self._set_guard(self._ranges)
             self._publish(ports)
             if not self.leases.count() and not self.needed():
                 self._remove()
@@ -227,7 +232,7 @@ class Network:
             "gateway6": str(ranges.gateway6) if ranges and ranges.ipv6 else None,
             "mtu": self._mtu or None,
             "leases": self.leases.count(),
-            "warnings": [*self._warnings, *([self._without6] if self._without6 else [])],
+            "warnings": [*self._warnings, *(one for one in (self._without6, self._unguarded) if one)],
         }
 
     def gateways(self) -> tuple[str, ...]:
@@ -318,7 +323,8 @@ class Network:
         if generation != self._generation:
             # Somebody changed some rule, most likely not ours. Docker may have begun to drop what is forwarded, or taken
             # our exceptions away.
-            if not masquerade.installed(rules, self.config.table, ranges):
+            guarded = self._unguarded or guard.installed(rules, self.config.table)
+            if not guarded or not masquerade.installed(rules, self.config.table, ranges):
                 return "rules of nftables were gone"
             if masquerade.forward_policy_drops(rules):
                 return "a firewall drops packets by default"
@@ -343,7 +349,12 @@ class Network:
             assert bridge is not None
         self._bridge = bridge.index
         wiring.set_up_bridge(route, bridge.index, ranges)
-        wiring.adopt(route, self.config.link_prefix, bridge.index)
+        wiring.adopt(
+            route,
+            self.config.link_prefix,
+            bridge.index,
+            {one.link: one.place.mac for one in self._guarded(ranges)},
+        )
         firewall = self._rules()
         drops = masquerade.forward_policy_drops(firewall)
         # Written down first: who is killed in here must find what to take back.
@@ -355,6 +366,8 @@ class Network:
                 self._record.write(ranges, own, "1", excepted=drops)
         if ranges.ipv6 is None:
             masquerade.install(self.config.table, ranges, self.config.bridge, self._rules_wanted())
+        self._set_guard(ranges)
+        self._reflect_all()
         self._let_loopback_out()
         self._warnings = [self._except_from_drop(six=ranges.ipv6 is not None)] if drops else []
         self._generation = firewall.generation()
@@ -385,6 +398,49 @@ class Network:
         self._without6 = f"pods have no IPv6: {why}"
         _LOG.warning("%s", self._without6)
         return Ranges(ranges.ipv4)
+
+    def _guarded(self, ranges: Ranges) -> list[guard.Guarded]:
+        leases = ((IPv4Address(address), uid) for address, uid in self.leases.all().items() if uid)
+        return [
+            guard.Guarded(self.config.link_name(uid), ranges.place(address))
+            for address, uid in leases
+            if address in ranges.ipv4
+        ]
+
+    def _set_guard(self, ranges: Ranges) -> None:
+        """Keep pods from using others' addresses; where the kernel cannot, the status says so."""
+        before, self._unguarded = self._unguarded, ""
+        try:
+            guard.install(self.config.table, self.config.link_prefix, self._guarded(ranges))
+        except UnsupportedError as error:
+            self._unguarded = guard.refuse(error)
+            if self._unguarded != before:
+                _LOG.warning("%s", self._unguarded)
+
+    def _admit(self, one: guard.Guarded) -> None:
+        if not self._unguarded:
+            with self._own_change():
+                guard.admit(self._rules(), self.config.table, one)
+
+    def _dismiss(self, one: guard.Guarded) -> None:
+        if not self._unguarded:
+            with refusals("take a pod's addresses back"), self._own_change():
+                guard.dismiss(self._rules(), self.config.table, one)
+
+    @contextmanager
+    def _own_change(self) -> Iterator[None]:
+        """A change of the rules that is not taken for somebody else's afterwards, unless there was one of theirs as well."""
+        before = self._rules().generation()
+        yield
+        after = self._rules().generation()
+        if self._generation == before and after == before + 1:
+            self._generation = after
+
+    def _reflect_all(self) -> None:
+        if self._published:
+            ips = {to.address for to in self._published.values()}
+            uids = [uid for address, uid in self.leases.all().items() if address in ips]
+            wiring.reflect(self._route(), [self.config.link_name(uid) for uid in uids])
 
     def _rules_wanted(self) -> hostports.Rules:
         return hostports.Rules(self._published or {}, spares_dns=self.spares_dns)
@@ -492,6 +548,7 @@ class Network:
         try:
             self._check_ports(ports, ranges)
             with refusals(f"attach the pod to {self.config.bridge}"):
+                self._admit(guard.Guarded(name, place))
                 if not (known and self._is_connected(name, pod, place)):
                     wiring.connect(self._route(), name, namespace, place, self._bridge, self._mtu)
                 place = wiring.configure(pod, place)
@@ -502,6 +559,8 @@ class Network:
             if not known:
                 self._route().ask(wiring.delete(name))
                 self.leases.release(pod_uid)
+                with suppress(NsrunError):
+                    self._dismiss(guard.Guarded(name, ranges.place(address)))
             raise
         return place
 
@@ -547,6 +606,7 @@ class Network:
         if self._record.exists():
             with refusals("look for rules"):
                 masquerade.remove(self._rules(), self.config.table)
+                guard.remove(self._rules(), self.config.table)
             if self._record.excepted():
                 masquerade.stop_accepting(self.config.bridge)
         with suppress(OSError):

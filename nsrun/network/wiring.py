@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -73,20 +73,40 @@ def set_up_bridge6(route: NetlinkSocket, index: int, ranges: Ranges) -> None:
         route.one(netlink.address(netlink.RTM_NEWADDR, _SET, index, gateway, prefix))
 
 
-def adopt(route: NetlinkSocket, prefix: str, bridge: int) -> None:
+def adopt(route: NetlinkSocket, prefix: str, bridge: int, macs: Mapping[str, str]) -> None:
     """Make links whose names begin with `prefix` ports of the bridge again, after it was deleted by hand.
+
+    Args:
+        route: this machine's socket.
+        prefix: of all pods' links.
+        bridge: its index.
+        macs: the pods' addresses, by the names of their links.
 
     Raises:
         NetlinkError: the kernel refused.
     """
-    requests = [
-        netlink.link(netlink.RTM_SETLINK, 0, [("IFLA_MASTER", bridge)], index=link.index, up=True)
-        for link in route.links()
-        if link.name.startswith(prefix) and link.master != bridge
-    ]
+    lost = [link for link in route.links() if link.name.startswith(prefix) and link.master != bridge]
+    requests = []
+    for link in lost:
+        requests.append(netlink.link(netlink.RTM_SETLINK, 0, [("IFLA_MASTER", bridge)], index=link.index))
+        requests += _port_of(link.index, macs.get(link.name, ""))
     if requests:
         for answer in route.ask(*requests):
             answer.check(errno.ENODEV)
+
+
+def _port_of(index: int, mac: str) -> list[bytes]:
+    """Requests that bring a port of the bridge up, which gets what is for the pod's MAC address and for all, and nothing else.
+
+    The bridge does not learn from what pods send: a pod that sends under another's MAC address does not get what is for that one.
+    """
+    if not mac:
+        return [netlink.link(netlink.RTM_SETLINK, 0, [], index=index, up=True)]
+    settings = _port([("IFLA_BRPORT_LEARNING", 0), ("IFLA_BRPORT_UNICAST_FLOOD", 0)])
+    return [
+        netlink.neighbour_of_port(index, mac),
+        netlink.link(netlink.RTM_NEWLINK, 0, [settings], index=index, up=True),
+    ]
 
 
 def reflect(route: NetlinkSocket, names: Iterable[str]) -> None:
@@ -135,7 +155,7 @@ def connect(route: NetlinkSocket, name: str, namespace: int, place: PodAddress, 
         ],
     )
     # A port has no use for an address of its own, and would look for doubles of it among the pods.
-    requests = [made, netlink.no_link_local(name=name), _up(name)] if place.ip6 else [made, _up(name)]
+    requests = [made, netlink.no_link_local(name=name)] if place.ip6 else [made]
     first, *others = route.ask(*requests)
     if first.error == errno.EEXIST:
         # The pod's last sandbox died and the kernel has not cleaned up yet, or a killed server came this far.
@@ -146,7 +166,14 @@ def connect(route: NetlinkSocket, name: str, namespace: int, place: PodAddress, 
                 f"the pod's network namespace already has a link {POD_LINK} that is not nsrun's",
                 resolution="Take the pod down and up again.",
             )
+    if first.error == errno.EXFULL:
+        raise ConflictError(
+            "the pods' bridge is full: Linux has 1,023 ports for each",
+            resolution="Take pods down, or run more of them under another --root, which has a bridge of its own.",
+        )
     for answer in (first, *others):
+        answer.check()
+    for answer in route.ask(*_port_of(socket.if_nametoindex(name), place.mac)):
         answer.check()
 
 
@@ -195,10 +222,6 @@ def configure(pod: NetlinkSocket, place: PodAddress) -> PodAddress:
 def delete(name: str) -> bytes:
     """A request that the link of that name goes."""
     return netlink.link(netlink.RTM_DELLINK, 0, [("IFLA_IFNAME", name)])
-
-
-def _up(name: str) -> bytes:
-    return netlink.link(netlink.RTM_SETLINK, 0, [("IFLA_IFNAME", name)], up=True)
 
 
 def _default_route(family: int, gateway: str, index: int) -> bytes:
