@@ -53,6 +53,7 @@ _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NLMSGERR_ATTR_MSG = 1
 _IFA_F_NODAD = 2
+_AT_ONCE = 64
 _NFT_DUMPS = (1, 4, 13)
 """NFT_MSG_GETTABLE, GETCHAIN, GETSETELEM."""
 _SIOCETHTOOL = 0x8946
@@ -257,6 +258,10 @@ class NetlinkSocket:
             OSError: the socket itself failed, or nothing was answered.
             NetlinkError: a silent request failed.
         """
+        if len(requests) > _AT_ONCE and not silent:
+            # More answers than that do not fit into the socket's buffer (ENOBUFS).
+            parts = (requests[start : start + _AT_ONCE] for start in range(0, len(requests), _AT_ONCE))
+            return [answer for part in parts for answer in self.ask(*part)]
         packet = bytearray()
         pending: dict[int, int] = {}
         unheard: set[int] = set()

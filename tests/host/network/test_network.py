@@ -167,6 +167,14 @@ def test_fifty_at_once(lab: Lab, names: Callable[[], set[str]]) -> None:
     assert list((lab.lib / "leases").iterdir()) == []
 
 
+def test_a_thousand_requests_at_once_get_a_thousand_answers() -> None:
+    """What a server asks that repairs, or collects, a thousand pods' links."""
+    loopback, nobody = (netlink.link(netlink.RTM_SETLINK, 0, [("IFLA_IFNAME", name)]) for name in ("lo", "nobody"))
+    with netlink.NetlinkSocket() as sock:
+        answers = sock.ask(*[loopback, nobody] * 500)
+    assert [answer.error for answer in answers] == [0, errno.ENODEV] * 500
+
+
 def test_coming_and_going_costs_no_descriptors_and_no_threads(lab: Lab) -> None:
     lab.run(lab.network.detach(lab.attached()[0].uid))
     pods = [lab.pod() for _ in range(10)]
