@@ -43,6 +43,7 @@ from nsrun.network.leases import Leases
 from nsrun.network.netlink import NetlinkSocket
 from nsrun.network.record import NetworkRecord
 from nsrun.network.refusals import WAY_OUT, namespace_lock, refusals
+from nsrun.network.watcher import Watcher
 from nsrun.network.wiring import POD_LINK
 
 _LOG = logging.getLogger("nsrun.network")
@@ -83,6 +84,9 @@ class Network:
         self._probe: tuple[bytes, ...] = ()
         self._warnings: list[str] = []
         self._reserved: set[str] = set()
+        self._repaired: list[str] = []
+        self._watcher: Watcher | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._sweep_thread: ThreadPoolExecutor | None = None
         self._sweep_running: asyncio.Task[None] | None = None
         self._sweep_next: asyncio.Task[None] | None = None
@@ -95,6 +99,7 @@ class Network:
             ConflictError: no free range, or something else has the bridge's name.
             PermissionDeniedError: not allowed to (CAP_NET_ADMIN).
         """
+        self._watch()
         await self._call(self._ensure_open)
 
     async def reserve(self, pod_uid: str) -> tuple[str, ...]:
@@ -113,6 +118,7 @@ class Network:
                 self._reserved.add(pod_uid)
             return ranges.place(address).in_order(self.config.families)
 
+        self._watch()
         return await self._call(reserve)
 
     async def attach(self, pod_uid: str, netns_fd: int, netlink_socket: socket.socket | int) -> PodAddress:
@@ -145,6 +151,7 @@ class Network:
                 pod.close()
                 os.close(namespace)
 
+        self._watch()
         return await self._call(attach)
 
     async def detach(self, pod_uid: str) -> None:
@@ -210,7 +217,10 @@ class Network:
         try:
             if remove:
                 await self.collect(())
-            for task in (self._sweep_running, self._sweep_next):
+            if self._watcher is not None:
+                self._watcher.close()
+                self._watcher = None
+            for task in (self._sweep_running, self._sweep_next, self._looking):
                 if task is not None:
                     await asyncio.wait([task])
         finally:
@@ -232,6 +242,7 @@ class Network:
             "gateway6": str(ranges.gateway6) if ranges and ranges.ipv6 else None,
             "mtu": self._mtu or None,
             "leases": self.leases.count(),
+            "repaired": list(self._repaired),
             "warnings": [*self._warnings, *(one for one in (self._without6, self._unguarded) if one)],
         }
 
@@ -254,6 +265,26 @@ class Network:
         # Shielded: work that was asked for is done to its end, so that what it holds is released also when nobody waits any more.
         future.add_done_callback(_retrieve)
         return await asyncio.shield(future)
+
+    def _watch(self) -> None:
+        """Have the kernel tell of changes from now on; without that, what was broken by hand is repaired with the next pod."""
+        if self._watcher is None:
+            with suppress(OSError):
+                self._watcher = Watcher(asyncio.get_running_loop(), self._something_changed)
+
+    def _something_changed(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        def look() -> None:
+            if self._ranges is not None and (self.leases.count() or self.needed()):
+                self._ensure_open()
+
+        try:
+            await self._call(look)
+        except (NsrunError, OSError) as error:
+            _LOG.warning("the pods' network is broken and cannot be repaired: %s", error)
 
     async def _sweep(self) -> None:
         """Delete every marked link, in one request for all who ask while the last one is under way.
@@ -304,6 +335,7 @@ class Network:
             self._ranges = self._set_up()
         if ailment:
             _LOG.warning("the pods' network was repaired: %s", ailment)
+            self._repaired = [*self._repaired[-4:], ailment]
         return self._ranges
 
     def _ailment(self, ranges: Ranges) -> str:

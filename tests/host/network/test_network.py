@@ -324,6 +324,21 @@ def test_what_was_broken_by_hand_is_repaired_by_the_next_attach(lab: Lab, damage
     assert reach(other.tcp(six=True), pod.listen(at.ip6)) == other_at.ip6
 
 
+def test_what_was_broken_by_hand_is_repaired_without_a_new_pod(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    pod, _ = lab.attached()
+    machine = lab.host.machine
+    for damage in ("ip link delete {bridge}", "nft flush ruleset", "ip address flush dev {bridge}"):
+        lab.host.run("sh", "-c", damage.format(bridge=lab.bridge))
+        deadline = time.monotonic() + 5
+        seen = len(caplog.messages)
+        while not any("was repaired" in message for message in caplog.messages[seen:]):
+            assert time.monotonic() < deadline, damage
+            lab.run(asyncio.sleep(0.05))
+        assert ask_outside(pod.tcp(), machine.beyond, machine.port) == machine.address
+        assert ask_outside(pod.tcp(six=True), testhost.BEYOND6, machine.port) == testhost.HOST_ADDRESS6
+    assert len(lab.network.status()["repaired"]) == 3
+
+
 def test_a_rule_of_somebody_else_is_no_damage(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.attached()
     lab.host.run("nft", "add", "table", "ip", "somebody")
