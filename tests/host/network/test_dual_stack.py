@@ -48,14 +48,16 @@ def test_S_NET_pods_the_machine_and_the_world_by_ipv6_at_once(lab: Lab) -> None:
     server = one.listen(one_at.ip6)
     assert IPv6Network((one_at.ip6, one_at.prefix6), strict=False).subnet_of(IPv6Network("fd00::/8"))
     machine = lab.host.machine
+    took = []
     for _ in range(3):
         two = lab.pod()
         client = two.tcp(six=True)
         two_at = lab.attach(two)
         started = time.monotonic()
         assert reach(client, server) == two_at.ip6
-        # Looking for a double of the address would take one to two seconds, and a lost question for a neighbour one.
-        assert time.monotonic() - started < 0.9
+        took.append(time.monotonic() - started)
+    # Looking for a double of the address would take one to two seconds, each time; a machine that is busy may lose one question.
+    assert min(took) < 0.9
     with socket.socket(socket.AF_INET6) as host:
         host.settimeout(5)
         assert reach(host, two.listen(two_at.ip6)) == two_at.gateway6
