@@ -64,6 +64,6 @@ nsr_handler nsr_op_private, nsr_op_overlay, nsr_op_root, nsr_op_mount, nsr_op_bi
 nsr_handler nsr_op_mkdir, nsr_op_file, nsr_op_symlink, nsr_op_mknod;
 nsr_handler nsr_op_chdir, nsr_op_umask, nsr_op_rlimit, nsr_op_oom_score_adj, nsr_op_setsid, nsr_op_stdio, nsr_op_stdio_owner, nsr_op_terminal,
     nsr_op_close_rest, nsr_op_user, nsr_op_bounding, nsr_op_caps, nsr_op_no_new_privs, nsr_op_seccomp, nsr_op_pdeathsig,
-    nsr_op_signals_default, nsr_op_env, nsr_op_exec, nsr_op_keepcaps, nsr_op_dumpable;
+    nsr_op_signals_default, nsr_op_env, nsr_op_exec, nsr_op_keepcaps, nsr_op_dumpable, nsr_op_apparmor;
 
 #endif

@@ -91,6 +91,31 @@ int nsr_op_oom_score_adj(struct nsr_run *run, struct nsr_args *args)
 	return nsr_at(run, path, result);
 }
 
+/* What a process of AppArmor's becomes with its next execve; one write, or the kernel reads a part of it. */
+int nsr_op_apparmor(struct nsr_run *run, struct nsr_args *args)
+{
+	static const char verb[] = "exec ";
+	const size_t before = sizeof(verb) - 1;
+	char text[4096];
+	uint32_t length;
+	const char *profile = nsr_next(args, &length);
+	int result, fd;
+
+	if (length > sizeof(text) - sizeof(verb))
+		return nsr_at(run, profile, -ENAMETOOLONG);
+	fd = open_own("self/attr/apparmor/exec");
+	/* Before Linux 5.8 there is but the file that all security modules share. */
+	if (fd == -ENOENT)
+		fd = open_own("self/attr/exec");
+	if (fd < 0)
+		return nsr_at(run, "/proc/self/attr/apparmor/exec", fd);
+	memcpy(text, verb, before);
+	memcpy(text + before, profile, length);
+	result = write(fd, text, before + length) < 0 ? -errno : 0;
+	close(fd);
+	return nsr_at(run, profile, result);
+}
+
 int nsr_op_setsid(struct nsr_run *run, struct nsr_args *args)
 {
 	(void)run;

@@ -66,6 +66,7 @@ static const struct shape shapes[] = {
     [NSR_OP_USER_NAMESPACE] = {.handler = nsr_op_user_namespace},
     [NSR_OP_ENTER_USER] = {.handler = nsr_op_enter_user},
     [NSR_OP_ID_MAP] = {.handler = nsr_op_id_map, .least = 1, .most = 1},
+    [NSR_OP_APPARMOR] = {.handler = nsr_op_apparmor, .least = 1, .most = 1},
     [NSR_OP_FS_USER] = {.handler = nsr_op_fs_user},
     [NSR_OP_STDIO_OWNER] = {.handler = nsr_op_stdio_owner},
 };

@@ -97,6 +97,7 @@ enum nsr_op_code {
 	NSR_OP_DUMPABLE = 48,		/* arg0: PR_SET_DUMPABLE */
 	NSR_OP_STDIO_OWNER = 49,	/* arg0 uid: fchown(uid, -1) of those of 0, 1, 2 that are a pipe, socket or terminal (never /dev/null or a file):
 					 * else a container that is not root cannot open /dev/stdout; EINVAL, EPERM and EROFS are fine; arg1 1: those that are a pipe without a name alone */
+	NSR_OP_APPARMOR = 51,		/* str0: AppArmor's profile from execve on; the kernel has it already */
 	NSR_OP_FS_USER = 50		/* arg0 uid, arg1 gid that own what is made from here on (setfsuid), until USER; capabilities stay */
 };
 

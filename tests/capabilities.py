@@ -176,6 +176,16 @@ def _test_host() -> str | None:
     return None if "NSRUN_TEST_HOST" in os.environ else "not in a test host; run: make test-host"
 
 
+def _apparmor() -> str | None:
+    """The kernel, wherever its files are mounted, and the program that gives it profiles."""
+    try:
+        if not Path("/sys/module/apparmor/parameters/enabled").read_text(encoding="ascii").startswith("Y"):
+            return "AppArmor is not enabled"
+    except OSError:
+        return "the kernel has no AppArmor"
+    return _programs("apparmor_parser")()
+
+
 def _kubectl() -> str | None:
     return None if shutil.which("kubectl") else "kubectl is not installed"
 
@@ -193,6 +203,7 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "userns": _userns,
     "systemd": _systemd,
     "kiada": _kiada,
+    "apparmor": _apparmor,
     "kubectl": _kubectl,
     "chromium": _programs("chromium"),
     "iperf3": _programs("iperf3"),

@@ -53,6 +53,7 @@ for group in "$@"; do
 		need iperf3 command -v iperf3
 		need kubernetes-client command -v kubectl
 		need vim-tiny command -v vi
+		need apparmor command -v apparmor_parser
 		;;
 	vm)
 		need mmdebstrap command -v mmdebstrap

@@ -48,6 +48,7 @@
 #define nsr_op_exec walk
 #define nsr_op_keepcaps walk
 #define nsr_op_dumpable walk
+#define nsr_op_apparmor walk
 #define nsr_op_enter_user walk
 #define nsr_op_fs_user walk
 #define nsr_op_id_map walk

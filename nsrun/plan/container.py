@@ -8,8 +8,9 @@ The order of a container's program is the whole of its safety, so here it is onc
    path of the host can be named;
 4. standard streams and session; with hostUsers: false the pod's user namespace, in which all that follows counts, after the last that takes
    the machine's root;
-5. the bounding set, while there is CAP_SETPCAP; the seccomp filter, while there is CAP_SYS_ADMIN (without no_new_privs the kernel
-   asks for it); then the user, which takes the capabilities of everyone but root; then what root keeps of them;
+5. AppArmor's profile, which execve puts in force; the bounding set, while there is CAP_SETPCAP; the seccomp filter, while there is
+   CAP_SYS_ADMIN (without no_new_privs the kernel asks for it); then the user, which takes the capabilities of everyone but root; then
+   what root keeps of them;
 6. no_new_privs and, where it is set, the filter only now, as late as can be;
 7. PDEATHSIG after the last change of credentials, because the kernel forgets it at each;
 8. what execve would hand on: signal dispositions, descriptors, environment; and execve.
@@ -184,7 +185,10 @@ def _credentials(who: Identity) -> list[ops.Op]:
     filtered: list[ops.Op] = []
     if who.seccomp != UNCONFINED:
         filtered = [ops.Seccomp(FIRST_SLOT, why=f"seccompProfile {who.seccomp}")]
-    result: list[ops.Op] = [ops.Bounding(kept, why="never to be had again, whatever is executed")]
+    result: list[ops.Op] = []
+    if who.apparmor:
+        result.append(ops.AppArmor(who.apparmor, why="appArmorProfile; in force from execve on"))
+    result += [ops.Bounding(kept, why="never to be had again, whatever is executed")]
     if not who.no_new_privs:
         result += filtered
     result.append(ops.User(who.uid, who.gid, who.groups))

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from nsrun.plan import capabilities
 from nsrun.plan.inputs import IDS_PER_POD, ContainerInputs, ImageConfig, ImageUser, NodeFacts, PlanError
+from nsrun.spec import apparmor
 from nsrun.spec.model import Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext
 from nsrun.spec.names import pod_in_words
 from nsrun.spec.quantity import parse
@@ -18,6 +19,10 @@ _T = TypeVar("_T")
 
 UNCONFINED = "Unconfined"
 RUNTIME_DEFAULT = "RuntimeDefault"
+
+
+APPARMOR_DEFAULT = "nsrun-default"
+"""What the kernel calls the profile RuntimeDefault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class Identity:
     """RuntimeDefault, Unconfined or Localhost/<path>."""
     privileged: bool
     oom_score_adj: int
+    apparmor: str = ""
+    """The kernel's name of AppArmor's profile; empty: that of the server stays."""
 
 
 def _contexts(pod: Pod, container: Container) -> tuple[PodSecurityContext, SecurityContext]:
@@ -92,6 +99,16 @@ def _seccomp(profile: SeccompProfile | None) -> str | None:
     if profile is None or not profile.type:
         return None
     return f"Localhost/{profile.localhostProfile}" if profile.type == "Localhost" else profile.type
+
+
+def _apparmor(pod: Pod, container: Container, *, privileged: bool) -> str:
+    """As containerd has it (internal/cri/server/container_create.go): a privileged container has no profile but one that is named."""
+    profile = apparmor.profile_of(pod, container)
+    if profile is None or profile.type == apparmor.UNCONFINED:
+        return ""
+    if profile.type == apparmor.LOCALHOST:
+        return profile.localhostProfile or ""
+    return "" if privileged else APPARMOR_DEFAULT
 
 
 def _groups(of_pod: PodSecurityContext, user: ImageUser) -> tuple[int, ...]:
@@ -200,4 +217,5 @@ def identity(pod: Pod, container: Container, inputs: ContainerInputs) -> Identit
         seccomp=UNCONFINED if privileged else seccomp,
         privileged=privileged,
         oom_score_adj=oom_score_adj(pod, container, inputs.node.memory),
+        apparmor=_apparmor(pod, container, privileged=privileged),
     )

@@ -763,6 +763,19 @@ class Seccomp(Op, frozen=True):
         return f"seccomp(SECCOMP_SET_MODE_FILTER, $slot{self.slot})"
 
 
+class AppArmor(Op, frozen=True):
+    """AppArmor's profile from the next execve(2) on. The kernel has it already."""
+
+    code: ClassVar[str] = "APPARMOR"
+    profile: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.profile.encode(),)
+
+    def describe(self) -> str:
+        return f"aa-exec -p {_quote(self.profile)}"
+
+
 class Pdeathsig(Op, frozen=True):
     """PR_SET_PDEATHSIG; then ends the process if the parent is gone already."""
 

@@ -1,7 +1,8 @@
 """Whether this machine takes a pod on, asked once before anything of it is begun (S-ADMIT).
 
 Source: kubelet pkg/kubelet/lifecycle/predicate.go, pkg/kubelet/sysctl/allowlist.go, safe_sysctls.go, pkg/kubelet/kubelet.go
-rejectPod; scheduler framework/plugins/noderesources, nodeports. The kubelet's order: sysctls, operating system, resources, ports.
+rejectPod, pkg/security/apparmor/validate.go; scheduler framework/plugins/noderesources, nodeports. The kubelet's order: sysctls,
+operating system, resources, ports, AppArmor.
 Its predicates about nodes and their labels have no meaning here.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nsrun.reconcile.model import PodFailure
-from nsrun.spec import sysctls
+from nsrun.spec import apparmor, sysctls
 from nsrun.spec.model import Container, Pod
 from nsrun.spec.names import plain_ip
 from nsrun.spec.quantity import parse
@@ -66,6 +67,7 @@ class Facts:
         capacity: what the machine has.
         used: what other pods have requested of it.
         selinux: it is switched on here.
+        apparmor: so is AppArmor.
     """
 
     kernel: tuple[int, int]
@@ -74,6 +76,7 @@ class Facts:
     capacity: Amounts = Amounts()
     used: Amounts = Amounts()
     selinux: bool = False
+    apparmor: bool = False
 
 
 def admit(pod: Pod, facts: Facts, now: float) -> PodFailure | None:
@@ -113,6 +116,8 @@ def _objections(pod: Pod, facts: Facts) -> Iterator[tuple[str, str]]:
     if any(_taken(port, facts.ports) for port in host_ports(pod)):
         text = "node(s) didn't have free ports for the requested pod ports"
         yield "NodePorts", f"Predicate NodePorts failed: {text}"
+    if not facts.apparmor and apparmor.is_required(pod):
+        yield "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"
 
 
 def _labelled(pod: Pod) -> bool:

@@ -26,7 +26,7 @@ from nsrun.plan import (
     pod_limits,
     user_spec,
 )
-from nsrun.plan.ops import User
+from nsrun.plan.ops import AppArmor, User
 from nsrun.reconcile.model import ProcessUser, StartContainer
 from nsrun.server import termination
 from nsrun.server.values import values_for
@@ -113,6 +113,9 @@ def prepare(
     objects = values_for(world, engine.pod, container)
     inputs = replace(inputs_for(engine, container, image, instance_id, objects), legacy_controllers=joined)
     program = container_program(engine.pod, container, inputs)
+    for op in program.ops:
+        if isinstance(op, AppArmor):
+            world.apparmor.ensure(op.profile)
     with contextlib.ExitStack() as stack:
         trees = engine.volumes.begin(container, program)
         for fd in trees:

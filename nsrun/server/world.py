@@ -25,7 +25,16 @@ from nsrun.plan.resources import HUGE_PAGES
 from nsrun.probes import Wires
 from nsrun.reconcile.admission import Amounts, Facts, HostPort, host_ports, requests_of
 from nsrun.reconcile.scheduling import Candidate, NodeTaint
-from nsrun.security import LOCALHOST, host_devices, huge_page_name, huge_pages, machine, seccomp_filter
+from nsrun.security import (
+    LOCALHOST,
+    AppArmorProfiles,
+    apparmor_enabled,
+    host_devices,
+    huge_page_name,
+    huge_pages,
+    machine,
+    seccomp_filter,
+)
 from nsrun.server import logdir
 from nsrun.server.claims import Claims
 from nsrun.server.clock import Clock
@@ -121,6 +130,8 @@ class World:
         """Called when a pod needs less of the machine than before; the registry sets it."""
         self._kernel = _version(os.uname().release)
         self._sysctls = allowed_sysctls(settings)
+        self._apparmor = apparmor_enabled()
+        self.apparmor = AppArmorProfiles()
         self._selinux = os.path.exists("/sys/fs/selinux/enforce")
         self._filters: dict[Slot | bytes, int] = {}
         self._collect_lock = asyncio.Lock()
@@ -142,6 +153,7 @@ class World:
             capacity=self.capacity(),
             used=used,
             selinux=self._selinux,
+            apparmor=self._apparmor,
         )
 
     def node_labels(self) -> dict[str, str]:

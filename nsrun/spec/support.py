@@ -75,12 +75,6 @@ NO_ATTRIBUTES = "there are no classes of volume attributes"
 _TEMPLATE = "spec.volumes[].ephemeral.volumeClaimTemplate"
 
 
-def _no_apparmor(value: Any, _pod: Pod, _around: list[Any]) -> bool:
-    """An API server makes the field of these annotations: they are not to be left out in silence either."""
-    prefix = "container.apparmor.security.beta.kubernetes.io/"
-    return all(word in ("", "unconfined") for key, word in value.items() if key.startswith(prefix))
-
-
 _NO_SELINUX = "containers get no SELinux label; a machine that has SELinux switched on rejects the pod"
 _NO_CLUSTER = "nothing schedules pods here"
 _NO_API = "there is no Kubernetes API server to talk to"
@@ -100,7 +94,7 @@ TABLE: tuple[Row, ...] = (
     Row("metadata.name", IMPLEMENTED),
     Row("metadata.namespace", IMPLEMENTED),
     Row("metadata.labels", IMPLEMENTED),
-    Row("metadata.annotations", NOT_IMPLEMENTED, "AppArmor profiles are not implemented yet", fine=_no_apparmor),
+    Row("metadata.annotations", IMPLEMENTED),
     Row("metadata.generateName", IMPLEMENTED),
     Row("metadata.selfLink", NOT_APPLICABLE, _ASSIGNED),
     Row("metadata.uid", NOT_APPLICABLE, _ASSIGNED),
@@ -173,8 +167,7 @@ TABLE: tuple[Row, ...] = (
     Row("spec.securityContext.supplementalGroups", IMPLEMENTED),
     Row("spec.securityContext.supplementalGroupsPolicy", IMPLEMENTED),
     Row("spec.securityContext.seccompProfile", IMPLEMENTED),
-    Row("spec.securityContext.appArmorProfile", NOT_IMPLEMENTED, "AppArmor profiles are not implemented yet",
-        fine=lambda value, _pod, _around: value.type == "Unconfined"),
+    Row("spec.securityContext.appArmorProfile", IMPLEMENTED),
     Row("spec.securityContext.seLinuxOptions", NOT_APPLICABLE, _NO_SELINUX),
     Row("spec.securityContext.seLinuxChangePolicy", NOT_APPLICABLE, "it matters only with SELinux labels"),
     Row("spec.securityContext.fsGroup", IMPLEMENTED),
@@ -253,8 +246,7 @@ TABLE: tuple[Row, ...] = (
     Row("container.securityContext.readOnlyRootFilesystem", IMPLEMENTED),
     Row("container.securityContext.allowPrivilegeEscalation", IMPLEMENTED),
     Row("container.securityContext.seccompProfile", IMPLEMENTED),
-    Row("container.securityContext.appArmorProfile", NOT_IMPLEMENTED, "AppArmor profiles are not implemented yet",
-        fine=lambda value, _pod, _around: value.type == "Unconfined"),
+    Row("container.securityContext.appArmorProfile", IMPLEMENTED),
     Row("container.securityContext.seLinuxOptions", NOT_APPLICABLE, _NO_SELINUX),
     Row("container.securityContext.procMount", IMPLEMENTED),
     Row("container.securityContext.windowsOptions", NOT_APPLICABLE, "this is not Windows"),

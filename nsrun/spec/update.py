@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from nsrun.spec import names
+from nsrun.spec import apparmor, names
 from nsrun.spec.changes import changes
 from nsrun.spec.field_errors import Errors, FieldError
 from nsrun.spec.model import (
@@ -43,7 +43,6 @@ UPDATABLE = (
 _ADMITTED = ("serviceAccountName", "serviceAccount", "priority", "priorityClassName", "preemptionPolicy", "overhead")
 """What an API server fills in when a pod is made."""
 _RESIZABLE = ("cpu", "memory")
-_APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 _MIRROR = "kubernetes.io/config.mirror"
 _MAX_INT32 = 2147483647
 _TERMS = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
@@ -161,7 +160,7 @@ def _annotations(old: ObjectMeta, new: ObjectMeta, errors: Errors) -> None:
         if old.annotations.get(key) == new.annotations.get(key):
             continue
         verb = "remove or update" if key in old.annotations else "add"
-        if key.startswith(_APPARMOR):
+        if key.startswith(apparmor.ANNOTATION):
             errors.forbidden(f"metadata.annotations[{key}]", f"may not {verb} AppArmor annotations")
         if key == _MIRROR:
             errors.forbidden(f"metadata.annotations[{key}]", f"may not {verb} mirror pod annotation")

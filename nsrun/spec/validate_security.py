@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from nsrun.spec import names, sysctls
+from nsrun.spec.apparmor import ANNOTATION as APPARMOR_ANNOTATION
 from nsrun.spec.field_errors import Errors
 from nsrun.spec.model import (
     AppArmorProfile,
@@ -33,7 +34,6 @@ _SYSCTL_MAX = 253
 
 SECCOMP_POD_ANNOTATION = "seccomp.security.alpha.kubernetes.io/pod"
 SECCOMP_CONTAINER_ANNOTATION = "container.seccomp.security.alpha.kubernetes.io/"
-APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 _LOCALHOST = "localhost/"
 _RUNTIME_DEFAULTS = ("runtime/default", "docker/default")
 

@@ -27,6 +27,7 @@ PACKAGES = (
     *("ca-certificates", "procps", "iproute2", "util-linux"),
 )
 QUIET = (
+    "apparmor.service",
     *("docker-registry.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer"),
     *("e2scrub_all.timer", "e2scrub_reap.service", "nftables.service", "systemd-timesyncd.service"),
     *("serial-getty@ttyS0.service", "getty@tty1.service"),

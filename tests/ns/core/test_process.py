@@ -92,6 +92,28 @@ def test_oom_score_goes_to_a_procfs_and_nowhere_else(box: Box, tmp_path: Path) -
     assert (tmp_path / "self" / "oom_score_adj").read_text() == "untouched"
 
 
+@pytest.mark.parametrize("file", ["attr/apparmor/exec", "attr/exec"])
+def test_a_profile_goes_to_a_procfs_and_nowhere_else(box: Box, tmp_path: Path, file: str) -> None:
+    """A container with a /proc of its making would go without its profile (CVE-2019-16884)."""
+    (tmp_path / "self" / file).parent.mkdir(parents=True)
+    (tmp_path / "self" / file).write_text("untouched")
+    fake = [op("MKDIR", "/proc", 0o755), op("BIND", str(tmp_path), "/proc", L.NSR_NO_SLOT)]
+    with pytest.raises(native.ProgramError) as caught:
+        box.run(fake, after=[op("APPARMOR", "x"), op("STDIO", 0, 0, 0)], command=["true"])
+    assert (caught.value.code_name, caught.value.errno) == ("APPARMOR", errno.EXDEV)
+    assert (tmp_path / "self" / file).read_text() == "untouched"
+
+
+def test_a_profile_that_the_kernel_does_not_have_ends_the_program() -> None:
+    rest = [op("STDIO", 0, 0, 0), op("EXEC", "/bin/true", "true")]
+    with pytest.raises(native.ProgramError) as caught:
+        run([op("APPARMOR", "tests-never-loaded"), *rest])
+    assert (caught.value.code_name, caught.value.errno != 0) == ("APPARMOR", True)
+    with pytest.raises(native.ProgramError) as caught:
+        run([op("APPARMOR", "x" * 4095), *rest])
+    assert (caught.value.code_name, caught.value.errno) == ("APPARMOR", errno.ENAMETOOLONG)
+
+
 @pytest.mark.parametrize("kind", ["link", "file", "other"])
 def test_a_dev_null_that_is_none_is_no_standard_stream(box: Box, kind: str) -> None:
     (box.upper / "dev").mkdir(exist_ok=True)

@@ -38,6 +38,7 @@ STRINGS = {
     "MASK": (1, 1),
     "READONLY": (1, 1),
     "ID_MAP": (1, 1),
+    "APPARMOR": (1, 1),
     "CHDIR": (1, 1),
     "USER": (0, 1),
     "ENV": (0, 40),

@@ -101,6 +101,7 @@ EXAMPLES: list[tuple[ops.Op, str]] = [
     ),
     (ops.NoNewPrivs(), "setpriv --no-new-privs"),
     (ops.Seccomp(3), "seccomp(SECCOMP_SET_MODE_FILTER, $slot3)"),
+    (ops.AppArmor("a b"), "aa-exec -p 'a b'"),
     (ops.Pdeathsig(), "setpriv --pdeathsig SIGKILL"),
     (ops.SignalsDefault(), "env --default-signal"),
     (ops.Dumpable(on=False), "prctl(PR_SET_DUMPABLE, 0)"),

@@ -18,7 +18,7 @@ from nsrun.reconcile.admission import (
     requests_of,
 )
 from nsrun.reconcile.model import Observed, PodFailure, SandboxState
-from nsrun.spec.model import Pod, PodSecurityContext, SecurityContext, SELinuxOptions, Sysctl
+from nsrun.spec.model import AppArmorProfile, Pod, PodSecurityContext, SecurityContext, SELinuxOptions, Sysctl
 from nsrun.status import pod_status
 from tests.pure.reconcile.world import T0, make_pod, seen
 
@@ -209,6 +209,26 @@ def test_S_ADMIT_a_deadline_ends_what_was_admitted() -> None:
     assert settle(pod, before, T0 + 9).failure is None
     text = "Pod was active on the node longer than the specified deadline"
     assert settle(pod, before, T0 + 10).failure == PodFailure("DeadlineExceeded", text, T0 + 10)
+
+
+@pytest.mark.parametrize("where", ["pod", "container", "annotation"])
+def test_S_ADMIT_apparmor_profiles_are_enforced_or_the_pod_is_rejected(where: str) -> None:
+    for kind, old, needed in (
+        ("RuntimeDefault", "runtime/default", True),
+        ("Localhost", "localhost/x", True),
+        ("Unconfined", "unconfined", False),
+    ):
+        profile = AppArmorProfile(type=kind, localhostProfile="x" if kind == "Localhost" else None)
+        pod = make_pod(securityContext=PodSecurityContext(appArmorProfile=profile)) if where == "pod" else make_pod()
+        container = pod.spec.containers[0]
+        if where == "container":
+            container.securityContext = SecurityContext(appArmorProfile=profile)
+        elif where == "annotation":
+            pod.metadata.annotations = {f"container.apparmor.security.beta.kubernetes.io/{container.name}": old}
+        without = "AppArmor: Cannot enforce AppArmor: AppArmor is not enabled on the host" if needed else None
+        assert verdict(pod) == without
+        assert verdict(pod, apparmor=True) is None
+    assert verdict(make_pod()) is None
 
 
 @pytest.mark.parametrize("where", ["pod", "container"])

@@ -49,23 +49,6 @@ def test_every_field_has_a_row(pattern: str) -> None:
     assert row.message or row.status == support.IMPLEMENTED
 
 
-@pytest.mark.parametrize(
-    ("word", "refused"), [("runtime/default", True), ("localhost/x", True), ("unconfined", False), ("", False)]
-)
-def test_an_apparmor_annotation_is_not_left_out_in_silence(word: str, refused: bool) -> None:
-    annotations = {"container.apparmor.security.beta.kubernetes.io/c": word, "note": "runtime/default"}
-    value = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "p", "annotations": annotations},
-        "spec": {"containers": [{"name": "c", "image": "i"}]},
-    }
-    (verdict,) = spec.load(json.dumps(value).encode(), "p")
-    assert isinstance(verdict.object, spec.Pod), verdict.messages
-    paths = [each.path for each in spec.unsupported(verdict.object)]
-    assert paths == (["metadata.annotations"] if refused else [])
-
-
 def test_every_row_is_about_a_field() -> None:
     for pattern in support._expand(support.TABLE):
         assert any(leaf == pattern or leaf.startswith((pattern + ".", pattern + "[")) for leaf in LEAVES), pattern
@@ -124,7 +107,7 @@ def test_what_is_done_is_not_reported() -> None:
                 "supplementalGroups": [1],
                 "supplementalGroupsPolicy": "Strict",
                 "seccompProfile": {"type": "Unconfined"},
-                "appArmorProfile": {"type": "Unconfined"},
+                "appArmorProfile": {"type": "RuntimeDefault"},
                 "sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}],
             },
             initContainers=[
