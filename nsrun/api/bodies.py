@@ -147,24 +147,37 @@ def too_deep(value: Any) -> bool:
 
 
 def duplicates(body: bytes) -> list[str]:
-    """The names of fields that stand twice in one object, as the API server warns of them."""
-    found: list[str] = []
+    """The paths of fields that stand twice in one object, as the API server tells of them."""
+    # The object goes along, so that its id stays its own also when it is overwritten.
+    repeated: dict[int, tuple[dict[str, Any], list[str]]] = {}
 
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(members)
         if len(made) != len(members):
             seen: set[str] = set()
+            twice: dict[str, None] = {}
             for name, _ in members:
                 if name in seen:
-                    found.append(name)
+                    twice[name] = None
                 seen.add(name)
+            repeated[id(made)] = (made, list(twice))
         return made
 
     try:
-        json.loads(body, object_pairs_hook=pairs)
+        whole = json.loads(body, object_pairs_hook=pairs)
     except (ValueError, RecursionError):
         # What the faster parser takes and this one does not has no fields that could stand twice.
         return []
+    found: list[str] = []
+    todo: list[tuple[str, Any]] = [("", whole)] if repeated else []
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, dict):
+            dot = f"{path}." if path else ""
+            found += [f"{dot}{name}" for name in (repeated[id(value)][1] if id(value) in repeated else ())]
+            todo += [(f"{dot}{name}", one) for name, one in reversed(value.items())]
+        elif isinstance(value, list):
+            todo += [(f"{path}[{at}]", one) for at, one in reversed(list(enumerate(value)))]
     return found
 
 

@@ -147,11 +147,11 @@ def test_unknown_fields_are_warned_of(space: ApiProcess) -> None:
     assert found.code == 201
     assert found.headers["warning"] == '299 - "unknown field \\"spec.foo\\""'
     assert "foo" not in found.object["spec"]
-    twice = json.dumps(pod_of("p9")).replace('"kind": "Pod"', '"kind": "Pod", "kind": "Pod"').encode()
+    twice = json.dumps(pod_of("p9")).replace('"name": "c"', '"name": "b", "name": "c"').encode()
     strict = space.request("POST", f"{PODS}?fieldValidation=Strict&dryRun=All", twice, content=JSON)
     assert (
         strict.object["message"]
-        == 'Pod in version "v1" cannot be handled as a Pod: strict decoding error: duplicate field "kind"'
+        == 'Pod in version "v1" cannot be handled as a Pod: strict decoding error: duplicate field "spec.containers[0].name"'
     )
 
 
