@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import conmon
+from tests.bench.api import api
 from tests.bench.api_streams import api_streams
 from tests.bench.configured import configured
 from tests.bench.files import files
@@ -296,11 +297,11 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
     parser.add_argument(
         "--only",
-        choices=["probes", "files", "forward", "streams", "configured", "images", "identities", "resolver"],
+        choices=["probes", "files", "forward", "streams", "configured", "images", "identities", "resolver", "api"],
         help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward; "
         "files: logs --tail of a large log, cp of a large tree; "
         "configured: what ConfigMaps, variables and limits cost; images: pulls beside podman and skopeo; "
-        "identities: users and PID namespaces of a pod's own; resolver: names of pods)",
+        "identities: users and PID namespaces of a pod's own; resolver: names of pods; api: the Kubernetes API)",
     )
     parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
@@ -339,6 +340,8 @@ def main() -> None:
                 figures += files(side, options.runs)
             if options.only in (None, "resolver"):
                 figures += resolver(side, options.runs)
+            if options.only in (None, "api"):
+                figures += api(side, options.runs)
             if options.only in (None, "identities"):
                 figures += identities(side, options.runs)
             if options.only in (None, "probes"):
