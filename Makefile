@@ -51,7 +51,7 @@ test: test-pure test-ns test-host ## everything that proves it (root)
 
 .PHONY: test-pure
 test-pure: build ## tests without root, clock, input or output
-	$(PYTEST) tests/pure -m pure $(TEST_OPTIONS)
+	$(PYTEST) tests/pure -m pure -n auto $(TEST_OPTIONS)
 
 .PHONY: test-ns
 test-ns: build ## tests on real namespaces (root, or a user namespace)
