@@ -60,9 +60,9 @@ def test_S_ENV_the_fields_of_the_pod_itself(server: Server) -> None:
         "NODE": os.uname().nodename.lower(),
         "ACCOUNT": "",
         "HOST_IP": told["status"]["hostIP"],
-        "HOST_IPS": told["status"]["hostIP"],
+        "HOST_IPS": ",".join(one["ip"] for one in told["status"]["hostIPs"]),
         "IP": ip,
-        "IPS": ip,
+        "IPS": ",".join(one["ip"] for one in told["status"]["podIPs"]),
         "URL": f"http://{ip}/web?$(GONE)$(IP)",
     }
     assert {name: found.get(name) for name in expected} == expected
@@ -99,11 +99,11 @@ def test_S_ENV_a_limit_that_is_not_set_is_what_the_machine_has(server: Server) -
 
 def test_S_HOSTNAME_a_subdomain_is_in_hosts_and_not_in_the_hostname(server: Server) -> None:
     server.up(pod("web", box("a", "pause"), hostname="h", subdomain="sub"))
-    ip = server.get("web")["status"]["podIP"]
+    ips = [one["ip"] for one in server.get("web")["status"]["podIPs"]]
     assert server.run("web", "/bin/hostname")[1].split()[0] == b"h"
     assert server.run("web", "/bin/cat", "/etc/hostname")[1] == b"h\n"
     hosts = server.run("web", "/bin/cat", "/etc/hosts")[1].decode()
-    assert hosts.endswith(f"{ip}\th.sub.default.svc.cluster.local\th\n")
+    assert hosts.endswith("".join(f"{ip}\th.sub.default.svc.cluster.local\th\n" for ip in ips))
 
 
 def test_S_HOSTNAME_the_full_name_as_hostname(server: Server) -> None:
@@ -116,9 +116,10 @@ def test_S_HOSTNAME_the_full_name_as_hostname(server: Server) -> None:
 
 def test_S_HOSTNAME_a_name_that_overrides_all_others(server: Server) -> None:
     server.up(pod("web", box("a", "pause"), hostname="h", subdomain="sub", hostnameOverride="over.ride.example"))
-    ip = server.get("web")["status"]["podIP"]
+    ips = [one["ip"] for one in server.get("web")["status"]["podIPs"]]
     assert server.run("web", "/bin/hostname")[1].split()[0] == b"over.ride.example"
-    assert server.run("web", "/bin/cat", "/etc/hosts")[1].decode().endswith(f"{ip}\tover.ride.example\n")
+    hosts = server.run("web", "/bin/cat", "/etc/hosts")[1].decode()
+    assert hosts.endswith("".join(f"{ip}\tover.ride.example\n" for ip in ips))
 
 
 def test_S_HOSTNAME_a_full_name_that_is_too_long_keeps_the_pod_pending(server: Server) -> None:
