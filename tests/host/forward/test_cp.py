@@ -189,33 +189,38 @@ def test_links_that_change_while_they_are_walked(pod: nsrun.Pod, tree: Path, box
     (canary / "file").write_text("the machine's")
     try:
         swap = (
-            "mkdir -p /room/race/a /room/race/plain.d; cd /room/race; echo mine > a/file; "
+            "mkdir -p /room/race/a /room/race/plain.d; cd /room/race; echo mine > a/file; echo begun; "
             f"while :; do mv a b; ln -s {canary} a; rm a; mv b a; done"
         )
         with subprocess.Popen(
             box.nsrun_argv("pod", "exec", "files", "-c", "root", "--", "sh", "-c", swap),
             env=box.environment,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         ) as swapping:
-            source = box.scratch / "race"
-            (source / "a").mkdir(parents=True, exist_ok=True)
-            (source / "a" / "file").write_text("copied")
-            read = refused = 0
-            for number in range(60):
-                try:
-                    pod.copy_from("race", box.scratch / f"race-{number}", container="root")
-                    got = box.scratch / f"race-{number}" / "a" / "file"
-                    if got.exists() and not (box.scratch / f"race-{number}" / "a").is_symlink():
-                        assert got.read_text() in ("mine\n", "copied")
-                        read += 1
-                except (StepError, UsageError):
-                    refused += 1
-                try:
-                    pod.copy_to(f"{source}/.", "race", container="root")
-                except (StepError, UsageError):
-                    refused += 1
-                assert (canary / "file").read_text() == "the machine's"
-            swapping.kill()
+            try:
+                assert swapping.stdout is not None
+                assert swapping.stdout.readline() == b"begun\n"
+                source = box.scratch / "race"
+                (source / "a").mkdir(parents=True, exist_ok=True)
+                (source / "a" / "file").write_text("copied")
+                read = refused = 0
+                for number in range(60):
+                    try:
+                        pod.copy_from("race", box.scratch / f"race-{number}", container="root")
+                        got = box.scratch / f"race-{number}" / "a" / "file"
+                        if got.exists() and not (box.scratch / f"race-{number}" / "a").is_symlink():
+                            assert got.read_text() in ("mine\n", "copied")
+                            read += 1
+                    except (StepError, UsageError):
+                        refused += 1
+                    try:
+                        pod.copy_to(f"{source}/.", "race", container="root")
+                    except (StepError, UsageError):
+                        refused += 1
+                    assert (canary / "file").read_text() == "the machine's"
+            finally:
+                swapping.kill()
         assert read
         assert [path.name for path in canary.iterdir()] == ["file"]
     finally:
