@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -21,12 +22,19 @@ BOOT_S = 90.0
 PLAIN = f"{INSIDE}/tests/vm/init"
 SYSTEMD = "/lib/systemd/systemd"
 MEMORY_MIB = 2048
+LOOK_S = 5.0
+STUCK_S = 60
+"""Seconds after which a processor that is stuck stays so: a busy machine's may be for half of that."""
 ANSWER_S = 30.0
 """Seconds that an answer may come after its command's own limit."""
 
 
 class VmError(AssertionError):
     """The machine does not do what a machine does; the end of its console is in the text."""
+
+
+class LockedUpError(VmError):
+    """A processor of the machine is stuck in its kernel, as it happens once in a while where several are emulated at once."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +132,16 @@ class Vm:
     def _exactly(self, count: int, deadline: float) -> bytes:
         data = b""
         while len(data) < count:
-            self._channel.settimeout(max(deadline - time.monotonic(), 0.01))
+            self._channel.settimeout(min(max(deadline - time.monotonic(), 0.01), LOOK_S))
             try:
                 piece = self._channel.recv(count - len(data))
-            except (TimeoutError, ConnectionError) as error:
+            except TimeoutError as error:
+                if stuck_s(self.console()) >= STUCK_S:
+                    raise LockedUpError(f"a processor of the virtual machine is stuck\n{self.console()}") from None
+                if time.monotonic() < deadline:
+                    continue
+                raise VmError(f"the virtual machine is silent: {error}\n{self.console()}") from None
+            except ConnectionError as error:
                 raise VmError(f"the virtual machine is silent: {error}\n{self.console()}") from None
             if not piece:
                 raise VmError(f"the virtual machine has ended\n{self.console()}")
@@ -142,6 +156,7 @@ def started(
     init: str = PLAIN,
     state: Path | None = None,
     kvm: bool = False,
+    steady: bool = False,
     console: Path | None = None,
 ) -> Iterator[Vm]:
     """A machine, booted; its end takes everything in it along.
@@ -150,6 +165,7 @@ def started(
         init: the first program after the initramfs: `PLAIN` or `SYSTEMD`.
         state: the system's disk as this machine, or one before it, changed it (qcow2, see `new_state`); without, changes are forgotten.
         kvm: leave emulation to the kernel. Inside of another virtual machine that may hang.
+        steady: emulate its processors in turn: slower, and none is ever stuck.
         console: keep what it writes to its serial line here.
 
     Raises:
@@ -159,7 +175,7 @@ def started(
     with tempfile.TemporaryDirectory(prefix="nsrun-vm-") as directory, ours, its:
         log = console or Path(directory, "console")
         words = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "5", "qemu-system-x86_64"]
-        words += ["-accel", "kvm"] if kvm else ["-accel", "tcg,thread=multi"]
+        words += ["-accel", "kvm"] if kvm else ["-accel", f"tcg,thread={'single' if steady else 'multi'}"]
         words += [
             "-cpu",
             "host" if kvm else "max",
@@ -193,6 +209,11 @@ def started(
         finally:
             process.kill()
             process.wait()
+
+
+def stuck_s(console: str) -> int:
+    """For how many seconds a processor has been stuck, as the kernel says it; 0 where none is."""
+    return max(map(int, re.findall(r"soft lockup - CPU#\d+ stuck for (\d+)s", console)), default=0)
 
 
 def new_state(system: System, path: Path) -> Path:
