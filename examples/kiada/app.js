@@ -66,15 +66,23 @@ const routes = {
       answer.statusCode = 404;
       return answer.end("UPSTREAM is not set: nobody to ask\n");
     }
-    const asking = http.get(`${upstream}/facts`, { timeout: 5000 }, async (answered) => {
-      const told = JSON.parse((await answered.toArray()).join(""));
-      answer.end(`Pod ${facts(request).pod} asked ${upstream}, and pod ${told.pod} answered over ${told.scheme}\n`);
-    });
-    asking.on("timeout", () => asking.destroy(new Error("no answer")));
-    asking.on("error", (error) => {
+    const failed = (error) => {
       answer.statusCode = 502;
       answer.end(`${upstream}: ${error.message}\n`);
+    };
+    const asking = http.get(`${upstream}/facts`, { timeout: 5000 }, async (answered) => {
+      try {
+        const text = (await answered.toArray()).join("");
+        // A proxy in between answers, too, when it has not found the Pod yet.
+        if (answered.statusCode !== 200) throw new Error(`${answered.statusCode} ${text.trim()}`);
+        const told = JSON.parse(text);
+        answer.end(`Pod ${facts(request).pod} asked ${upstream}, and pod ${told.pod} answered over ${told.scheme}\n`);
+      } catch (error) {
+        failed(error);
+      }
     });
+    asking.on("timeout", () => asking.destroy(new Error("no answer")));
+    asking.on("error", failed);
   },
   // For trying liveness probes: from now on /healthz fails.
   "POST /fail": (_request, answer) => {
