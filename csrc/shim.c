@@ -217,6 +217,9 @@ static int prepare(void)
 	error = sys_new_keyring();
 	if (error < 0)
 		return error;
+	/* Not for containers, whatever our starter has: they would go before all others, and RT_GROUP_SCHED keeps them out of their cgroups. */
+	if (sys_real_time())
+		sys_sched_other();
 	prctl(PR_SET_DUMPABLE, 0);
 	/* No memory of this program becomes executable. Linux 6.3; what it starts is not bound by it (6.6). */
 	prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT, 0, 0, 0);

@@ -14,6 +14,7 @@
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
+#include <sched.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -40,6 +41,21 @@ static inline int sys_new_keyring(void)
 	int result = sys_answer(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL));
 
 	return result == -ENOSYS || result == -EPERM ? 0 : result;
+}
+
+/* Whether the scheduling policy of this process is one that goes before all of SCHED_OTHER. */
+static inline int sys_real_time(void)
+{
+	long policy = syscall(SYS_sched_getscheduler, 0) & ~SCHED_RESET_ON_FORK;
+
+	return policy == SCHED_FIFO || policy == SCHED_RR;
+}
+
+static inline int sys_sched_other(void)
+{
+	struct sched_param none = {0};
+
+	return sys_answer(syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &none));
 }
 
 static inline int sys_openat2(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)

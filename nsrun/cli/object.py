@@ -197,6 +197,7 @@ def _modes(of: Object) -> str:
     nsrun object rm cm/web cm/db
     nsrun object rm -f settings.yaml
     nsrun object rm secrets --all
+    nsrun object rm cm,secrets --all -A
     """,
 )
 @click.argument("words", metavar="[KIND [NAME]... | KIND/NAME...]", nargs=-1)
@@ -204,6 +205,7 @@ def _modes(of: Object) -> str:
 @click.option("-R", "--recursive", is_flag=True, help="Read directories of directories, too.")
 @click.option("--all", "everything", is_flag=True, help="All of the kind in the namespace.")
 @click.option("-n", "--namespace", metavar="NAME", help="Namespace of the objects. [default: default]")
+@click.option("-A", "--all-namespaces", is_flag=True, help="With --all: of all namespaces.")
 @click.option("--ignore-not-found", is_flag=True, help="An object that is not there is no error.")
 @output_option("text", "json", "yaml", "name")
 @click.pass_obj
@@ -215,6 +217,7 @@ def rm(
     recursive: bool,
     everything: bool,
     namespace: str | None,
+    all_namespaces: bool,
     ignore_not_found: bool,
     output: str,
 ) -> int:
@@ -223,12 +226,17 @@ def rm(
     named = [group for group in groups if group.names]
     if everything and named:
         raise UsageError("name cannot be provided when --all is given")
+    if all_namespaces and named:
+        raise UsageError("a resource cannot be retrieved by name across all namespaces", resolution="-n NAMESPACE")
     if not (named or filename or (groups and everything)):
         raise UsageError(
             "resource(s) were provided, but no name was specified" if groups else "no object was named",
             resolution="nsrun object get lists them; KIND --all means all of a kind.",
         )
-    which: list[Object] = [{"kinds": group.kinds, "names": group.names, "all": everything} for group in groups]
+    which: list[Object] = [
+        {"kinds": group.kinds, "names": group.names, "all": everything, "all_namespaces": all_namespaces}
+        for group in groups
+    ]
     if filename:
         which.append({"documents": manifests.read(list(filename), recursive=recursive)})
     gone: list[Object] = []
@@ -243,7 +251,7 @@ def rm(
     if output in ("json", "yaml"):
         data({"objects": gone}, output)
     elif not gone and not ignore_not_found:
-        note(f"No resources found in {namespace or 'default'} namespace.")
+        note("No resources found")
     else:
         for one in gone:
             kind = one["kind"].lower()

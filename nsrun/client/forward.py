@@ -88,7 +88,7 @@ class Forwarder:
             then waits until one has ended.
 
     Raises:
-        ConflictError: a port is taken. StepError: an address is not this machine's.
+        ConflictError: a port is taken. UsageError: two local ports are the same, or an address is not this machine's.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class Forwarder:
         self._pipes = Pipes()
         self._full = False
         self._stopped = False
+        refuse_doubled(ports)
         try:
             for port in ports:
                 for alternatives in addresses:
@@ -442,6 +443,23 @@ def bound(address: str, port: int, protocol: str) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def refuse_doubled(ports: Sequence[Port]) -> None:
+    """Before any is listened on: whose local port would be another's, that nobody else be blamed for it.
+
+    Raises:
+        UsageError: two have the same.
+    """
+    firsts: dict[tuple[int, str], Port] = {}
+    for port in ports:
+        first = firsts.setdefault((port.local, port.protocol), port) if port.local else port
+        if first is not port:
+            raise UsageError(
+                f"local port {port.local} ({port.protocol}) is wanted twice: {first.local}:{first.remote} and "
+                f"{port.local}:{port.remote}",
+                resolution=f"A free one for the second: :{port.remote}",
+            )
 
 
 def cannot_listen(address: str, local: int, port: Port, error: OSError) -> NsrunError:

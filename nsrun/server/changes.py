@@ -238,10 +238,16 @@ def restart(engine: PodEngine, names: list[str], grace_s: float | None) -> None:
         )
     now = engine.world.clock.now()
     observed = observe(engine, now)
+    before = dict(engine.ledger.containers)
     for name in names:
         known = observed.ledgers.get(name)
         if known is not None:
             engine.ledger.containers[name] = request_restart(known, now, grace_s)
     engine.touch()
-    engine.save()
+    try:
+        engine.save()
+    except StepError:
+        # Who is told that it failed must not see it happen later.
+        engine.ledger.containers = before
+        raise
     engine.wake()

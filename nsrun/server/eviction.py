@@ -1,5 +1,6 @@
 """What a pod takes of the disk, measured every ten seconds while it runs and has a limit; it has to go when it takes more.
 
+What an earlier server left is measured at once: servers that are killed one after the other would never come to it.
 That it has to go is in the ledger before anything of it is stopped: once the disk is free again, nobody would know.
 """
 
@@ -9,6 +10,7 @@ import asyncio
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +27,8 @@ SHARE = 20
 """A measurement is followed by at least this many times its own length without one: large trees cost 5 % of a processor at most."""
 
 _LOG = logging.getLogger("nsrun.eviction")
-_TURN = threading.Lock()
-"""One tree is read at a time."""
+_READER = ThreadPoolExecutor(1, "disk use")
+"""One tree is read at a time; who waits for that keeps nobody else from having a thread."""
 
 
 class DiskWatch:
@@ -42,6 +44,7 @@ class DiskWatch:
         self._wanted = Wanted()
         self._task: asyncio.Task[None] | None = None
         self._stop = threading.Event()
+        self._adopted = engine.ledger.sandbox_ready
 
     def sync(self) -> None:
         """Once a turn: begin to watch, or stop."""
@@ -64,11 +67,15 @@ class DiskWatch:
 
     async def _watch(self) -> None:
         engine, took_s = self._engine, 0.0
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(max(INTERVAL_S / engine.tempo, SHARE * took_s))
+            if self._adopted:
+                self._adopted = False
+            else:
+                await asyncio.sleep(max(INTERVAL_S / engine.tempo, SHARE * took_s))
             began = time.monotonic()
             try:
-                use = await asyncio.to_thread(self._measure, self._places(), self._stop)
+                use = await loop.run_in_executor(_READER, self._measure, self._places(), self._stop)
             except OSError as error:
                 _LOG.warning("pod %s: measuring its disk use: %s", engine.label, error)
                 continue
@@ -113,8 +120,7 @@ class DiskWatch:
     def _measure(places: tuple[dict[str, Path], dict[str, list[Path]]], stop: threading.Event) -> DiskUse:
         """In a thread."""
         volumes, containers = places
-        with _TURN:
-            return DiskUse(
-                {name: disk_usage(path, stop.is_set).used for name, path in volumes.items()},
-                {name: sum(disk_usage(one, stop.is_set).used for one in paths) for name, paths in containers.items()},
-            )
+        return DiskUse(
+            {name: disk_usage(path, stop.is_set).used for name, path in volumes.items()},
+            {name: sum(disk_usage(one, stop.is_set).used for one in paths) for name, paths in containers.items()},
+        )

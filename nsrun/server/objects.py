@@ -312,8 +312,9 @@ class ObjectMethods:
         kinds, names = [_kind(word) for word in request.texts("kinds")], request.texts("names")
         space = namespace or DEFAULT_NAMESPACE
         if request.flag("all"):
-            found = [one for kind in kinds or KINDS for one in self._world.objects.all_of(kind, space)]
-            keys += [(one.kind, space_of(one.kind, space), one.metadata.name or "") for one in found]
+            where = None if request.flag("all_namespaces") else space
+            found = [one for kind in kinds or KINDS for one in self._world.objects.all_of(kind, where)]
+            keys += [(one.kind, space_of(one.kind, one.metadata.namespace), one.metadata.name or "") for one in found]
         keys += [(kind, space_of(kind, space), name) for kind in kinds for name in names]
         if not keys and not request.flag("all"):
             raise UsageError("object.rm: no object was named")

@@ -88,3 +88,36 @@ def test_S_PHASE_a_pod_that_goes_is_told_of_at_once_and_ends_failed(box: Host) -
     assert terminating["status"]["phase"] == "Running"
     assert changes[-1]["type"] == "DELETED"
     assert changes[-1]["object"]["status"]["phase"] in ("Failed", "Succeeded")
+
+
+def test_objects_of_the_cluster_and_of_all_namespaces_are_removed(box: Host) -> None:
+    """kubectl's words: a PersistentVolume has no namespace, and --all -A means all namespaces."""
+    kept = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": space}} for space in ("a", "b")
+    ]
+    kept.append(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": "v"},
+            "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/v"}},
+        }
+    )
+    box.nsrun("object", "apply", "-", stdin="\n---\n".join(json.dumps(one) for one in kept))
+    try:
+        for words in (("cm", "c", "-A"), ("cm/c", "--all-namespaces")):
+            refused = box.nsrun("object", "rm", *words, check=False)
+            assert (refused.returncode, "by name across all namespaces" in refused.stderr) == (2, True)
+        assert box.nsrun("object", "rm", "cm", "--all").stderr == "No resources found\n"
+        gone = box.nsrun("object", "rm", "cm,pv", "--all", "-A").stdout.splitlines()
+        assert [line for line in gone if "kube-root-ca.crt" not in line] == [
+            'configmap "c" deleted from a namespace',
+            'configmap "c" deleted from b namespace',
+            'persistentvolume "v" deleted',
+        ]
+    finally:
+        box.nsrun("object", "rm", "cm,pv", "--all", "-A")
+    assert box.nsrun("object", "rm", "pv", "--all").stderr == "No resources found\n"
+    lacking = box.nsrun("object", "rm", "pv", "v", check=False)
+    assert (lacking.returncode, "namespace" in lacking.stderr) == (4, False)
+    assert 'persistentvolumes "v" not found' in lacking.stderr

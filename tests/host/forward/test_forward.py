@@ -150,6 +150,9 @@ def test_words_that_mean_nothing(peer: nsrun.Pod, ports: dict[int, Listening]) -
     ):
         with pytest.raises(error, match=text), peer.forward(word):
             pass
+    for words in (("7999:80", "7999:81"), ("7999:80", "7999:80")):
+        with pytest.raises(UsageError, match=r"local port \d+ \(tcp\) is wanted twice"), peer.forward(*words):
+            pass
     with pytest.raises(UsageError, match="no address of this machine"), peer.forward(80, address="192.0.2.1"):
         pass
 

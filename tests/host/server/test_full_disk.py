@@ -120,3 +120,20 @@ def test_exits_and_restarts_survive_a_full_state_disk(server: Server) -> None:
         assert last["exitCode"] == 9
         assert server.container("web", "b")["restartCount"] == 0
         until(lambda: server.get("end")["status"]["phase"] == "Failed")
+
+
+def test_a_restart_that_could_not_be_written_down_does_not_happen(server: Server) -> None:
+    run = server.root / "run"
+    with small_disk(server, run, "2m"):
+        server.up(
+            pod("web", box("a", "pause"), box("b", "then", "await", "/dev/shm/go", ";", "exit", "3")), time_scale=100
+        )
+        with filled(run), pytest.raises(NsrunError, match="No space left on device") as caught:
+            server.call("pod.restart", name="web", containers=["a"], grace_period_s=0)
+        assert "Free some room" in str(caught.value.resolution)
+        # It has something to write now.
+        server.run("web", "/bin/write", "/dev/shm/go", "", container="a")
+        until(lambda: server.container("web", "b")["restartCount"] >= 4)
+        assert server.container("web", "a")["restartCount"] == 0
+        server.call("pod.restart", name="web", containers=["a"], grace_period_s=0, wait=True)
+        assert server.container("web", "a")["restartCount"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -26,6 +27,23 @@ def evicted(server: Server, name: str) -> str:
     assert events(server, "Evicted", name) == [status["message"]]
     assert all("terminated" in one["state"] for one in status["containerStatuses"])
     return str(status["message"])
+
+
+def test_S_EVICT_by_servers_that_are_killed_before_their_first_look(server: Server) -> None:
+    """The kubelet's ten seconds are from one look to the next: what an earlier server left is measured at once."""
+    manifest = pod("short", pausing("a", mount("v", "/v")), limited("b"), volumes=[volume("v", emptyDir={})])
+    server.up(manifest)
+    said(server, "write", "/file", MUCH, name="short", container="b")
+
+    def failed() -> bool:
+        server.kill()
+        server.start()
+        time.sleep(1.5)
+        return bool(server.get("short")["status"]["phase"] == "Failed")
+
+    assert any(failed() for _ in range(5))
+    assert evicted(server, "short") == "Pod ephemeral local storage usage exceeds the total limit of containers 64Ki. "
+    server.down("short")
 
 
 def test_S_EVICT_what_a_pod_may_take_of_the_disk(server: Server) -> None:

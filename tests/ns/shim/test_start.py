@@ -431,3 +431,22 @@ def test_S_NS_a_container_may_live_in_the_processes_of_another(pod_dir: Path) ->
         assert new_id(4) not in {record.id for record in await pod.client.list()}
 
     run(pod_dir, body)
+
+
+def test_containers_do_not_inherit_a_real_time_policy(pod_dir: Path) -> None:
+    """Whoever begins a server may run under SCHED_RR: containers would go before everybody, and not into a cgroup with RT_GROUP_SCHED."""
+
+    async def body(pod: Pod) -> None:
+        started = await pod.start(1, ["sleep", "1000"])
+        assert [os.sched_getscheduler(pid) for pid in (pod.pid, started.pid)] == [os.SCHED_OTHER] * 2
+        await pod.client.kill(new_id(1))
+        await pod.exited(1)
+
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("no CAP_SYS_NICE")
+    try:
+        run(pod_dir, body)
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -175,6 +175,28 @@ def test_S_SANDBOX_that_dies_at_once_does_not_spin() -> None:
     assert made == [0, 1, 2, 3]
 
 
+def test_S_BACKOFF_S_SANDBOX_of_two_that_die_a_main_container_waits_and_an_init_container_does_not() -> None:
+    """The kubelet removes the init containers, sidecars too, with the sandbox (purgeInitContainers), and finds no end to wait from."""
+    world = World(make_pod(inits=("i", "s*"), mains=("app",)))
+
+    def up() -> None:
+        world.run()
+        world.exit(world.alive()["i"].id, 0)
+        world.run()
+
+    up()
+    for _ in range(2):
+        world.kill_shim()
+        world.run()
+        world.advance(1)
+        up()
+    assert [at - T0 for at in world.started("i")] == [at - T0 for at in world.started("s")] == [0, 1, 2]
+    assert [at - T0 for at in world.started("app")] == [0, 1]
+    assert world.wake_at == T0 + 1 + 10
+    # What it did by itself counts from then on, beginning at the front of the table.
+    assert _crash_loop(world, "s", 3) == [0, 10, 20]
+
+
 def test_S_BACKOFF_next_delay_doubles_to_the_maximum() -> None:
     delays, delay_s = [], 0.0
     for _ in range(7):
