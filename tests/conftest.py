@@ -34,6 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(ring)
         if ring == "host":
             item.add_marker(pytest.mark.requires("test-host"), append=False)
+        limit = item.get_closest_marker("timeout")
+        if limit is not None and capabilities.PATIENCE > 1:
+            item.add_marker(pytest.mark.timeout(limit.args[0] * capabilities.PATIENCE), append=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -81,8 +82,9 @@ def alone() -> Iterator[None]:
 
 
 def system() -> System:
-    """Debian; made if there is none of this list of packages. Takes one to two minutes then, and the network."""
+    """Debian; made if there is none of this list of packages, and of how it is made. Takes one to two minutes then, and the network."""
     made_of = [SUITE, *PACKAGES, *LEFT_OUT, *QUIET, SYSTEM_SIZE]
+    made_of.append(inspect.getsource(_make_system))
     text = "\n".join(made_of).encode() + (REPOSITORY / "tools/packages.sh").read_bytes()
     directory = cache() / hashlib.sha256(text).hexdigest()[:16]
     if not directory.exists():
@@ -114,7 +116,6 @@ def _make_system(new: System) -> None:
     (new.tree / "etc/hostname").write_text("virtual\n", encoding="ascii")
     (new.tree / "etc/hosts").write_text("127.0.0.1 localhost virtual\n", encoding="ascii")
     (new.tree / "etc/resolv.conf").write_text("nameserver 198.51.100.1\n", encoding="ascii")
-    (new.tree / "etc/fstab").write_text("tmpfs /tmp tmpfs mode=1777,size=75% 0 0\n", encoding="ascii")
     _run("chroot", str(new.tree), "systemctl", "--quiet", "mask", *QUIET)
     kernel = next((new.tree / "boot").glob("vmlinuz-*"))
     shutil.copyfile(kernel, new.kernel)

@@ -44,7 +44,7 @@ class Wire:
 
     def __init__(self, path: Path) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.sock.settimeout(60)
+        self.sock.settimeout(60 * PATIENCE)
         try:
             with open_directory(path.parent) as directory:
                 self.sock.connect(f"/proc/self/fd/{directory}/{path.name}")
@@ -305,12 +305,12 @@ class Server:
     def up(self, *manifests: dict[str, Any], **params: Any) -> dict[str, Any]:
         """pod.up of objects; waits until they run unless told otherwise."""
         text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
-        params = {"wait": "running", "timeout_s": 30, **params}
+        params = {"wait": "running", "timeout_s": 30 * PATIENCE, **params}
         return self.call("pod.up", documents=[{"name": "test.yaml", "text": text}], **params).result
 
     def down(self, *names: str, **params: Any) -> dict[str, Any]:
         """pod.down, without grace unless told otherwise."""
-        params = {"grace_period_s": 0, "timeout_s": 60, **params}
+        params = {"grace_period_s": 0, "timeout_s": 60 * PATIENCE, **params}
         return self.call("pod.down", names=list(names), **params).result
 
     def get(self, name: str) -> dict[str, Any]:
@@ -342,7 +342,7 @@ class Server:
 
     def wait(self, name: str, condition: str, timeout_s: float = 30) -> None:
         """pod.wait."""
-        params: dict[str, Any] = {"names": [name], "timeout_s": timeout_s, "for": condition}
+        params: dict[str, Any] = {"names": [name], "timeout_s": timeout_s * PATIENCE, "for": condition}
         self.call("pod.wait", **params)
 
     def log(self, name: str, container: str | None = None, *, previous: bool = False) -> bytes:

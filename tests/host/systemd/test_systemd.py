@@ -10,13 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.capabilities import PATIENCE
 from tests.host.systemd.machine import ENVIRONMENT, PATIENCE_S, UNIT, Booted, boot
 from tests.host.testhost import REPOSITORY, Host
 
 pytestmark = [
     pytest.mark.requires("systemd", "cgroup2", "overlay", "bridge", "nftables"),
-    pytest.mark.timeout(120 * PATIENCE),
+    pytest.mark.timeout(120),
 ]
 
 POD = """
