@@ -128,6 +128,15 @@ def _limits() -> str | None:
     return _memory1() and _controllers2()
 
 
+def _huge_pages() -> str | None:
+    """Some that are free, of the usual size."""
+    try:
+        count = int(Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").read_text(encoding="ascii"))
+    except OSError:
+        return "the kernel has no huge pages"
+    return None if count >= 4 else f"{count} huge pages of 2 MiB are set aside; run: make test-vm"
+
+
 def _systemd() -> str | None:
     for program in (
         "/lib/systemd/systemd",
@@ -212,6 +221,7 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "memory1": _memory1,
     "cgroup2-controllers": _controllers2,
     "limits": _limits,
+    "huge-pages": _huge_pages,
     "userns": _userns,
     "id-mapped tmpfs": _idmapped_tmpfs,
     "systemd": _systemd,

@@ -1037,6 +1037,25 @@ static int cmd_alloc(int argc, char **argv)
 	return 0;
 }
 
+/* Pages of 2 MiB that the machine has set aside: who may not have them is told so at once, or by a SIGBUS. */
+static int cmd_huge(int argc, char **argv)
+{
+	size_t size;
+	char *memory;
+
+	if (argc < 2)
+		return wrong("MIB [SECONDS]");
+	size = (size_t)number(argv[1]) << 20;
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
+	if (memory == MAP_FAILED)
+		return failed("mmap");
+	for (size_t i = 0; i < size; i += 2 << 20)
+		((volatile char *)memory)[i] = 1;
+	dprintf(1, "ready\n");
+	rest(argc > 2 ? seconds(argv[2]) : 0);
+	return 0;
+}
+
 /* --- network ------------------------------------------------------------------------------------------------------------- */
 
 static bool address(const char *host, const char *port, struct sockaddr_storage *place, socklen_t *length)
@@ -1488,6 +1507,7 @@ static const struct {
 	{"forkmany", cmd_forkmany},
 	{"hostname", cmd_hostname},
 	{"httpd", cmd_httpd},
+	{"huge", cmd_huge},
 	{"ids", cmd_ids},
 	{"kill", cmd_kill},
 	{"life", cmd_life},

@@ -311,6 +311,25 @@ def test_S_ADMIT_huge_pages_that_the_machine_does_not_have(server: Server) -> No
     assert f"requested: {1023 << 30}, used: 0, capacity: " in status["message"]
 
 
+@pytest.mark.requires("huge-pages")
+def test_S_CGROUP_huge_pages_that_the_machine_has(server: Server) -> None:
+    """As many as the container may have, and none for who names none, whatever else it asks for."""
+    memory = {"memory": "64Mi"}
+    some = {"limits": {**memory, "hugepages-2Mi": "4Mi"}}
+    server.up(
+        pod("p", box("a", "huge", "4", "1000", resources=some), box("b", "pause", resources={"limits": memory})),
+        pod("bare", box("a", "pause")),
+    )
+    until(lambda: server.lines("p", "a") == ["ready"])
+    file = "hugetlb.2MB.max" if PURE else "hugetlb.2MB.limit_in_bytes"
+    given = [(group(server, *of).directory("hugetlb") / file).read_text() for of in (("p",), ("p", "a"), ("p", "b"))]
+    assert given == [f"{4 * MIB}\n", f"{4 * MIB}\n", "0\n"]
+    for name, container in (("p", "a"), ("p", "b"), ("bare", "a")):
+        code, out, err = server.run(name, "/bin/huge", "2", container=container)
+        assert (code, out, err) == (1, b"", b"huge: mmap: ENOMEM\n"), (name, container)
+    assert server.container("p", "a")["restartCount"] == 0
+
+
 def test_S_CGROUP_amounts_at_the_edges(server: Server) -> None:
     tiny = {"limits": {"cpu": "1m", "memory": "4Mi"}, "requests": {"cpu": "1m", "memory": "1"}}
     vast = {"limits": {"cpu": "100000", "memory": "7Ei"}, "requests": {"cpu": "1m", "memory": "1"}}

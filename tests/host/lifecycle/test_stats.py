@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import socket
+from collections import Counter
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import nsrun
 from nsrun.cgroups import detect
+from nsrun.cgroups.usage import keyed
 from nsrun.client.stats import between
+from tests.host.lifecycle.in_force import group
 from tests.host.server.harness import Server, box, pod, until
 
 pytestmark = [pytest.mark.requires("root", "overlay", "bridge"), pytest.mark.timeout(120)]
@@ -211,5 +215,44 @@ def test_S_OOM_S_CGROUP_what_each_version_of_cgroups_does(server: Server) -> Non
         assert one["process_stats"] == {"process_count": 1, "thread_count": 1}
         assert one["diskIO"]["readBytes"] >= 0
         assert one["memory"]["oomKills"] == 0
-    own = server.host.cgroup_base / f"pod-{server.get('bare')['metadata']['uid']}"
+    own = group(server, "bare", "a").unified
     assert (own / "pids.max").read_text().strip() == "max"
+
+    # What is written reaches the disk later; it counts for who wrote it, not for who sees to that.
+    assert server.run("bare", "/bin/write", "/file", "x" * 100_000)[0] == 0
+    os.sync()
+    path = str(server.host.scratch / "m.sock")
+    assert server.kill()
+    server.start("--metrics-listen", f"unix:{path}")
+    until(lambda: [one["address"] for one in server.call("server.status").result["metrics"]] == [f"unix:{path}"])
+
+    def counted() -> dict[str, float]:
+        """What the kernel's files say, as the metrics are called."""
+        cpu, stat, events = (keyed((own / name).read_text()) for name in ("cpu.stat", "memory.stat", "memory.events"))
+        io: Counter[str] = Counter()
+        for line in (own / "io.stat").read_text().splitlines():
+            io.update({key: int(value) for key, _, value in (word.partition("=") for word in line.split()[1:])})
+        current = int((own / "memory.current").read_text())
+        return {
+            "cpu_usage_seconds_total": cpu["usage_usec"] / 1e6,
+            "memory_usage_bytes": current,
+            "memory_working_set_bytes": current - stat["inactive_file"],
+            "memory_rss": stat["anon"],
+            "memory_cache": stat["file"],
+            "memory_failcnt": events["max"],
+            "oom_events_total": events["oom_kill"],
+            "threads": int((own / "pids.current").read_text()),
+            "fs_writes_bytes_total": io["wbytes"],
+            "fs_writes_total": io["wios"],
+        }
+
+    before, found, after = counted(), get(path), counted()
+    for name in before:
+        (told,) = [
+            value
+            for labels, value in found[f"container_{name}"]
+            if (labels["pod"], labels["container"]) == ("bare", "a")
+        ]
+        assert min(before[name], after[name]) <= told <= max(before[name], after[name]), name
+    assert before["fs_writes_bytes_total"] >= 100_000
+    assert before["memory_rss"] >= 20 * MIB
