@@ -91,9 +91,11 @@ class Authenticator:
             return self._known
         stamp = (found.st_mtime_ns, found.st_ino)
         if stamp != self._stamp:
-            with open(self._path, encoding="utf-8") as file:
-                self._known = dict(_lines(file.read()))
-            self._stamp = stamp
+            try:
+                with open(self._path, encoding="utf-8", errors="replace") as file:
+                    self._known, self._stamp = dict(_lines(file.read())), stamp
+            except OSError:
+                self._known, self._stamp = {}, (0, 0)
         return self._known
 
 
@@ -114,15 +116,20 @@ def _lines(text: str) -> list[tuple[bytes, Caller]]:
 def _no_browser(headers: Mapping[str, str]) -> None:
     """Refuse what a web page could make a browser send here: another page's origin, or a name that was bent to loopback."""
     said, origin = headers.get("Host", ""), headers.get("Origin")
-    host = urlsplit(f"//{said}").hostname or ""
-    # Clients of WebSockets that have no page name the server itself, or what Go's tests name.
-    if not _loopback(host) or (origin is not None and urlsplit(origin).netloc != said and origin != "http://localhost"):
+    try:
+        host = urlsplit(f"//{said}").hostname or ""
+        # Clients of WebSockets that have no page name the server itself, or what Go's tests name.
+        alien = origin is not None and urlsplit(origin).netloc != said and origin != "http://localhost"
+    except ValueError:
+        host, alien = said, True
+    if alien or not _unbendable(host):
         raise api_status.refusal(
             403, "Forbidden", f"requests of web pages are refused: Host {host!r}, Origin {origin!r}", details={}
         )
 
 
-def _loopback(host: str) -> bool:
+def _unbendable(host: str) -> bool:
+    """Whether nobody's name server decides what a host's name means: an address, or localhost."""
     if host in ("localhost", ""):
         return True
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from nsrun.api.forms.negotiation import JSON, PROTOBUF, YAML
 from nsrun.api.forms.refusals import unsupported_body
@@ -60,7 +61,7 @@ async def read(request: web.BaseRequest) -> bytes:
         ) from None
     except web.HTTPException as error:
         raise api_status.bad_request(f"the body of the request cannot be read: {error.reason}") from None
-    except ValueError as error:
+    except (ValueError, web.RequestPayloadError, HttpProcessingError) as error:
         # What aiohttp's parser of payloads says of chunks and compressed bytes that are none.
         raise api_status.bad_request(f"the body of the request cannot be read: {error}") from None
     return b"".join(parts)
@@ -94,7 +95,7 @@ def decoded(body: bytes, media: str, kind: str) -> tuple[dict[str, Any], list[st
     if media == JSON:
         try:
             found = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise unrecognized(kind, f"json parse error: {json_error(body, error)}", body) from None
         if isinstance(found, dict):
             twice = duplicates(body)

@@ -6,6 +6,7 @@ Source: client-go tools/clientcmd/api/v1/types.go, tools/clientcmd/config.go for
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 from typing import Any
 
@@ -47,7 +48,7 @@ def text(config: dict[str, Any]) -> str:
     return yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
 
 
-def merged(existing: str, fresh: dict[str, Any], path: str) -> dict[str, Any]:
+def merged(existing: bytes, fresh: dict[str, Any], path: str) -> dict[str, Any]:
     """What a file says, with the entries of `fresh` put in the place of those of their names.
 
     Raises:
@@ -57,10 +58,15 @@ def merged(existing: str, fresh: dict[str, Any], path: str) -> dict[str, Any]:
         found = yaml.load(existing, Loader=yaml.CSafeLoader) if existing.strip() else {}
     except yaml.YAMLError as error:
         raise SpecError(f"{path} is no YAML: {error}") from error
-    if not isinstance(found, dict) or found.get("kind", "Config") != "Config":
+    members = ("clusters", "users", "contexts")
+    if (
+        not isinstance(found, dict)
+        or found.get("kind", "Config") != "Config"
+        or any(not isinstance(found.get(member) or [], list) for member in members)
+    ):
         raise SpecError(f"{path} is no kubeconfig", resolution="Print one instead: nsrun api kubeconfig > FILE")
     made = {**fresh, **found}
-    for member in ("clusters", "users", "contexts"):
+    for member in members:
         names = {one["name"] for one in fresh[member]}
         others = [one for one in found.get(member) or [] if not (isinstance(one, dict) and one.get("name") in names)]
         made[member] = [*others, *fresh[member]]
@@ -84,18 +90,30 @@ def write(path: str, fresh: dict[str, Any]) -> None:
     real = os.path.realpath(path)
     try:
         make_private(os.path.dirname(real))
-        try:
-            with open(real, encoding="utf-8") as file:
-                existing = file.read()
-        except FileNotFoundError:
-            existing = ""
+        owner: tuple[int, int] | None = None
+        existing = b""
+        with contextlib.suppress(FileNotFoundError), open(real, "rb") as file:
+            found = os.fstat(file.fileno())
+            owner = (found.st_uid, found.st_gid)
+            existing = file.read()
         data = text(merged(existing, fresh, path)).encode()
         new = f"{real}.nsrun-new"
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with open(fd, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(new, real)
+        # One that is there was left by a process that died, or laid there by whoever else may write to this directory, to get the token.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(fd, "wb") as out:
+                if owner is not None and os.geteuid() == 0:
+                    # `sudo -E` must not take a user's file away.
+                    os.fchown(out.fileno(), *owner)
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(new, real)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
     except OSError as error:
         raise StepError("write", real, error.errno or 0, what="the kubeconfig could not be written") from error

@@ -129,6 +129,8 @@ def _bound_path(path: str) -> socket.socket:
 
 def _somebody_listens(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # Whose backlog is full would be waited for.
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:

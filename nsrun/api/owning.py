@@ -111,7 +111,7 @@ def patch_of(body: bytes, media: str, field_validation: str) -> tuple[Any, list[
         return _yaml(body, field_validation)
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         lead = "error decoding YAML" if media == APPLY_PATCH else "error decoding patch"
         raise api_status.bad_request(f"{lead}: {bodies.json_error(body, error)}") from None
     if bodies.too_deep(found):

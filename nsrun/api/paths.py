@@ -96,7 +96,10 @@ def verb(method: str, target: Target, *, watch: bool) -> str:
                 return "get"
             if target.name and not (watch or target.watched):
                 return "get"
-            return "watch" if watch or target.watched else "list"
+            if watch or target.watched:
+                # A watch is all body: there is none without.
+                return "watch" if method == "GET" else ""
+            return "list"
         case "POST":
             return "create" if not target.name or target.subresource is not None else ""
         case "PUT":

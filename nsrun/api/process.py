@@ -91,7 +91,7 @@ async def _serve(root: Root, addresses: Sequence[Address], *, insecure: bool, na
     for one in dict.fromkeys(where):
         print(f"The Kubernetes API is at {one}", flush=True)  # noqa: T201 - what a user waits for
     try:
-        await ended.wait()
+        await _first_of(ended, tasks)
     finally:
         for server in servers:
             server.close()
@@ -103,6 +103,21 @@ async def _serve(root: Root, addresses: Sequence[Address], *, insecure: bool, na
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _first_of(ended: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Until the end, or until one of the tasks that never end does: without them what is answered from the cache would be old for ever.
+
+    Raises:
+        Exception: what ended the task.
+    """
+    waiting = asyncio.create_task(ended.wait())
+    try:
+        done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    for task in done:
+        task.result()
 
 
 def _hosts(addresses: Sequence[Address], names: Sequence[str]) -> tuple[str, ...]:

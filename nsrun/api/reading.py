@@ -7,7 +7,6 @@ internalversion/validation (v1.36).
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -227,5 +226,5 @@ def _read(token: str) -> tuple[int, tuple[str, str]]:
         if data["v"] != "meta.k8s.io/v1" or not slash:
             raise ValueError(data["v"])
         return int(data["rv"]), (namespace, name)
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise api_status.bad_request(f"continue key is not valid: {error}") from None

@@ -74,8 +74,11 @@ class Watch:
 
     @property
     def behind(self) -> bool:
-        """The client does not take what it is given."""
-        return self.transport.get_write_buffer_size() > BEHIND_BYTES
+        """The client does not take what it is given.
+
+        Not behind is one that is gone: asyncio's TLS transport has no buffer then that one could ask for.
+        """
+        return not self.transport.is_closing() and self.transport.get_write_buffer_size() > BEHIND_BYTES
 
     def stuck(self, now: float) -> bool:
         """Whether one that is behind has been for too long."""
@@ -237,13 +240,14 @@ class Watching:
     def _tell(self) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
+        # First of all: with this timer's name still up, whatever goes wrong below would silence every watch for ever.
+        self._timer = None
         encoded: dict[object, bytes] = {}
         behind = False
         for audience in self._audiences.values():
             behind |= self._tell_audience(audience, encoded)
         took = loop.time() - began
         self._free_at = loop.time() + took
-        self._timer = None
         if behind:
             self._free_at = max(self._free_at, began + LOOK_S)
             self.soon()

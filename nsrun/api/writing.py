@@ -18,6 +18,7 @@ from nsrun.api.cache import Cache, Entry
 from nsrun.api.forms import patches, refusals, strategic
 from nsrun.api.forms.negotiation import JSON, PROTOBUF, Wanted
 from nsrun.api.link import Link
+from nsrun.api.options import WriteOptions, deletion
 from nsrun.api.paths import Target
 from nsrun.api.reading import Reader
 from nsrun.api.selecting import Selection
@@ -59,7 +60,7 @@ class Writer:
 
     async def create(self, request: web.BaseRequest, target: Target, form: Wanted) -> web.Response:
         """A new object."""
-        query = _Options(request.query, "CreateOptions")
+        query = WriteOptions(request.query, "CreateOptions")
         obj, warnings = await self._object(request, target, query)
         metadata = _metadata_of(obj)
         _same_namespace(metadata, target)
@@ -68,7 +69,7 @@ class Writer:
         )
         return self._made(request, target, form, done, warnings, code=201)
 
-    async def _created(self, target: Target, obj: dict[str, Any], query: _Options) -> dict[str, Any]:
+    async def _created(self, target: Target, obj: dict[str, Any], query: WriteOptions) -> dict[str, Any]:
         return await self._link.call(
             "api.create",
             {
@@ -83,7 +84,7 @@ class Writer:
 
     async def update(self, request: web.BaseRequest, target: Target, form: Wanted) -> web.Response:
         """Another version of an object."""
-        query = _Options(request.query, "UpdateOptions")
+        query = WriteOptions(request.query, "UpdateOptions")
         obj, warnings = await self._object(request, target, query)
         metadata = _metadata_of(obj)
         if not metadata.get("name"):
@@ -103,12 +104,12 @@ class Writer:
         return self._made(request, target, form, done, warnings)
 
     def _owned(
-        self, request: web.BaseRequest, target: Target, query: _Options, live: Entry, obj: dict[str, Any]
+        self, request: web.BaseRequest, target: Target, query: WriteOptions, live: Entry, obj: dict[str, Any]
     ) -> dict[str, Any]:
         part = target.subresource.name if target.subresource is not None else ""
         return owning.owned(live.object, _kept(obj), owning.manager_of(request, query.manager), subresource=part)
 
-    async def _updated(self, target: Target, obj: dict[str, Any], query: _Options) -> dict[str, Any]:
+    async def _updated(self, target: Target, obj: dict[str, Any], query: WriteOptions) -> dict[str, Any]:
         return await self._link.call(
             "api.update",
             {
@@ -129,7 +130,7 @@ class Writer:
         media = bodies.media_of(request)
         if media not in PATCHES:
             raise refusals.unsupported_patch()
-        query = _Options(request.query, "PatchOptions")
+        query = WriteOptions(request.query, "PatchOptions")
         owning.check_options(media, query.manager, request.query.get("force"))
         patch, warnings = owning.patch_of(await bodies.read(request), media, query.field_validation)
         asked = patch.get("metadata") if isinstance(patch, dict) else None
@@ -162,7 +163,7 @@ class Writer:
             return self._made(request, target, form, done, warnings)
         raise AssertionError("the last attempt answers or raises")
 
-    def _configured(self, target: Target, entry: Entry | None, query: _Options, config: Any) -> dict[str, Any]:
+    def _configured(self, target: Target, entry: Entry | None, query: WriteOptions, config: Any) -> dict[str, Any]:
         """What an apply makes of the object that is there, or of none."""
         metadata = config.get("metadata") if isinstance(config, dict) else None
         if isinstance(metadata, dict):
@@ -233,10 +234,10 @@ class Writer:
         """policy/v1 Eviction of a pod: nothing here can forbid one, so the pod is deleted."""
         body = await bodies.read(request)
         eviction, _ = bodies.decoded(body, bodies.media_of(request), "Eviction") if body else ({}, [])
-        metadata = eviction.get("metadata") or {}
+        metadata = _metadata_of(eviction)
         if metadata.get("name") not in (None, "", target.name):
             raise api_status.bad_request("name in URL does not match name in Eviction object: " + str(metadata["name"]))
-        how = _how(eviction.get("deleteOptions") or {}, request.query)
+        how = deletion(eviction.get("deleteOptions"), request.query)
         await self._deleted(target, target.namespace, target.name, {**how, "eviction": True})
         success = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
         return answer(request, success, Wanted(form.media if form.media != PROTOBUF else JSON), code=201)
@@ -244,7 +245,7 @@ class Writer:
     # common
 
     async def _object(
-        self, request: web.BaseRequest, target: Target, query: _Options
+        self, request: web.BaseRequest, target: Target, query: WriteOptions
     ) -> tuple[dict[str, Any], list[str]]:
         """The body, with kind and apiVersion; and warnings."""
         body = await bodies.read(request)
@@ -300,24 +301,6 @@ class Writer:
         return answer(request, view.one(entry), form, code=code, warnings=said)
 
 
-class _Options:
-    """What the query of a write says.
-
-    Raises:
-        StatusError: something that is not known.
-    """
-
-    def __init__(self, query: Mapping[str, str], kind: str) -> None:
-        said = query.get("dryRun")
-        if said is not None and said not in ("", "All"):
-            text = f'dryRun: Unsupported value: {{"{said}"}}: supported values: "All"'
-            raise api_status.refusal(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {text}')
-        self.dry_run = said == "All"
-        self.field_validation = query.get("fieldValidation", "")
-        self.manager = query.get("fieldManager", "")
-        self.force = query.get("force", "").lower() in ("1", "true")
-
-
 def _metadata_of(obj: dict[str, Any]) -> dict[str, Any]:
     """The object's metadata, which may be missing; what is no metadata is left for the server to refuse."""
     metadata = obj.get("metadata")
@@ -357,30 +340,8 @@ def _is_refusal_of_apply(error: StatusError) -> bool:
 async def _deletion(request: web.BaseRequest) -> dict[str, Any]:
     """How something is to go, as the server is told."""
     body = await bodies.read(request)
-    options: dict[str, Any] = {}
-    if body:
-        options, _ = bodies.decoded(body, bodies.media_of(request), "DeleteOptions")
-        if options.get("kind") not in (None, "", "DeleteOptions"):
-            raise api_status.bad_request(f"decoded object cannot be converted to DeleteOptions: {options['kind']}")
-    return _how(options, request.query)
-
-
-def _how(options: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
-    grace = options.get("gracePeriodSeconds")
-    said = query.get("gracePeriodSeconds", "")
-    if grace is None and said.lstrip("-").isdigit():
-        grace = int(said)
-    conditions = options.get("preconditions") or {}
-    dry_run = options.get("dryRun") or ([query["dryRun"]] if query.get("dryRun") else [])
-    if any(one != "All" for one in dry_run):
-        raise api_status.bad_request(f'dryRun: Unsupported value: {dry_run}: supported values: "All"')
-    return {
-        "grace_period_s": grace,
-        "uid": conditions.get("uid"),
-        "resource_version": conditions.get("resourceVersion"),
-        "propagation": options.get("propagationPolicy") or query.get("propagationPolicy"),
-        "dry_run": bool(dry_run) or None,
-    }
+    said = bodies.decoded(body, bodies.media_of(request), "DeleteOptions")[0] if body else None
+    return deletion(said, request.query)
 
 
 def _success(target: Target, obj: Any) -> dict[str, Any]:

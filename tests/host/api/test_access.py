@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import socket
 import ssl
 import stat
+import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.capabilities import PATIENCE
 from tests.host.api.conftest import ApiProcess, pod_of
 from tests.host.testhost import Host
 
@@ -107,6 +111,49 @@ def test_a_line_of_the_tokens_counts_from_the_next_request_on(secured: Secured) 
     assert other.post(PODS, pod_of("no")).object["message"].startswith('pods is forbidden: User "ci" cannot create')
     path.write_text(before)
     assert other.get(PODS).code == 401
+
+
+def test_tokens_that_cannot_be_read_let_nobody_in(secured: Secured) -> None:
+    tokens = secured.host.root / "lib" / "api" / "tokens"
+    text = tokens.read_bytes()
+    try:
+        tokens.write_bytes(text + b"\xff\xfe x full\n")
+        assert secured.get(PODS).code == 200
+        tokens.unlink()
+        tokens.mkdir()
+        assert secured.get(PODS).code == 401
+        tokens.rmdir()
+        assert secured.get(PODS).code == 401
+    finally:
+        tokens.touch(0o600)
+        tokens.write_bytes(text)
+    assert secured.get(PODS).code == 200
+
+
+def test_who_hangs_up_on_a_watch_is_forgotten(secured: Secured) -> None:
+    def watches() -> int:
+        said = secured.get("/metrics").body.decode()
+        return int(said.rpartition("nsrun_api_watches ")[2].split()[0])
+
+    context = ssl.create_default_context(cafile=str(secured.host.root / "lib" / "api" / "ca.crt"))
+    request = f"GET {PODS}?watch=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secured.token}\r\n\r\n".encode()
+    connections = []
+    for _ in range(8):
+        plain = socket.create_connection(("127.0.0.1", secured.port), timeout=10)
+        connections.append(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+        connections[-1].sendall(request)
+        assert connections[-1].recv(15) == b"HTTP/1.1 200 OK"
+    assert watches() == 8
+    for number, connection in enumerate(connections):
+        if number % 2:
+            # With a reset, not in order.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    deadline = time.monotonic() + 10 * PATIENCE
+    while watches():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "Traceback" not in secured.said(), secured.said()
 
 
 def test_what_is_on_the_disk_is_its_owners(secured: Secured) -> None:

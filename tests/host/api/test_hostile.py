@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import random
@@ -85,6 +86,7 @@ def test_bodies_of_more_than_three_mebibytes(api: ApiProcess) -> None:
         ("application/json", b'{"metadata": {"name": ["x"]}}'),
         ("application/json", b'{"metadata": {"name": "\\ud800"}}'),
         ("application/json", b"\xff\xfe"),
+        ("application/json", b'"\xed\xa0\x80"'),
         ("application/json", b"null"),
         ("application/json", b""),
         ("application/yaml", b"a: &a [*a]"),
@@ -141,6 +143,37 @@ def test_requests_that_are_none(api: ApiProcess) -> None:
         answer = raw(api, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(), ends=False)
         assert answer.startswith(b"HTTP/1.1 404"), (path, answer[:200])
     assert api.get("/healthz").code == 200
+    assert api.request("HEAD", f"{PODS}?watch=1").code == 405
+
+
+def test_names_that_a_browser_may_have_bent(api: ApiProcess) -> None:
+    for host in ("[::1", "[", "a]b", "evil.example.org", "\xe9"):
+        assert api.get(PODS, Host=host).code == 403, host
+    for origin in ("http://[x", "null", "http://evil.example.org", "://"):
+        assert api.get(PODS, Origin=origin).code == 403, origin
+
+
+def test_what_is_packed_badly(api: ApiProcess) -> None:
+    for coding, body in (("gzip", b"xxxx"), ("gzip", gzip.compress(b"{}" * 5000)[:-9]), ("deflate", b"\xff" * 9)):
+        answer = api.request("POST", MAPS, body, Content_Encoding=coding)
+        assert (answer.code, answer.object["reason"]) == (400, "BadRequest"), coding
+
+
+def test_continue_tokens_that_are_none(api: ApiProcess) -> None:
+    for token in (b"[" * 9000, b'{"v":"meta.k8s.io/v1","rv":1e999,"start":"a/b"}', b'{"v":1}', b"7", b"\xff"):
+        answer = api.get(f"{PODS}?continue={base64.urlsafe_b64encode(token).decode()}")
+        assert answer.code == 400, token[:20]
+
+
+def test_evictions_that_are_none(api: ApiProcess) -> None:
+    for body in (
+        {"metadata": [1]},
+        {"metadata": {"name": "other"}},
+        {"deleteOptions": 7},
+        {"deleteOptions": {"dryRun": 7}},
+    ):
+        answer = api.post(f"{PODS}/x/eviction", {"apiVersion": "policy/v1", "kind": "Eviction", **body})
+        assert answer.code in (400, 404), (body, answer.body)
 
 
 def test_random_requests(api: ApiProcess) -> None:
