@@ -42,7 +42,7 @@ NAMES: dict[int, str] = {number: name for name, number in CODES.items()}
 _PROGRAM = struct.Struct("=IHHII")
 _OP = struct.Struct("=HHI6q")
 _LENGTH = struct.Struct("=I")
-_ZEROS = tuple((0,) * n for n in range(lib.NSR_OP_ARGS + 1))
+_pack_length = _LENGTH.pack
 _PADDING = tuple(bytes(n) for n in range(8))
 _BINARY = frozenset({CODES["USER"]})
 
@@ -192,27 +192,35 @@ def _encode_op(op: Op, parts: list[bytes]) -> None:
         code = CODES[op.code]
     except KeyError:
         raise ValueError(f"op {op.code!r}: not in enum nsr_op_code") from None
-    args = tuple(flags(arg) if isinstance(arg, str) else arg for arg in op.args())
     strings = op.strings()
-    if len(args) > lib.NSR_OP_ARGS:
-        raise ValueError(f"op {op.code}: {len(args)} numbers, at most {lib.NSR_OP_ARGS}")
     if len(strings) > 0xFFFF:
         raise OSError(errno.E2BIG, f"op {op.code} with {len(strings)} strings: {os.strerror(errno.E2BIG)}")
     size = _OP.size
     head = len(parts)
     parts.append(b"")
     for string in strings:
-        if code not in _BINARY and 0 in string:
+        if b"\0" in string and code not in _BINARY:
             raise ValueError(f"op {op.code}: a NUL byte in {string!r}")
-        parts += (_LENGTH.pack(len(string)), string, b"\0")
-        size += _LENGTH.size + len(string) + 1
-    padding = -size % 8
-    parts.append(_PADDING[padding])
+        length = len(string)
+        parts += (_pack_length(length), string, b"\0")
+        size += 5 + length
+    if size % 8:
+        parts.append(_PADDING[-size % 8])
+        size += -size % 8
+    parts[head] = _head(code, len(strings), size, op.args())
+
+
+@functools.lru_cache(maxsize=1024)
+def _head(code: int, strings: int, size: int, args: tuple[int | str, ...]) -> bytes:
+    """The fixed part of an op. Most are the same for every container."""
+    if len(args) > lib.NSR_OP_ARGS:
+        raise ValueError(f"op {NAMES[code]}: {len(args)} numbers, at most {lib.NSR_OP_ARGS}")
+    numbers = [flags(arg) if isinstance(arg, str) else arg for arg in args]
+    numbers += [0] * (lib.NSR_OP_ARGS - len(args))
     try:
-        parts[head] = _OP.pack(code, len(strings), size + padding, *args, *_ZEROS[lib.NSR_OP_ARGS - len(args)])
+        return _OP.pack(code, strings, size, *numbers)
     except struct.error:
-        numbers = [_signed(op.code, number) for number in args]
-        parts[head] = _OP.pack(code, len(strings), size + padding, *numbers, *_ZEROS[lib.NSR_OP_ARGS - len(args)])
+        return _OP.pack(code, strings, size, *(_signed(NAMES[code], number) for number in numbers))
 
 
 def _signed(code: str, number: int) -> int:

@@ -78,6 +78,8 @@ class Network:
         self._bridge = 0
         self._mtu = 0
         self._ranges: Ranges | None = None
+        self._gateways: tuple[Ranges, tuple[str, ...]] | None = None
+        """What `gateways` gives of which ranges: asked for six times by a pod's start."""
         self._without6 = ""
         self._unguarded = ""
         self._generation = -1
@@ -114,9 +116,17 @@ class Network:
         def reserve() -> tuple[str, ...]:
             ranges = self._ensure_open()
             address, known = self.leases.take(pod_uid, ranges.ipv4)
+            place = ranges.place(address)
             if not known:
+                # While the shim makes the namespaces: there is less to do when they are there.
+                try:
+                    with refusals(f"attach the pod to {self.config.bridge}"):
+                        self._admit(guard.Guarded(self.config.link_name(pod_uid), place))
+                except BaseException:
+                    self.leases.release(pod_uid)
+                    raise
                 self._reserved.add(pod_uid)
-            return ranges.place(address).in_order(self.config.families)
+            return place.in_order(self.config.families)
 
         self._watch()
         return await self._call(reserve)
@@ -248,8 +258,13 @@ class Network:
 
     def gateways(self) -> tuple[str, ...]:
         """The machine's addresses on the pods' network, in the order of the configured families; none before the first set-up."""
-        ranges = self._ranges or self._record.ranges()
-        return ranges.gateways(self.config.families) if ranges else ()
+        ranges = self._ranges
+        if ranges is None:
+            ranges = self._record.ranges()
+            return ranges.gateways(self.config.families) if ranges else ()
+        if self._gateways is None or self._gateways[0] is not ranges:
+            self._gateways = (ranges, ranges.gateways(self.config.families))
+        return self._gateways[1]
 
     def place(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """`gateways`, and the ranges of pods' addresses; nothing before the first set-up."""
@@ -580,7 +595,8 @@ class Network:
         try:
             self._check_ports(ports, ranges)
             with refusals(f"attach the pod to {self.config.bridge}"):
-                self._admit(guard.Guarded(name, place))
+                if not fresh:
+                    self._admit(guard.Guarded(name, place))
                 if not (known and self._is_connected(name, pod, place)):
                     wiring.connect(self._route(), name, namespace, place, self._bridge, self._mtu)
                 place = wiring.configure(pod, place)

@@ -41,21 +41,29 @@ class Watcher:
                 one.bind((0, groups))
                 if not groups:
                     one.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _RULES)
-                loop.add_reader(one, self._read, one)
+            self._listen()
         except BaseException:
             self.close()
             raise
 
-    def _read(self, one: socket.socket) -> None:
-        # ENOBUFS says that some of it was lost: nothing that a look does not see.
-        with suppress(OSError):
-            for _ in range(64):
-                one.recv(1)
-        if self._later is None:
-            self._later = self._loop.call_later(PAUSE_S, self._now)
+    def _listen(self) -> None:
+        for one in self._sockets:
+            self._loop.add_reader(one, self._told)
+
+    def _told(self) -> None:
+        # A pod's start changes a dozen things: until the look nobody is woken for each of them.
+        for one in self._sockets:
+            self._loop.remove_reader(one)
+        self._later = self._loop.call_later(PAUSE_S, self._now)
 
     def _now(self) -> None:
         self._later = None
+        for one in self._sockets:
+            # Before the look, which sees all that is thrown away here. ENOBUFS says that some of it was lost: that, too.
+            with suppress(OSError):
+                for _ in range(1024):
+                    one.recv(1)
+        self._listen()
         self._changed()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
@@ -55,7 +56,7 @@ def set_up_bridge(route: NetlinkSocket, index: int, ranges: Ranges) -> None:
     network = ranges.ipv4
     gateway, broadcast = str(gateway_of(network)), str(network.broadcast_address)
     answers = route.ask(
-        netlink.link(netlink.RTM_NEWLINK, 0, [], index=index, up=True),
+        netlink.up(index),
         netlink.address(netlink.RTM_NEWADDR, _SET, index, gateway, network.prefixlen, broadcast),
     )
     for answer in answers:
@@ -101,12 +102,14 @@ def _port_of(index: int, mac: str) -> list[bytes]:
     The bridge does not learn from what pods send: a pod that sends under another's MAC address does not get what is for that one.
     """
     if not mac:
-        return [netlink.link(netlink.RTM_SETLINK, 0, [], index=index, up=True)]
+        return [netlink.up(index)]
+    return [netlink.neighbour_of_port(index, mac), netlink.at_index(_begin_as_port(), index)]
+
+
+@functools.cache
+def _begin_as_port() -> bytes:
     settings = _port([("IFLA_BRPORT_LEARNING", 0), ("IFLA_BRPORT_UNICAST_FLOOD", 0)])
-    return [
-        netlink.neighbour_of_port(index, mac),
-        netlink.link(netlink.RTM_NEWLINK, 0, [settings], index=index, up=True),
-    ]
+    return netlink.link(netlink.RTM_NEWLINK, 0, [settings], up=True)
 
 
 def reflect(route: NetlinkSocket, names: Iterable[str]) -> None:
@@ -136,24 +139,7 @@ def connect(route: NetlinkSocket, name: str, namespace: int, place: PodAddress, 
     """
     # One message: the kernel makes the peer inside of the pod and plugs our end into the bridge. (The peer cannot come up with
     # it: at that moment it has no other end yet, ENOTCONN.)
-    peer = {
-        "attrs": [
-            ("IFLA_IFNAME", POD_LINK),
-            ("IFLA_NET_NS_FD", namespace),
-            ("IFLA_ADDRESS", place.mac),
-            ("IFLA_MTU", mtu),
-        ],
-    }
-    made = netlink.link(
-        netlink.RTM_NEWLINK,
-        _MAKE,
-        [
-            ("IFLA_IFNAME", name),
-            ("IFLA_MTU", mtu),
-            ("IFLA_MASTER", bridge),
-            _linkinfo("veth", [("VETH_INFO_PEER", peer)]),
-        ],
-    )
+    made = netlink.veth(name, bridge, mtu, POD_LINK, namespace, place.mac)
     # A port has no use for an address of its own, and would look for doubles of it among the pods.
     requests = [made, netlink.no_link_local(name=name)] if place.ip6 else [made]
     first, *others = route.ask(*requests)
@@ -186,13 +172,12 @@ def configure(pod: NetlinkSocket, place: PodAddress) -> PodAddress:
     Raises:
         NetlinkError: the kernel refused.
     """
-    inside = pod.find_link(POD_LINK)
-    if inside is None:
+    index = pod.index_of(POD_LINK)
+    if index == 0:
         raise netlink.NetlinkError(errno.ENODEV, f"no {POD_LINK} in the pod")
-    index = inside.index
     broadcast = str(IPv4Network((place.ip, place.prefix), strict=False).broadcast_address)
     requests = [
-        netlink.link(netlink.RTM_NEWLINK, 0, [], index=index, up=True),
+        netlink.up(index),
         netlink.address(netlink.RTM_NEWADDR, _SET, index, place.ip, place.prefix, broadcast),
         _default_route(socket.AF_INET, place.gateway, index),
     ]
@@ -224,6 +209,7 @@ def delete(name: str) -> bytes:
     return netlink.link(netlink.RTM_DELLINK, 0, [("IFLA_IFNAME", name)])
 
 
+@functools.lru_cache(maxsize=64)
 def _default_route(family: int, gateway: str, index: int) -> bytes:
     # Table main, protocol boot, scope universe, unicast: what `ip route add default via …` sends.
     fields = {"family": family, "table": 254, "proto": 3, "scope": 0, "type": 1, "dst_len": 0}

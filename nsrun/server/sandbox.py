@@ -107,19 +107,22 @@ async def _settle(
     program = native.encode(sandbox_program(engine.pod, inputs).ops)
     client = await ShimClient.connect(paths.directory)
     try:
-        _directories(paths)
+        for directory, mode in ((paths.files, 0o755), (paths.shm, 0o1777)):
+            _directory(directory, mode)
         taken = parts.begin(engine.link.take(client))
         made = parts.begin(client.sandbox(program))
         attached = None
         if reserved is not None:
             attached = parts.begin(_attach(engine, made, parts.begin(client.network()), reserved))
+        # The requests are with the shim; on the disk, a directory may take a while.
         await asyncio.sleep(0)
+        _directory(paths.roots, 0o755)
         world.cgroups.create_pod(engine.uid, pod_limits(engine.pod, world.node))
         engine.ledger.ips = ()
+        hosts, resolv = world.host_files()
         if reserved is not None:
             engine.ledger.ips = await reserved
         world.names.changed(engine)
-        hosts, resolv = world.host_files()
         dns = pod_dns(engine.pod, resolv, await world.names.cluster_dns(engine.pod))
         for reason, text in dns.warnings:
             engine.note(WARNING, reason, text)
@@ -157,11 +160,10 @@ class _Parts:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _directories(paths: PodPaths) -> None:
-    for directory, mode in ((paths.files, 0o755), (paths.roots, 0o755), (paths.shm, 0o1777)):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, PRIVATE)
-            os.chmod(directory, mode)
+def _directory(path: Path, mode: int) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, PRIVATE)
+        os.chmod(path, mode)
 
 
 async def _attach(

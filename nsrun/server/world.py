@@ -145,12 +145,13 @@ class World:
     def facts_for(self, pod: Pod, uid: str) -> Facts:
         """What admitting a pod depends on besides it (S-ADMIT)."""
         ports = self.ports_besides(uid) if host_ports(pod) else frozenset()
-        used = self.requests_besides(uid) if requests_of(pod) != Amounts() else Amounts()
+        wants = requests_of(pod) != Amounts()
+        used = self.requests_besides(uid) if wants else Amounts()
         return Facts(
             kernel=self._kernel,
             allowed_sysctls=self._sysctls,
             ports=ports,
-            capacity=self.capacity(),
+            capacity=self.capacity() if wants else Amounts(),
             used=used,
             selinux=self._selinux,
             apparmor=self._apparmor,

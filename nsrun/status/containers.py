@@ -6,6 +6,7 @@ UpdatePodStatus, pkg/kubelet/status/status_manager.go normalizeStatus and Termin
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -268,6 +269,7 @@ def _recursive(mount: VolumeMount) -> str:
     return "Enabled" if mount.recursiveReadOnly in ("Enabled", "IfPossible") else "Disabled"
 
 
+@functools.cache
 def signal_name(number: int) -> str:
     """A signal in the words of lifecycle.stopSignal: SIGTERM, SIGRTMIN+3, SIGRTMAX-2."""
     if number <= signal.SIGRTMIN or number >= signal.SIGRTMAX:

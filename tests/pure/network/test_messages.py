@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 import subprocess
 import sys
 from ipaddress import IPv4Network, IPv6Network
+from typing import cast
 
 import pytest
 
@@ -154,6 +156,65 @@ def test_the_machines_own_resolver_is_no_pods_port() -> None:
         rule = f"{address} meta l4proto {{ tcp, udp }} th dport 53 return"
         assert text.index("chain to_pods", text.index(rule) - 40) < text.index(rule) < text.rindex("@ports")
     assert "return" not in ruleset("nsrun_1", ranges, "nsrun0", Rules(published))
+
+
+def test_what_is_packed_by_hand_is_what_pyroute2_makes_of_it() -> None:
+    size, mac = ("IFLA_MTU", 1450), "0a:58:0a:55:00:09"
+    there = [("IFLA_IFNAME", "eth0"), ("IFLA_NET_NS_FD", 11), ("IFLA_ADDRESS", mac), size]
+    data = ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", {"attrs": there})]})
+    info = ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), data]})
+    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+    expected = netlink.link(netlink.RTM_NEWLINK, flags, [("IFLA_IFNAME", "nsrabcdef"), size, ("IFLA_MASTER", 3), info])
+    ours = netlink.veth("nsrabcdef", 3, 1450, "eth0", 11, mac)
+    assert ours[:8] + ours[16:] == expected[:8] + expected[16:]
+    assert netlink.up(7) == netlink.link(netlink.RTM_NEWLINK, 0, [], index=7, up=True)
+    plain = netlink.link(netlink.RTM_NEWLINK, 0, [size], up=True)
+    assert netlink.at_index(plain, 7) == netlink.link(netlink.RTM_NEWLINK, 0, [size], index=7, up=True)
+    for ip, prefix, broadcast in (("10.0.0.2", 16, "10.0.255.255"), ("10.0.0.2", 16, None), ("fd00::2", 64, None)):
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        fields = {"family": family, "prefixlen": prefix, "index": 5, "scope": 0, "flags": 2 if ":" in ip else 0}
+        attributes = [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip), *([("IFA_BROADCAST", broadcast)] if broadcast else [])]
+        expected = netlink._encode(netlink.messages().address, netlink.RTM_NEWADDR, 0, fields, attributes)
+        ours = netlink.address(netlink.RTM_NEWADDR, 0, 5, ip, prefix, broadcast)
+        assert ours[:8] + ours[16:] == expected[:8] + expected[16:]
+
+
+class Kernel:
+    """The other end of a netlink socket: says what it is told to."""
+
+    def __init__(self, refuses: set[int]) -> None:
+        self.refuses = refuses
+        self.told: list[bytes] = []
+        self.asked: list[bool] = []
+
+    def settimeout(self, _: float) -> None:
+        """As a socket's."""
+
+    def setsockopt(self, *_: int) -> None:
+        """As a socket's."""
+
+    def sendto(self, packet: bytearray, _: object) -> None:
+        """Answers as rtnetlink does: errors always, success where it is asked for."""
+        for position, (code, flags, seq, body) in enumerate(netlink._split(bytes(packet))):
+            self.asked.append(bool(flags & netlink.NLM_F_ACK))
+            number = errno.EINVAL if position in self.refuses else 0
+            if number or flags & netlink.NLM_F_ACK:
+                answer = struct.pack("=i", -number) + netlink.HEADER.pack(16 + len(body), code, flags, seq, 0)
+                self.told.append(netlink.HEADER.pack(16 + len(answer), netlink.NLMSG_ERROR, 0, seq, 0) + answer)
+
+    def recv(self, _: int) -> bytes:
+        """One packet for each answer."""
+        return self.told.pop(0)
+
+
+@pytest.mark.parametrize("refuses", [set(), {0}, {1}, {2}, {0, 2}, {0, 1, 2}])
+def test_of_several_changes_the_last_alone_is_acknowledged_and_no_refusal_is_missed(refuses: set[int]) -> None:
+    kernel = Kernel(refuses)
+    route = netlink.NetlinkSocket(cast("socket.socket", kernel))
+    answers = route.ask(netlink.up(1), netlink.up(2), netlink.up(3))
+    assert {at for at, answer in enumerate(answers) if answer.error} == refuses
+    assert kernel.asked == [False, False, True]
+    assert not kernel.told
 
 
 def test_no_link_local_is_what_ip_link_set_addrgenmode_none_sends() -> None:
