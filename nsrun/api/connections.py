@@ -33,12 +33,13 @@ class Connections:
 
     Args:
         server: makes requests of bytes, and has them handled.
-        most: connections at a time; others are closed as soon as they are made.
+        most: connections at a time; others are closed as soon as they are taken in.
     """
 
     def __init__(self, server: web.Server, most: int = CONNECTIONS_MAX) -> None:
         self._server = server
         self._most = most
+        self._expected = 0
         self.open: set[Guarded] = set()
         self.refused = 0
         """Connections closed because there were too many."""
@@ -47,10 +48,17 @@ class Connections:
         """The protocol of a new connection."""
         return Guarded(self, self._server)
 
-    @property
-    def full(self) -> bool:
-        """No room for another one."""
-        return len(self.open) >= self._most
+    def expect(self) -> bool:
+        """Whether there is room for another one; it takes its place from now on, also while it has not begun."""
+        if len(self.open) + self._expected >= self._most:
+            self.refused += 1
+            return False
+        self._expected += 1
+        return True
+
+    def expected(self) -> None:
+        """One that was expected has begun, or never will."""
+        self._expected -= 1
 
 
 class Guarded(RequestHandler):
@@ -83,13 +91,7 @@ class Guarded(RequestHandler):
         """Called when the connection is gone, by whoever handles a request of it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, unless there are too many."""
-        if self._connections.full:
-            self._connections.refused += 1
-            super().connection_made(transport)
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
-            return
+        """Take the connection."""
         self._connections.open.add(self)
         _mind_the_dead(transport)
         super().connection_made(transport)

@@ -20,12 +20,12 @@ from nsrun.api.authentication import Authenticator
 from nsrun.api.cache import Cache
 from nsrun.api.connections import CONNECTIONS_MAX, Connections
 from nsrun.api.controllers import Controllers
+from nsrun.api.doors import Door
 from nsrun.api.link import Link
 from nsrun.api.listening import Address
 from nsrun.client.roots import Root
 from nsrun.errors import UsageError
 
-HANDSHAKE_S = 10.0
 ENDING_S = 2.0
 _LOG = logging.getLogger("nsrun.api")
 
@@ -49,12 +49,12 @@ def serve(root: Root, addresses: Sequence[Address], *, insecure: bool, names: Se
                 f"--insecure-http is for loopback: whoever reaches {address.host} would be root on this machine",
                 resolution="Leave it out: clients then need `nsrun api kubeconfig`.",
             )
-    _raise_limits()
-    asyncio.run(_serve(root, addresses, insecure=insecure, names=names))
+    most = _room()
+    asyncio.run(_serve(root, addresses, insecure=insecure, names=names, most=most))
     return 0
 
 
-async def _serve(root: Root, addresses: Sequence[Address], *, insecure: bool, names: Sequence[str]) -> None:
+async def _serve(root: Root, addresses: Sequence[Address], *, insecure: bool, names: Sequence[str], most: int) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,28 +73,17 @@ async def _serve(root: Root, addresses: Sequence[Address], *, insecure: bool, na
     runner = web.AppRunner(api.application(), access_log=None, handle_signals=False)
     await runner.setup()
     assert runner.server is not None
-    connections = Connections(runner.server)
-    servers = [
-        await (
-            loop.create_unix_server(
-                connections, sock=sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_S if context else None
-            )
-            if address.path
-            else loop.create_server(
-                connections, sock=sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_S if context else None
-            )
-        )
-        for address, sock in bound
-    ]
+    connections = Connections(runner.server, most)
+    doors = [loop.create_task(Door(sock, connections, context).run()) for _, sock in bound]
     tasks = [loop.create_task(link.run()), loop.create_task(controllers.run())]
     gc.freeze()
     for one in dict.fromkeys(where):
         print(f"The Kubernetes API is at {one}", flush=True)  # noqa: T201 - what a user waits for
     try:
-        await _first_of(ended, tasks)
+        await _first_of(ended, [*tasks, *doors])
     finally:
-        for server in servers:
-            server.close()
+        for door in doors:
+            door.cancel()
         api.watching.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ENDING_S):
@@ -102,7 +91,7 @@ async def _serve(root: Root, addresses: Sequence[Address], *, insecure: bool, na
                 await runner.cleanup()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *doors, return_exceptions=True)
 
 
 async def _first_of(ended: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -132,12 +121,14 @@ def _shown(address: Address, name: object, context: ssl.SSLContext | None) -> st
     return f"{'http' if context is None else 'https'}://{host}:{name[1]}"
 
 
-def _raise_limits() -> None:
-    """Room for the descriptors of as many connections as are let in."""
+def _room() -> int:
+    """How many connections there may be; the limit of descriptors is raised to have some for what streams lead to as well."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS_MAX * 4
     if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+        soft = min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(CONNECTIONS_MAX, soft * 3 // 4)
 
 
 def log_to(stream: object = sys.stderr) -> None:

@@ -6,19 +6,23 @@ import asyncio
 import base64
 import gzip
 import json
+import os
 import random
 import resource
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from nsrun.api import connections
+from nsrun.api import certificates, connections, doors
 from nsrun.api.connections import CONNECTIONS_MAX, Connections
+from nsrun.api.credentials import Place
+from nsrun.api.doors import Door
 from tests.capabilities import PATIENCE
 from tests.host.api.conftest import ApiProcess, pod_of
 
@@ -302,11 +306,13 @@ def served(body: Any) -> None:
             return web.Response(text="ok")
 
         made = Connections(web.Server(answer), most=3)
-        server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+        sock = socket.create_server(("127.0.0.1", 0))
+        door = asyncio.create_task(Door(sock, made, None).run())
         try:
-            await body(server.sockets[0].getsockname()[1], made)
+            await body(sock.getsockname()[1], made)
         finally:
-            server.close()
+            door.cancel()
+            await asyncio.wait([door])
 
     asyncio.run(run())
 
@@ -347,6 +353,60 @@ def test_more_connections_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch
 
     served(crowd)
     assert CONNECTIONS_MAX > 1000
+
+
+def test_without_descriptors_connections_wait_and_little_is_said(api: ApiProcess) -> None:
+    assert api.process is not None
+    pid = api.process.pid
+
+    def ticks() -> int:
+        with open(f"/proc/{pid}/stat") as file:
+            return sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
+
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    said = api.log.stat().st_size
+    few = len(os.listdir(f"/proc/{pid}/fd")) + 4
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, before[1]))
+    with ExitStack() as stack:
+        try:
+            crowd = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", api.port), timeout=20)) for _ in range(40)
+            ]
+            for sock in crowd:
+                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.5)
+            began = ticks()
+            time.sleep(1)
+            assert ticks() - began < 0.3 * os.sysconf("SC_CLK_TCK")
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        for sock in crowd:
+            assert sock.recv(15) == b"HTTP/1.1 200 OK"
+    words = api.log.read_bytes()[said:]
+    assert words.count(b"\n") == words.count(b"connections wait to be taken in: Too many open files") == 1
+
+
+def test_a_handshake_that_does_not_come_to_its_end_takes_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "HANDSHAKE_S", 0.3)
+    context = certificates.prepared(Place(str(tmp_path / "api")), ("127.0.0.1",))
+
+    async def run() -> None:
+        made = Connections(web.Server(lambda _request: web.Response()), most=2)  # type: ignore[arg-type, return-value]
+        sock = socket.create_server(("127.0.0.1", 0))
+        door = asyncio.create_task(Door(sock, made, context).run())
+        pairs = [await asyncio.open_connection(*sock.getsockname()) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        assert (len(made.open), made.refused) == (0, 3)
+        for reader, writer in pairs:
+            assert await reader.read() == b""
+            writer.close()
+        assert made.expect(), "places of handshakes that came to nothing are free again"
+        door.cancel()
+        await asyncio.wait([door])
+
+    asyncio.run(run())
 
 
 def test_what_was_asked_is_not_done_twice(api: ApiProcess) -> None:
