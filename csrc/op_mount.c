@@ -229,6 +229,30 @@ static int cannot_be_mapped(struct nsr_run *run, const char *source, int error)
 	return nsr_at(run, subject, error);
 }
 
+/* Of the very thing that is going to be mounted: its name may be another one's since somebody looked. */
+static int wrong_type(int tree, unsigned int how)
+{
+	static const struct {
+		unsigned int flag;
+		mode_t type;
+		int error;
+	} types[] = {
+		{NSR_BIND_DIRECTORY, S_IFDIR, ENOTDIR}, {NSR_BIND_FILE, S_IFREG, EISDIR},	 {NSR_BIND_SOCKET, S_IFSOCK, ENOTSOCK},
+		{NSR_BIND_CHARACTERS, S_IFCHR, ENODEV}, {NSR_BIND_BLOCKS, S_IFBLK, ENOTBLK},
+	};
+	struct stat status;
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		if (!(how & types[i].flag))
+			continue;
+		if (fstat(tree, &status))
+			return -errno;
+		if ((status.st_mode & S_IFMT) != types[i].type)
+			return types[i].type == S_IFREG && !S_ISDIR(status.st_mode) ? -EINVAL : -types[i].error;
+	}
+	return 0;
+}
+
 int nsr_op_bind(struct nsr_run *run, struct nsr_args *args)
 {
 	const char *source = nsr_next(args, NULL), *target = nsr_next(args, NULL), *below = nsr_next(args, NULL);
@@ -242,6 +266,11 @@ int nsr_op_bind(struct nsr_run *run, struct nsr_args *args)
 		return 0;
 	if (tree < 0)
 		return nsr_at(run, source, tree);
+	result = wrong_type(tree, how);
+	if (result) {
+		close(tree);
+		return nsr_at(run, source, result);
+	}
 	if (how & (NSR_BIND_ID_MAP | NSR_BIND_MAY_ID_MAP)) {
 		result = nsr_id_map(run, tree);
 		if (result == -EINVAL && how & NSR_BIND_MAY_ID_MAP)

@@ -112,7 +112,12 @@ enum nsr_bind {
 	NSR_BIND_OPTIONAL = 8,		/* a missing source is not an error */
 	NSR_BIND_MAKE_TARGET = 16,	/* make a missing target: a directory or an empty file, as the source is */
 	NSR_BIND_ID_MAP = 32,		/* its ids (of the mount on top) are those of the user namespace that the network namespace belongs to */
-	NSR_BIND_MAY_ID_MAP = 64	/* the same where the file system can; else nobody owns what is in there */
+	NSR_BIND_MAY_ID_MAP = 64,	/* the same where the file system can; else nobody owns what is in there */
+	NSR_BIND_DIRECTORY = 128,	/* what the source is, or it is not bound */
+	NSR_BIND_FILE = 256,
+	NSR_BIND_SOCKET = 512,
+	NSR_BIND_CHARACTERS = 1024,	/* a device */
+	NSR_BIND_BLOCKS = 2048
 };
 
 /* One failing step, sent up the report socket by whoever runs a program. No report and end of file: execve succeeded. */

@@ -24,6 +24,9 @@ KERNEL_KILL = (5, 14)
 """cgroup.kill."""
 INOTIFY_LOW = 128
 INSTANCES = "/proc/sys/fs/inotify/max_user_instances"
+_APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
+_SECURITYFS = Path("/sys/kernel/security")
+_ADMINS_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 _CAPABILITIES = (
     "CAP_SYS_ADMIN",
     "CAP_NET_ADMIN",
@@ -343,6 +346,23 @@ def _seccomp(_lib: Path) -> Check:
     return Check("seccomp", True, f"filters with {', '.join(actions)}")
 
 
+def _apparmor(_lib: Path) -> Check:
+    try:
+        there = _APPARMOR.read_text(encoding="ascii").startswith("Y")
+    except FileNotFoundError:
+        there = False
+    if not there:
+        hint = "Pods that ask for a profile (appArmorProfile) are rejected; nothing else needs it."
+        return Check("AppArmor", False, "not in this kernel, or switched off", hint, optional=True)
+    if not (_SECURITYFS / "apparmor").is_dir():
+        hint = f"Pods that ask for a profile are rejected: mount -t securityfs securityfs {_SECURITYFS}"
+        return Check("AppArmor", False, "in this kernel, but nobody can see its profiles", hint, optional=True)
+    if shutil.which("apparmor_parser", path=_ADMINS_PATH) is None:
+        hint = "Profiles that are loaded work; that of type RuntimeDefault cannot be: apt-get install apparmor"
+        return Check("AppArmor", False, "in this kernel, but apparmor_parser is missing", hint, optional=True)
+    return Check("AppArmor", True, "in force for containers that ask for a profile")
+
+
 def _library(name: str) -> bool:
     import ctypes
 
@@ -471,6 +491,7 @@ _CHECKS: tuple[tuple[str, Callable[[Path], Check]], ...] = (
     ("limits", _limits),
     ("cgroup.kill", _cgroup_kill),
     ("seccomp", _seccomp),
+    ("AppArmor", _apparmor),
     ("bridge", _bridge),
     ("nftables", _nftables),
     ("forwarding", _forwarding),

@@ -121,6 +121,8 @@ class VolumeSource:
     """The field of the manifest's volume: emptyDir, hostPath, ..."""
     read_only: bool = False
     """No container may write to it, whatever its mount says."""
+    type: str = ""
+    """What it has to be when it is mounted, as hostPath.type says: Directory, DirectoryOrCreate, File, ..., or "" for anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsrun.plan import ops
 from nsrun.plan.expansion import expand
@@ -26,6 +26,14 @@ DEVICES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random"
 
 _PROPAGATION = {"HostToContainer": "MS_SLAVE|MS_REC", "Bidirectional": "MS_SHARED|MS_REC"}
 _ALONE = "MS_PRIVATE|MS_REC"
+_TYPES = {
+    "Directory": "NSR_BIND_DIRECTORY",
+    "File": "NSR_BIND_FILE",
+    "Socket": "NSR_BIND_SOCKET",
+    "CharDevice": "NSR_BIND_CHARACTERS",
+    "BlockDevice": "NSR_BIND_BLOCKS",
+}
+"""Looked at when the volume was set up, and once more where it is mounted: in between, its name may have become another thing's."""
 _IN_PROC = frozenset(
     f"/proc/{name}"
     for name in (
@@ -185,6 +193,7 @@ def volume_mounts(
             slot = first_slot + len(slots)
             slots.append(Slot("tree", volume.path, below=below))
         if below:
+            volume = replace(volume, type="")  # which is that of the whole
             sub_paths.append(SubPath(mount.name, volume.path, below))
         bind = _bind(mount, volume, path, "" if slot != ops.NO_SLOT else below, slot, privileged, inputs)
         placed.append(Placed(path, bind))
@@ -213,6 +222,8 @@ def _bind(
     if inputs.first_id and not harmless:
         # An overlay cannot be mapped: an image is shown as it is, its files belong to nobody there.
         flags.append("NSR_BIND_MAY_ID_MAP" if volume.kind == "image" else "NSR_BIND_ID_MAP")
+    if volume.type:
+        flags.append(_TYPES[volume.type.removesuffix("OrCreate")])
     if mount.readOnly or volume.read_only:
         recursive = mount.recursiveReadOnly in ("Enabled", "IfPossible")
         flags.append("NSR_BIND_RREADONLY" if recursive else "NSR_BIND_READONLY")

@@ -49,7 +49,7 @@ def volume_source(volume: Volume, disk: str, memory: str) -> VolumeSource | None
     if volume.image is not None:
         return VolumeSource(f"{memory}/{volume.name}", "image", read_only=True)
     if volume.hostPath is not None:
-        return VolumeSource(host_path(volume.hostPath.path), "hostPath")
+        return VolumeSource(host_path(volume.hostPath.path), "hostPath", type=volume.hostPath.type or "")
     if is_projected(volume):
         kind = next(
             one for one in ("configMap", "secret", "downwardAPI", "projected") if getattr(volume, one) is not None

@@ -30,9 +30,10 @@ def check_host_path(path: str, kind: str) -> None:
         os.makedirs(path, mode=0o755, exist_ok=True)
         return
     if kind == "FileOrCreate" and not os.path.exists(path):
+        # O_EXCL: a link that leads nowhere is none to make a file through.
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-        return
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            return
     wanted = kind.removesuffix("OrCreate")
     if not os.path.exists(path):
         raise VolumeError(f"hostPath {path} doesn't exist")

@@ -42,7 +42,10 @@ class Claimed(VolumeKind):
             if spec.hostPath is None
             else host_path(spec.hostPath.path)
         )
-        return VolumeSource(path, kind, read_only=_read_only(volume))
+        must_be = (
+            "Directory" if spec.local is not None else (spec.hostPath.type or "") if spec.hostPath is not None else ""
+        )
+        return VolumeSource(path, kind, read_only=_read_only(volume), type=must_be)
 
     def _give(self, engine: PodEngine, volume: Volume, path: Path) -> None:
         """fsGroup, as a kubelet gives `local` volumes to it, and no hostPath; what cannot be given is told in the log alone, as there."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.escapes.stage import Stage
+from tests.host.escapes.stage import SECRET, Stage
 from tests.host.server.harness import box, pod, until
 
 POD = "racing"
@@ -97,3 +97,52 @@ def test_a_sub_path_that_is_exchanged(stage: Stage) -> None:
         assert seen <= {"in"}, "neither the secret nor anything else of the machine"
     finally:
         stage.server.down(POD)
+
+
+def _settled(stage: Stage, count: int) -> dict[str, dict[str, Any]]:
+    """How the containers of the pod ended, once all have."""
+
+    def ends() -> dict[str, dict[str, Any]]:
+        found = stage.server.get(POD)["status"].get("containerStatuses", [])
+        return {one["name"]: one["state"]["terminated"] for one in found if "terminated" in one["state"]}
+
+    until(lambda: len(ends()) == count)
+    return ends()
+
+
+@pytest.mark.parametrize("kind", ["Directory", "File", ""])
+def test_a_host_path_that_is_exchanged(stage: Stage, kind: str) -> None:
+    """Another pod exchanges what a hostPath names for a link to something else of the machine, after its type was looked at."""
+    place, outside = stage.host.scratch / f"hostPath{kind}", stage.outside
+    (place / "way").mkdir(parents=True)
+    (place / "way" / "in").touch()
+    (place / "file").write_text("mine")
+    first, wrong = ("file", outside) if kind == "File" else ("way", outside / "secret")
+    (place / "other").symlink_to(wrong)
+    source: dict[str, Any] = {"path": str(place / first)} | ({"type": kind} if kind else {})
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    containers = [
+        box(f"c{number}", *(("ls", "/v") if kind == "Directory" else ("cat", "/v")), volumeMounts=mounts)
+        for number in range(ROUNDS)
+    ]
+    swapping = [
+        box("a", "attacks", "swap", "600", f"/s/{first}", "/s/other", volumeMounts=[{"name": "s", "mountPath": "/s"}])
+    ]
+    stage.server.up(pod("swapping", *swapping, volumes=[{"name": "s", "hostPath": {"path": str(place)}}]))
+    try:
+        volumes = [{"name": "v", "hostPath": source}]
+        stage.server.up(pod(POD, *containers, volumes=volumes, restartPolicy="Never"), wait="none")
+        ends = _settled(stage, ROUNDS)
+        said = {line for name in ends for line in stage.server.lines(POD, name)}
+        refused = [one for one in ends.values() if one["reason"] == "StartError"]
+        if not kind:
+            # The control: who asks for no type gets what is there, as the machine's owner wanted it.
+            assert SECRET in said
+            return
+        assert said <= ({"in"} if kind == "Directory" else {"mine"})
+        assert refused, "it was never the other at the moment of the mount"
+        words = "ENOTDIR" if kind == "Directory" else "EISDIR"
+        assert all(words in one["message"] for one in refused)
+        assert os.listdir(outside) == ["secret"]
+    finally:
+        stage.server.down(POD, "swapping")

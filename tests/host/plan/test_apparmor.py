@@ -67,6 +67,26 @@ def test_profiles_are_in_force(securityfs: None, server: Server) -> None:
         subprocess.run(["apparmor_parser", "--remove"], input=PROFILE.encode(), check=True)
 
 
+def test_profiles_are_in_force_with_users_of_the_pods_own(securityfs: None, server: Server) -> None:
+    """The profile is the kernel's, not the user namespace's: it holds for the first process and for commands."""
+    asked = {"appArmorProfile": {"type": "RuntimeDefault"}}
+    server.up(
+        pod(
+            "web",
+            box("root", "pause"),
+            box("user", "pause", securityContext={"runAsUser": 1000, "allowPrivilegeEscalation": False}),
+            box("not", "pause", securityContext={"appArmorProfile": {"type": "Unconfined"}}),
+            securityContext=asked,
+            hostUsers=False,
+        ),
+        wait="running",
+    )
+    enforced = f"{APPARMOR_DEFAULT} (enforce)"
+    assert label(server, "root") == label(server, "user") == (enforced, enforced)
+    assert label(server, "not") == ("unconfined", "unconfined")
+    server.down("web")
+
+
 def test_a_profile_that_is_not_there_is_named(securityfs: None, server: Server) -> None:
     absent = {"type": "Localhost", "localhostProfile": "nsrun-tests-absent"}
     server.up(pod("web", confined("a", absent)), wait="none")

@@ -15,11 +15,12 @@ from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError
 from tests.host.environment.test_objects import apply
 from tests.host.server.harness import Server, pod, until
 from tests.host.server.test_full_disk import filled, small_disk
-from tests.host.volumes.looking import events, mount, nothing_left, pausing, said, up, volume
+from tests.host.volumes.looking import events, mount, mounts, nothing_left, pausing, said, up, volume
 
 pytestmark = [pytest.mark.requires("overlay"), pytest.mark.timeout(120)]
 
 NODES = "0/1 nodes are available:"
+HERE = {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}]}}
 
 
 def claim(name: str, size: str = "1Gi", mode: str = "ReadWriteOnce", **spec: Any) -> dict[str, Any]:
@@ -100,6 +101,42 @@ def test_S_VOL_claim_outlives_its_pods_and_the_server(server: Server) -> None:
         remove(server, "data")
 
 
+def test_S_VOL_S_USERNS_claims_of_pods_with_users_of_their_own(server: Server) -> None:
+    """What such a pod writes is on disk whose it is in the pod, so that a pod in the machine's ids finds the same."""
+    local = server.host.scratch / "local"
+    local.mkdir(mode=0o777)
+    local.chmod(0o777)
+    apply(
+        server,
+        claim("own"),
+        persistent("here", local={"path": str(local)}, nodeAffinity=HERE),
+        claim("local", storageClassName="manual"),
+    )
+    sources = [volume(name, persistentVolumeClaim={"claimName": name}) for name in ("own", "local")]
+    sources.append(volume("short", ephemeral={"volumeClaimTemplate": {"spec": claim("x")["spec"]}}))
+    places = [mount(one["name"], f"/{one['name']}") for one in sources]
+    user = {"securityContext": {"runAsUser": 1000, "runAsGroup": 2000}}
+    containers = (pausing("a", *places), pausing("b", *places, **user))
+    fields: dict[str, Any] = {"volumes": sources, "securityContext": {"fsGroup": 3000}}
+    uid = server.up(pod("web", *containers, hostUsers=False, **fields))["pods"][0]["uid"]
+    outside = {one["claim"]["name"]: Path(one["path"]) for one in volumes(server)}
+    outside["short"] = outside["web-short"]
+    for name in ("own", "local", "short"):
+        said(server, "write", f"/{name}/root", "by root")
+        said(server, "write", f"/{name}/user", "by user", container="b")
+        found = [(outside[name] / one).stat() for one in ("root", "user")]
+        assert [(one.st_uid, one.st_gid) for one in found] == [(0, 3000), (1000, 3000)], name
+        assert "idmapped" in mounts(server)[f"/{name}"][1]
+    server.kill()
+    server.down("web")
+    nothing_left(server, uid)
+    server.up(pod("again", *containers, **fields))
+    for name in ("own", "local"):
+        assert said(server, "cat", f"/{name}/root", name="again", container="b") == "by root"
+        said(server, "write", f"/{name}/user", "once more", name="again", container="b")
+    server.down("again")
+
+
 def test_S_VOL_pod_waits_for_its_claim_in_the_schedulers_words_and_goes_on_at_once(server: Server) -> None:
     server.up(using("web", "late"), wait="none")
     words = f'{NODES} persistentvolumeclaim "late" not found.'
@@ -169,11 +206,10 @@ def test_S_VOL_ephemeral_volume_comes_and_goes_with_its_pod(server: Server) -> N
 def test_S_VOL_volume_that_cannot_be_had_is_told_of(server: Server) -> None:
     """Its directory is gone, is a link by now, or was never there."""
     where = server.host.scratch / "nowhere"
-    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}]}}
     manual = {"storageClassName": "manual"}
     apply(
         server,
-        persistent("pv", local={"path": str(where)}, nodeAffinity=affinity),
+        persistent("pv", local={"path": str(where)}, nodeAffinity=HERE),
         claim("static", **manual),
         claim("own"),
     )
@@ -203,10 +239,9 @@ def test_S_VOL_fs_group_of_a_claim_is_that_of_local_volumes_and_no_host_path(ser
     host.mkdir(0o755)
     link.symlink_to(there)
     (there / "file").write_text("x", encoding="utf-8")
-    here = {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}]}}
     apply(
         server,
-        persistent("local", storageClassName="one", local={"path": str(link)}, nodeAffinity=here),
+        persistent("local", storageClassName="one", local={"path": str(link)}, nodeAffinity=HERE),
         persistent("host", storageClassName="two", hostPath={"path": str(host)}),
         claim("one", storageClassName="one"),
         claim("two", storageClassName="two"),

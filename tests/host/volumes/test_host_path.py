@@ -91,6 +91,15 @@ def test_S_VOL_host_path_is_made_if_missing(server: Server, place: Path, kind: s
     assert where.exists()
 
 
+def test_S_VOL_host_path_is_not_made_through_a_link_that_leads_nowhere(server: Server, place: Path) -> None:
+    (place / "link").symlink_to(place / "elsewhere")
+    source = {"path": str(place / "link"), "type": "FileOrCreate"}
+    server.up(pod("web", pausing("a", mount("v", "/v")), volumes=[volume("v", hostPath=source)]), wait="none")
+    words = f"""MountVolume.SetUp failed for volume "v" : hostPath {place / "link"} doesn't exist"""
+    until(lambda: words in events(server, "FailedMount"))
+    assert not (place / "elsewhere").exists()
+
+
 def test_S_VOL_host_path_null_device_is_usable_and_others_are_not(server: Server, place: Path) -> None:
     os.mknod(place / "disk", stat.S_IFBLK | 0o666, os.makedev(7, 250))
     up(

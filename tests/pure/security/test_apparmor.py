@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nsrun.doctor import checks
 from nsrun.plan import PlanError
 from nsrun.plan.identity import APPARMOR_DEFAULT
 from nsrun.security.apparmor import Profiles, default_profile, enabled
@@ -85,3 +86,30 @@ def test_the_text_of_runtime_default() -> None:
     assert all(line.endswith(",") for line in lines[1:-1])
     assert {"file,", "capability,", "network,", "deny mount,", "deny /proc/sysrq-trigger rwklx,"} <= set(lines)
     assert "signal (receive) peer=unconfined," in lines
+
+
+@pytest.mark.parametrize(
+    ("enabled", "mounted", "parser", "words"),
+    [
+        (None, False, True, "not in this kernel, or switched off"),
+        ("N", True, True, "not in this kernel, or switched off"),
+        ("Y", False, True, "nobody can see its profiles"),
+        ("Y", True, False, "apparmor_parser is missing"),
+        ("Y", True, True, ""),
+    ],
+)
+def test_the_doctor_says_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str | None, mounted: bool, parser: bool, words: str
+) -> None:
+    if enabled is not None:
+        (tmp_path / "enabled").write_text(f"{enabled}\n")
+    if mounted:
+        (tmp_path / "apparmor").mkdir()
+    if parser:
+        (tmp_path / "apparmor_parser").touch(0o755)
+    monkeypatch.setattr(checks, "_APPARMOR", tmp_path / "enabled")
+    monkeypatch.setattr(checks, "_SECURITYFS", tmp_path)
+    monkeypatch.setattr(checks, "_ADMINS_PATH", str(tmp_path))
+    (found,) = [check(tmp_path) for name, check in checks._CHECKS if name == "AppArmor"]
+    assert (found.ok, found.optional, bool(found.hint)) == (not words, bool(words), bool(words))
+    assert words in found.text
