@@ -14,6 +14,7 @@ from nsrun.plan.resources import Limits
 from tests.host.lifecycle.in_force import group, inside, pid_of
 from tests.host.server.harness import Server, box, pod, until
 from tests.host.testhost import Host
+from tests.host.volumes.looking import events
 
 pytestmark = [pytest.mark.requires("limits"), pytest.mark.timeout(120)]
 
@@ -274,6 +275,23 @@ def test_S_CGROUP_a_missing_controller_is_named(host: Host) -> None:
     with pytest.raises(MissingControllerError, match='"cpu"'):
         cgroups.create_pod("0-1", Limits(("cpu",)))
     cgroups.close(remove=True)
+
+
+def test_S_CGROUP_a_tree_where_nothing_can_be_made_is_told_of_and_tried_again(server: Server) -> None:
+    server.up(pod("first", box("a", "pause")))
+    recorded = (server.root / "run" / "cgroup-base").read_text(encoding="utf-8")
+    most = Path(recorded.splitlines()[0]) / "cgroup.max.descendants"
+    most.write_text("0")
+    try:
+        server.up(pod("p", box("a", "pause", resources=SOME)), wait="none", time_scale=20)
+        words = f"the container cannot be held together: make cgroup {most.parent}/pod-"
+        until(lambda: any(words in one for one in events(server, "FailedCreatePodSandBox", "p")))
+        assert server.get("p")["status"]["phase"] == "Pending"
+        server.kill()
+        assert server.get("first")["status"]["phase"] == "Running"
+    finally:
+        most.write_text("max")
+    server.wait("p", "condition=Ready")
 
 
 def test_S_CGROUP_the_pids_limit_of_the_configuration(server: Server) -> None:
