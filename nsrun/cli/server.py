@@ -165,9 +165,10 @@ def status(settings: Settings, /, output: str) -> int:
         say(f"  Names:    {clean(names['error'])}")
     elif names.get("addresses"):
         say(f"  Names:    {names['names']} in {names['domain']}, answered at {', '.join(names['addresses'])}")
-    for key, value in network.items():
-        if value not in (None, "", [], {}):
-            say(
-                f"  Network {key.replace('_', ' ')}: {value if not isinstance(value, list) else ', '.join(map(str, value))}"
-            )
+    others = network.pop("networks", {})
+    for title, one in (("Network", network), *((f"Network {name},", one) for name, one in others.items())):
+        for key, value in one.items():
+            if value not in (None, "", [], {}):
+                words = ", ".join(map(str, value)) if isinstance(value, list) else value
+                say(f"  {title} {key.replace('_', ' ')}: {words}")
     return 0

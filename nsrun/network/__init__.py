@@ -5,5 +5,6 @@ Importing this package imports neither asyncio's subprocess part nor pyroute2: t
 
 from nsrun.network.addressing import NetworkConfig, PodAddress
 from nsrun.network.network import Network
+from nsrun.network.networks import Networks
 
-__all__ = ["Network", "NetworkConfig", "PodAddress"]
+__all__ = ["Network", "NetworkConfig", "Networks", "PodAddress"]

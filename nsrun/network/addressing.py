@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
@@ -19,6 +21,8 @@ IFNAME_MAX = 15
 """Bytes of a link's name (IFNAMSIZ without its NUL)."""
 
 DEFAULT_BRIDGE = "nsrun0"
+DEFAULT_NETWORK = "default"
+"""The network of pods that ask for none."""
 DEFAULT_RANGES = tuple(
     IPv4Network(text)
     for text in (
@@ -34,6 +38,9 @@ service ranges 10.96 to 10.99 come late or not at all."""
 IPV4, IPV6 = "ipv4", "ipv6"
 FAMILIES = (IPV4, IPV6)
 """As `families` of the configuration has them; the order is that of `status.podIPs`."""
+
+_KEYS = ("range", "range6", "families", "bridge", "mtu", "namespaces", "isolated")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 SMALLEST_PREFIX = 29
 """A range needs room for its own address, the gateway, a few pods and the broadcast address."""
@@ -51,7 +58,11 @@ class NetworkConfig:
         ranges6: where their IPv6 addresses may come from; none stands for a prefix of the root's own (`unique_local`).
         table: the nftables table's name.
         mtu: bytes; 0 takes that of the link with the default route.
-        tag: three letters that tell this root's links from another's.
+        tag: three letters that tell this network's links from another's.
+        name: of the network; that of pods that ask for none is `DEFAULT_NETWORK`.
+        namespaces: pods of these are in it unless they ask for another.
+        isolated: nothing goes between its pods and those of the root's other networks, but by ports of the machine.
+        beside: bridges of the root's other networks.
     """
 
     bridge: str = DEFAULT_BRIDGE
@@ -62,22 +73,75 @@ class NetworkConfig:
     table: str = "nsrun"
     mtu: int = 0
     tag: str = "000"
+    name: str = DEFAULT_NETWORK
+    namespaces: tuple[str, ...] = ()
+    isolated: bool = False
+    beside: tuple[str, ...] = ()
 
     @staticmethod
-    def for_root(root: str | os.PathLike[str] | None, settings: Mapping[str, Any] | None = None) -> NetworkConfig:
-        """The network of a root directory (None: the machine's own).
+    def all_for_root(
+        root: str | os.PathLike[str] | None, settings: Mapping[str, Any] | None = None
+    ) -> dict[str, NetworkConfig]:
+        """The networks of a root directory by their names, `DEFAULT_NETWORK` first.
+
+        Args:
+            root: as of `for_root`.
+            settings: the table `[network]` of etc/config.toml, which has tables for further networks: `[network.shop]`.
+
+        Raises:
+            SpecError: a setting is of the wrong kind, or two networks share what each needs for itself.
+        """
+        settings = dict(settings or {})
+        further = {name: table for name, table in settings.items() if isinstance(table, dict) and name not in _KEYS}
+        own = {key: value for key, value in settings.items() if key not in further}
+        for name in further:
+            if not _NAME.fullmatch(name) or name == DEFAULT_NETWORK:
+                raise SpecError(
+                    f"config.toml: [network.{name}]: a network cannot have the name {name!r}",
+                    details="A name has up to 63 small letters, digits and hyphens, and begins and ends with a letter or a digit;"
+                    f" {DEFAULT_NETWORK} is that of the table [network] itself.",
+                    resolution="Correct etc/config.toml and start the server again.",
+                )
+        every = {DEFAULT_NETWORK: NetworkConfig.for_root(root, own)}
+        every |= {name: NetworkConfig.for_root(root, table, name) for name, table in further.items()}
+        for name, other in itertools.combinations(every, 2):
+            _refuse_shared(every[name], every[other])
+        bridges = {one.bridge for one in every.values()}
+        return {name: replace(one, beside=tuple(sorted(bridges - {one.bridge}))) for name, one in every.items()}
+
+    @staticmethod
+    def for_root(
+        root: str | os.PathLike[str] | None, settings: Mapping[str, Any] | None = None, name: str = DEFAULT_NETWORK
+    ) -> NetworkConfig:
+        """A network of a root directory (None: the machine's own).
 
         Args:
             root: decides names only, so that two roots on one machine never share anything.
-            settings: the table `[network]` of etc/config.toml: `range` (an IPv4 network or a list of them), `range6` (the same of
-                IPv6), `families`, `bridge`, `mtu`.
+            settings: its table of etc/config.toml: `range` (an IPv4 network or a list of them), `range6` (the same of
+                IPv6), `families`, `bridge`, `mtu`, `namespaces`, `isolated`.
+            name: of the network; decides names only, as well.
 
         Raises:
             SpecError: a setting is of the wrong kind; it names the key.
         """
-        settings = dict(settings or {})
-        short = hashlib.sha256(os.path.realpath(root).encode()).hexdigest()[:8] if root is not None else ""
-        bridge = settings.pop("bridge", f"nsr-{short}" if short else DEFAULT_BRIDGE)
+        try:
+            return NetworkConfig._for_root(root, dict(settings or {}), name)
+        except SpecError as error:
+            if name == DEFAULT_NETWORK:
+                raise
+            # Which of several it is.
+            words = error.brief.replace("[network]", f"[network.{name}]")
+            raise SpecError(words, details=error.details, resolution=error.resolution) from error
+
+    @staticmethod
+    def _for_root(root: str | os.PathLike[str] | None, settings: dict[str, Any], name: str) -> NetworkConfig:
+        short = _digits(os.path.realpath(root)) if root is not None else ""
+        whole, bridge = f"nsr-{short}" if short else DEFAULT_BRIDGE, f"nsrun-{name}"
+        if name == DEFAULT_NETWORK:
+            bridge = whole
+        elif short or not valid_link_name(bridge):
+            bridge = f"nsr-{_digits(f'{short}/{name}')}"
+        bridge = settings.pop("bridge", bridge)
         if not isinstance(bridge, str) or not valid_link_name(bridge):
             raise _setting("bridge", bridge, f"a link's name: 1 to {IFNAME_MAX} characters, no blank, no slash")
         mtu = settings.pop("mtu", 0)
@@ -87,8 +151,15 @@ class NetworkConfig:
         families = settings.pop("families", list(FAMILIES))
         if not isinstance(families, list) or families not in (["ipv4"], ["ipv4", "ipv6"], ["ipv6", "ipv4"]):
             raise _setting("families", families, 'one of: ["ipv4"], ["ipv4", "ipv6"], ["ipv6", "ipv4"]')
+        isolated, namespaces = settings.pop("isolated", False), settings.pop("namespaces", [])
+        if not isinstance(isolated, bool):
+            raise _setting("isolated", isolated, "true or false")
+        if not isinstance(namespaces, list) or any(not isinstance(one, str) or not one for one in namespaces):
+            raise _setting("namespaces", namespaces, 'a list of namespaces such as ["shop", "shop-test"]')
+        if namespaces and name == DEFAULT_NETWORK:
+            raise _setting("namespaces", namespaces, "left out: this is the network of all that are in no other")
         if settings:
-            known = "one of: range, range6, families, bridge, mtu"
+            known = f"one of: {', '.join(_KEYS)}"
             raise _setting(next(iter(settings)), next(iter(settings.values())), known, "key")
         ranges = parse_ranges(named) if named is not None else DEFAULT_RANGES
         return NetworkConfig(
@@ -97,9 +168,12 @@ class NetworkConfig:
             families=tuple(families),
             ranges6=parse_ranges6(named6, ranges) if named6 is not None else (),
             chosen=named is not None,
-            table=f"nsrun_{short}" if short else "nsrun",
+            table=(f"nsrun_{short}" if short else "nsrun") + ("" if name == DEFAULT_NETWORK else f".{name}"),
             mtu=mtu,
-            tag=_letters(short or "nsrun", 3),
+            tag=_letters((short or "nsrun") + ("" if name == DEFAULT_NETWORK else f"/{name}"), 3),
+            name=name,
+            namespaces=tuple(namespaces),
+            isolated=isolated,
         )
 
     def link_name(self, pod_uid: str) -> str:
@@ -340,6 +414,33 @@ def networks6(texts: Iterable[str]) -> set[IPv6Network]:
 def networks(texts: Iterable[str]) -> set[IPv4Network]:
     """Networks of `address/prefix` texts, host bits allowed."""
     return {ipaddress.IPv4Interface(text).network for text in texts}
+
+
+def _refuse_shared(one: NetworkConfig, other: NetworkConfig) -> None:
+    """Refuse two networks of which each would take the other's for its own."""
+    namespaces = sorted({*one.namespaces} & {*other.namespaces})
+    shared = ""
+    if one.bridge == other.bridge:
+        shared = f"the bridge {one.bridge}"
+    elif one.tag == other.tag:
+        shared = "the beginning of their links' names: give one of them another name"
+    elif namespaces:
+        shared = f"the namespace {namespaces[0]}"
+    else:
+        # Of several ranges each takes one that is free.
+        for mine, theirs in ((one.ranges, other.ranges), (one.ranges6, other.ranges6)):
+            if len(mine) == len(theirs) == 1 and mine[0].overlaps(theirs[0]):
+                shared = f"addresses: {mine[0]} and {theirs[0]}"
+    if shared:
+        raise SpecError(
+            f"config.toml: the networks {one.name} and {other.name} share {shared}",
+            details="Each network has a bridge, addresses and namespaces of its own.",
+            resolution="Correct etc/config.toml and start the server again.",
+        )
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _letters(text: str, count: int) -> str:

@@ -7,7 +7,7 @@ here is remembered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
@@ -63,10 +63,14 @@ class Rules(NamedTuple):
     Attributes:
         published: where ports lead.
         spares_dns: port 53 of the machine's address on the pods' network leads to no pod.
+        beside: bridges of the root's other networks: what goes there keeps its address.
+        isolated: nothing goes there, and nothing comes from there, but by ports of the machine.
     """
 
     published: Published
     spares_dns: bool = False
+    beside: tuple[str, ...] = ()
+    isolated: bool = False
 
 
 _WORDS = {IPV4: ("ip", "ipv4_addr"), IPV6: ("ip6", "ipv6_addr")}
@@ -98,15 +102,16 @@ def maps(rules: Rules, network: IPv4Network | IPv6Network) -> str:
     )
 
 
-def chains(published: Published, bridge: str, network: IPv4Network | IPv6Network) -> str:
+def chains(rules: Rules, bridge: str, network: IPv4Network | IPv6Network) -> str:
     """The chains that lead there: for packets that come in, and for the machine's own."""
-    family = IPV4 if network.version == 4 else IPV6
+    family, published = IPV4 if network.version == 4 else IPV6, rules.published
     if not any(at.of(family) and to.at(family) for at, to in published.items()):
         return ""
     led = (
         "  chain prerouting {\n"
         "    type nat hook prerouting priority dstnat; policy accept;\n"
-        f"    fib daddr type local jump {CHAIN}\n"
+        + _spared(rules)
+        + f"    fib daddr type local jump {CHAIN}\n"
         "  }\n"
         # By its number: older nft knows no name for it in this hook.
         "  chain output {\n"
@@ -126,6 +131,20 @@ def chains(published: Published, bridge: str, network: IPv4Network | IPv6Network
         f'    iifname "{bridge}" ip daddr 127.0.0.0/8 drop\n'
         "  }\n"
     )
+
+
+def _spared(rules: Rules) -> str:
+    """Pods of other networks that ask the resolver at the bridge's address that they have it at."""
+    if not (rules.spares_dns and rules.beside):
+        return ""
+    questions = "meta l4proto { tcp, udp } th dport 53 return"
+    return f"    iifname {names(rules.beside)} fib daddr . iif type local {questions}\n"
+
+
+def names(links: Iterable[str]) -> str:
+    """Links' names as a set of nft."""
+    quoted = ", ".join(f'"{link}"' for link in links)
+    return f"{{ {quoted} }}"
 
 
 def way_back(published: Published, network: IPv4Network | IPv6Network, bridge: str) -> str:

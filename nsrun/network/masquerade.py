@@ -43,14 +43,32 @@ def _table(ip: str, table: str, network: IPv4Network | IPv6Network, bridge: str,
     return (
         f"table {ip} {table} {{\n"
         + hostports.maps(rules, network)
-        + hostports.chains(rules.published, bridge, network)
+        + hostports.chains(rules, bridge, network)
         + f"  chain {CHAIN} {{\n"
         "    type nat hook postrouting priority srcnat; policy accept;\n"
         + hostports.way_back(rules.published, network, bridge)
         # Multicast stays on the bridge; between pods nothing is translated.
-        + f"    {ip} saddr {network} {ip} daddr != {{ {network}, {elsewhere} }} masquerade\n"
+        + f"    {ip} saddr {network} {ip} daddr != {{ {network}, {elsewhere} }} {_not_beside(rules)}masquerade\n"
+        "  }\n" + _apart("icmp" if network.version == 4 else "icmpv6", bridge, rules) + "}\n"
+    )
+
+
+def _not_beside(rules: Rules) -> str:
+    return f"oifname != {hostports.names(rules.beside)} " if rules.beside else ""
+
+
+def _apart(icmp: str, bridge: str, rules: Rules) -> str:
+    """The chain that keeps an isolated network's pods and those of the others apart; ports of the machine lead to both."""
+    if not (rules.isolated and rules.beside):
+        return ""
+    others = hostports.names(rules.beside)
+    refused = f"reject with {icmp} type admin-prohibited"
+    return (
+        "  chain apart {\n"
+        "    type filter hook forward priority filter; policy accept;\n"
+        f'    iifname "{bridge}" oifname {others} ct status & dnat != dnat {refused}\n'
+        f'    iifname {others} oifname "{bridge}" ct status & dnat != dnat {refused}\n'
         "  }\n"
-        "}\n"
     )
 
 

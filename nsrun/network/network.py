@@ -17,7 +17,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Network
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nsrun.errors import ConflictError, NsrunError, UnsupportedError
-from nsrun.network import forwarding, guard, hostports, masquerade, netlink, wiring
+from nsrun.network import forwarding, guard, hostports, masquerade, netlink, strangers, wiring
 from nsrun.network.addressing import (
     IPV6,
     NetworkConfig,
@@ -42,12 +42,14 @@ from nsrun.network.hostports import HostPort, PodPort
 from nsrun.network.leases import Leases
 from nsrun.network.netlink import NetlinkSocket
 from nsrun.network.record import NetworkRecord
-from nsrun.network.refusals import WAY_OUT, namespace_lock, refusals
+from nsrun.network.refusals import PORTS, WAY_OUT, full, namespace_lock, refusals
 from nsrun.network.watcher import Watcher
 from nsrun.network.wiring import POD_LINK
 
 _LOG = logging.getLogger("nsrun.network")
 _T = TypeVar("_T")
+TABLES = "nsrun"
+"""How the names of the tables of all roots and networks begin."""
 
 
 class Network:
@@ -62,6 +64,9 @@ class Network:
             attached or detached; the rules follow.
         needed: told by the owner: whether what pods share has to stay although no pod has an address.
         spares_dns: port 53 of the machine's address on the pods' network is never led to a pod.
+        obstacles: what somebody's firewall does to pods, in words.
+        obstructed: called in the loop with what is new of `obstacles`.
+        beside: told by the owner: addresses of the root's other networks that pods have, though their bridges may not be there.
     """
 
     def __init__(self, config: NetworkConfig, lib_dir: str | os.PathLike[str]) -> None:
@@ -69,10 +74,12 @@ class Network:
         self.wanted_ports: Callable[[], Mapping[str, Mapping[HostPort, int]]] = dict
         self.needed: Callable[[], bool] = lambda: False
         self.spares_dns = False
+        self.beside: Callable[[], Iterable[Ranges]] = tuple
         self._published: dict[HostPort, PodPort] | None = None
         self.leases = Leases(Path(lib_dir, "leases"))
         self._record = NetworkRecord(Path(lib_dir, "network.json"))
         self._thread: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: NetlinkSocket | None = None
         self._firewall: Firewall | None = None
         self._bridge = 0
@@ -85,6 +92,8 @@ class Network:
         self._generation = -1
         self._probe: tuple[bytes, ...] = ()
         self._warnings: list[str] = []
+        self.obstructed: Callable[[str], None] = lambda _text: None
+        self.obstacles: tuple[str, ...] = ()
         self._reserved: set[str] = set()
         self._repaired: list[str] = []
         self._watcher: Watcher | None = None
@@ -115,7 +124,7 @@ class Network:
 
         def reserve() -> tuple[str, ...]:
             ranges = self._ensure_open()
-            address, known = self.leases.take(pod_uid, ranges.ipv4)
+            address, known = self._lease(pod_uid, ranges)
             place = ranges.place(address)
             if not known:
                 # While the shim makes the namespaces: there is less to do when they are there.
@@ -219,6 +228,15 @@ class Network:
             await self._sweep()
         return gone + freed
 
+    async def keep(self) -> None:
+        """Look after what the pods of an earlier server share, as if this one had made it.
+
+        Raises:
+            NsrunError: as `open`.
+        """
+        if self._ranges is None and self.leases.count():
+            await self.open()
+
     async def close(self, *, remove: bool = False) -> None:
         """Release descriptors and thread; with `remove` also every link, rule and lease of this root.
 
@@ -253,8 +271,12 @@ class Network:
             "mtu": self._mtu or None,
             "leases": self.leases.count(),
             "repaired": list(self._repaired),
-            "warnings": [*self._warnings, *(one for one in (self._without6, self._unguarded) if one)],
+            "warnings": [*self._warnings, *self.obstacles, *(one for one in (self._without6, self._unguarded) if one)],
         }
+
+    def ranges_in_use(self) -> Ranges | None:
+        """Where its pods have their addresses, while there are any."""
+        return (self._ranges or self._record.ranges()) if self.leases.count() else None
 
     def gateways(self) -> tuple[str, ...]:
         """The machine's addresses on the pods' network, in the order of the configured families; none before the first set-up."""
@@ -276,7 +298,8 @@ class Network:
     async def _call(self, work: Callable[[], _T]) -> _T:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nsrun-network")
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._loop = asyncio.get_running_loop()
+        future = self._loop.run_in_executor(self._thread, work)
         # Shielded: work that was asked for is done to its end, so that what it holds is released also when nobody waits any more.
         future.add_done_callback(_retrieve)
         return await asyncio.shield(future)
@@ -375,6 +398,7 @@ class Network:
                 return "rules of nftables were gone"
             if masquerade.forward_policy_drops(rules):
                 return "a firewall drops packets by default"
+            self._look_for_obstacles()
             self._generation = generation
         return ""
 
@@ -405,18 +429,21 @@ class Network:
         firewall = self._rules()
         drops = masquerade.forward_policy_drops(firewall)
         # Written down first: who is killed in here must find what to take back.
-        self._record.write(ranges, own, forwarding.read(forwarding.IP_FORWARD), excepted=drops)
+        self._record.write(
+            ranges, own, forwarding.read(forwarding.IP_FORWARD), excepted=drops, bridge=self.config.bridge
+        )
         forwarding.begin()
         if ranges.ipv6 is not None:
             ranges = self._set_up6(ranges)
             if ranges.ipv6 is None:
-                self._record.write(ranges, own, "1", excepted=drops)
+                self._record.write(ranges, own, "1", excepted=drops, bridge=self.config.bridge)
         if ranges.ipv6 is None:
             masquerade.install(self.config.table, ranges, self.config.bridge, self._rules_wanted())
         self._set_guard(ranges)
         self._reflect_all()
         self._let_loopback_out()
         self._warnings = [self._except_from_drop(six=ranges.ipv6 is not None)] if drops else []
+        self._look_for_obstacles()
         self._generation = firewall.generation()
         gateways = [(socket.AF_INET, 32, str(gateway_of(ranges.ipv4)))]
         if ranges.ipv6 is not None:
@@ -429,6 +456,21 @@ class Network:
             ),
         )
         return ranges
+
+    def _look_for_obstacles(self) -> None:
+        """What cannot be mended here, as it is somebody's will: pods and the log are told."""
+        before = self.obstacles
+        try:
+            found = strangers.obstacles(self._rules(), TABLES, self.config.bridge)
+        except OSError as error:
+            _LOG.warning("other firewalls' rules cannot be read: %s", error)
+            return
+        self.obstacles = tuple(one.text(self.config.bridge) for one in found)
+        for text in self.obstacles:
+            if text not in before:
+                _LOG.warning("%s", text)
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(self.obstructed, text)
 
     def _set_up6(self, ranges: Ranges) -> Ranges:
         """IPv6, and the rules of both; where the machine cannot, pods do without, and the status says why."""
@@ -490,7 +532,11 @@ class Network:
             wiring.reflect(self._route(), [self.config.link_name(uid) for uid in uids])
 
     def _rules_wanted(self) -> hostports.Rules:
-        return hostports.Rules(self._published or {}, spares_dns=self.spares_dns)
+        return self._rules_for(self._published or {})
+
+    def _rules_for(self, ports: hostports.Published) -> hostports.Rules:
+        config = self.config
+        return hostports.Rules(ports, self.spares_dns, config.beside, config.isolated)
 
     def _publish(self, wanted: Mapping[str, Mapping[HostPort, int]]) -> None:
         """Have the rules lead the machine's ports to the pods that have them, and to no other."""
@@ -511,9 +557,7 @@ class Network:
             self._published = {}
             return
         assert ranges is not None, "a pod has an address of no range"
-        masquerade.install(
-            self.config.table, ranges, self.config.bridge, hostports.Rules(ports, spares_dns=self.spares_dns)
-        )
+        masquerade.install(self.config.table, ranges, self.config.bridge, self._rules_for(ports))
         wiring.reflect(
             self._route(), [self.config.link_name(uid) for uid, its in wanted.items() if uid in places and its]
         )
@@ -555,7 +599,7 @@ class Network:
             network = recorded.ipv4
         else:
             others = (text for index, text in (*addresses, *route.routes()) if index != bridge or not bridge)
-            network = choose_range(self.config, networks(others))
+            network = choose_range(self.config, networks(others) | {one.ipv4 for one in self.beside()})
         return Ranges(network, self._pick_range6(recorded, bridge, own))
 
     def _pick_range6(self, recorded: Ranges | None, bridge: int, own: IPv6Network) -> IPv6Network | None:
@@ -571,9 +615,8 @@ class Network:
         route = self._route()
         here = (*route.addresses(socket.AF_INET6), *route.routes(socket.AF_INET6))
         try:
-            return choose_range6(
-                self.config, own, networks6(text for index, text in here if index != bridge or not bridge)
-            )
+            used = networks6(text for index, text in here if index != bridge or not bridge)
+            return choose_range6(self.config, own, used | {one.ipv6 for one in self.beside() if one.ipv6 is not None})
         except ConflictError as error:
             self._without6 = f"pods have no IPv6: {error.brief}"
             return None
@@ -588,7 +631,7 @@ class Network:
         fresh = pod_uid in self._reserved
         self._reserved.discard(pod_uid)
         ranges = self._ranges if fresh and self._ranges is not None else self._ensure_open()
-        address, known = self.leases.take(pod_uid, ranges.ipv4)
+        address, known = self._lease(pod_uid, ranges)
         known = known and not fresh
         place = ranges.place(address)
         name = self.config.link_name(pod_uid)
@@ -611,6 +654,12 @@ class Network:
                     self._dismiss(guard.Guarded(name, ranges.place(address)))
             raise
         return place
+
+    def _lease(self, pod_uid: str, ranges: Ranges) -> tuple[IPv4Address, bool]:
+        """The pod's address, and whether it had it before; before anything is made for one that the bridge has no port for."""
+        if self.leases.count() >= PORTS and self.leases.of(pod_uid) is None:
+            raise full()
+        return self.leases.take(pod_uid, ranges.ipv4)
 
     def _check_ports(self, ports: Collection[HostPort], ranges: Ranges) -> None:
         six = next((at for at in ports if ":" in at.address), None)

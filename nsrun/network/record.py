@@ -38,11 +38,16 @@ class NetworkRecord:
         """The root's own range of IPv6 addresses, the same at all times: made with the first `write` that has it."""
         return _network6(self._read().get("unique_local")) or unique_local(os.urandom(5))
 
+    def bridge(self) -> str:
+        """The bridge's name, "" before the first set-up."""
+        name = self._read().get("bridge")
+        return name if isinstance(name, str) else ""
+
     def excepted(self) -> bool:
         """Whether iptables was given rules for the bridge."""
         return bool(self._read().get("excepted"))
 
-    def write(self, ranges: Ranges, own: IPv6Network, ip_forward: str, *, excepted: bool) -> None:
+    def write(self, ranges: Ranges, own: IPv6Network, ip_forward: str, *, excepted: bool, bridge: str) -> None:
         """Write down the ranges, what ip_forward was before the first time nsrun set it, and whether iptables gets rules.
 
         Args:
@@ -50,6 +55,7 @@ class NetworkRecord:
             own: of `unique_local`.
             ip_forward: text of the sysctl now.
             excepted: rules are about to be put into iptables.
+            bridge: the bridge's name.
 
         Raises:
             StepError: the file cannot be written.
@@ -61,6 +67,7 @@ class NetworkRecord:
             "unique_local": str(own),
             "ip_forward_before": state.get("ip_forward_before", ip_forward),
             "excepted": excepted or bool(state.get("excepted")),
+            "bridge": bridge,
         }
         if state == wanted:
             return

@@ -8,8 +8,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nsrun.errors import NsrunError, PermissionDeniedError, UnsupportedError, errno_text
+from nsrun.errors import ConflictError, NsrunError, PermissionDeniedError, UnsupportedError, errno_text
 
+PORTS = 1023
+"""Of a bridge (BR_MAX_PORTS of the kernel is 1,024; number 0 is none)."""
 WAY_OUT = "Pods with `hostNetwork: true` need none of this and still work."
 
 
@@ -40,6 +42,15 @@ def refusals(what: str) -> Iterator[None]:
             resolution="`nsrun doctor` looks at the network; `ip link` and `nft list ruleset` show its parts.",
             code="step",
         ) from error
+
+
+def full() -> ConflictError:
+    """What is said of a pod that the bridge has no port for."""
+    return ConflictError(
+        f"the pods' bridge is full: Linux has {PORTS:,} ports for each",
+        resolution="Take pods down, or have more of them in a second network, which has a bridge of its own: a table [network.NAME] in"
+        " config.toml, and the annotation nsrun.io/network: NAME.",
+    )
 
 
 @contextmanager

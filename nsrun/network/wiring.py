@@ -13,7 +13,7 @@ from nsrun.errors import ConflictError, UnsupportedError, errno_text
 from nsrun.network import netlink
 from nsrun.network.addressing import PodAddress, Ranges, gateway_of, link_local_of, mac_of
 from nsrun.network.netlink import NetlinkSocket
-from nsrun.network.refusals import WAY_OUT
+from nsrun.network.refusals import WAY_OUT, full
 
 POD_LINK = "eth0"
 _MAKE = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
@@ -153,10 +153,7 @@ def connect(route: NetlinkSocket, name: str, namespace: int, place: PodAddress, 
                 resolution="Take the pod down and up again.",
             )
     if first.error == errno.EXFULL:
-        raise ConflictError(
-            "the pods' bridge is full: Linux has 1,023 ports for each",
-            resolution="Take pods down, or run more of them under another --root, which has a bridge of its own.",
-        )
+        raise full()
     for answer in (first, *others):
         answer.check()
     for answer in route.ask(*_port_of(socket.if_nametoindex(name), place.mac)):

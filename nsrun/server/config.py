@@ -51,7 +51,7 @@ def read_config(layout: Layout) -> dict[str, Any]:
                 f"the configuration {path} has {name!r}, which is no table and no setting that nsrun knows",
                 resolution=f"Known: {', '.join((*(f'[{one}]' for one in TABLES), PIDS_LIMIT, *LOG_KEYS))}.",
             )
-    NetworkConfig.for_root(layout.base, settings.get("network"))
+    NetworkConfig.all_for_root(layout.base, settings.get("network"))
     DnsSettings.of(settings.get("dns"))
     ImageSettings.of(settings.get("images"))
     allowed_sysctls(settings)

@@ -67,8 +67,7 @@ class Names:
         self._retrying: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         world.objects.subscribe(self._object_changed)
-        world.network.needed = self.needed
-        world.network.spares_dns = settings.resolver != "off"
+        world.networks.connect(needed=self.needed, spares_dns=settings.resolver != "off")
 
     # for the service
 
@@ -162,8 +161,11 @@ class Names:
         if self._settings.resolver == "off" or not wants_cluster_dns(pod):
             return nobody
         await self._serve(open_network=pod.spec.hostNetwork is True)
+        if self._trouble:
+            return nobody
         # One is enough: of several, some clients ask all at once.
-        return ClusterDns(self._process.addresses[:1], self._settings.domain) if not self._trouble else nobody
+        here = self._world.networks.gateways(pod.metadata.uid or "")
+        return ClusterDns((here or self._process.addresses)[:1], self._settings.domain)
 
     def changed(self, engine: PodEngine) -> None:
         """Something about a pod may be another: its addresses, or whether it is ready."""
@@ -212,10 +214,10 @@ class Names:
             await self._adopt()
             try:
                 if open_network:
-                    await self._world.network.open()
+                    await self._world.networks.default.open()
                 self._listen()
             except (NsrunError, OSError) as error:
-                text = in_words(error, self._world.network.place()[0]) if isinstance(error, OSError) else error.brief
+                text = in_words(error, self._world.networks.place()[0]) if isinstance(error, OSError) else error.brief
                 if text != self._trouble:
                     _LOG.error("pods' names are not answered: %s; tried again every %g s", text, AGAIN_S)
                 self._trouble = text
@@ -227,7 +229,7 @@ class Names:
             self._trouble = ""
 
     def _listen(self) -> None:
-        place, before = self._world.network.place(), self._process.addresses
+        place, before = self._world.networks.place(), self._process.addresses
         if not place[0]:
             return
         self._process.listen(place[0])

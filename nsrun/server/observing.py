@@ -62,7 +62,7 @@ def observe(engine: PodEngine, now: float) -> Observed:
             deletion=engine.wish.deletion,
             start_time=ledger.start_time,
             terminal=ledger.terminal,
-            host_ips=engine.world.host_ips(),
+            host_ips=engine.world.host_ips(engine.uid),
             failure=ledger.failure,
             restart_all=ledger.restart_all,
             changed=engine.wish.changed,

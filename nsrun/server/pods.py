@@ -11,6 +11,8 @@ from pathlib import Path
 
 from nsrun.errors import ConflictError, InternalError, NotFoundError, NsrunError, StepError
 from nsrun.network.hostports import HostPort as PublishedPort
+from nsrun.network.network import Network
+from nsrun.network.strangers import REASON as FIREWALL_BLOCKS
 from nsrun.reconcile.admission import Amounts, HostPort, host_ports, long_running, requests_of
 from nsrun.server.engine import PodEngine
 from nsrun.server.sandbox import end_unreachable
@@ -83,6 +85,12 @@ class Registry:
             if ports:
                 published[engine.uid] = ports
         return published
+
+    def obstructed(self, network: Network, text: str) -> None:
+        """Tell the pods of a network that a firewall is in their way."""
+        for engine in self:
+            if network.leases.of(engine.uid) is not None:
+                engine.note(WARNING, FIREWALL_BLOCKS, text)
 
     def ports_besides(self, uid: str) -> frozenset[HostPort]:
         """The machine's ports that the pods besides this one have: those that were admitted and have not ended."""

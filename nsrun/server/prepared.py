@@ -209,7 +209,7 @@ def inputs_for(
         instance_dir=str(directory),
         node=world.node_for(privileged=bool(context is not None and context.privileged)),
         pod_ips=engine.ledger.ips,
-        host_ips=world.host_ips(),
+        host_ips=world.host_ips(engine.uid),
         target=target_of(engine.pod, container.name),
         termination_log=str(directory / termination.NAME),
         legacy_controllers=tuple(world.cgroups.tasks(engine.uid, instance_id)),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsrun import native
 from nsrun.errors import NsrunError, StepError, brief_of
+from nsrun.network.strangers import REASON as FIREWALL_BLOCKS
 from nsrun.plan import SandboxInputs, pod_dns, pod_files, pod_limits, sandbox_program
 from nsrun.reconcile import waiting_after
 from nsrun.server import pause, runtimes
@@ -25,6 +26,7 @@ from nsrun.state.layout import PRIVATE, PodPaths
 from nsrun.status.events import FAILED_CREATE_POD_SANDBOX, NORMAL, SANDBOX_CHANGED, WARNING
 
 if TYPE_CHECKING:
+    from nsrun.network import Network
     from nsrun.server.engine import PodEngine
 
 QUIT_S = 5.0
@@ -81,7 +83,7 @@ async def _make(engine: PodEngine, ahead: Ahead) -> None:
     inputs = world.sandbox_inputs(engine.pod, engine.uid, paths)
     parts = _Parts()
     try:
-        reserved = None if engine.pod.spec.hostNetwork else parts.begin(world.network.reserve(engine.uid))
+        reserved = None if engine.pod.spec.hostNetwork else parts.begin(_network(engine).reserve(engine.uid))
         await asyncio.sleep(0)
         spawned = begin_spawn(paths.directory, engine.label)
         mark(engine.label, "shim spawned")
@@ -143,6 +145,10 @@ async def _settle(
         raise
 
 
+def _network(engine: PodEngine) -> Network:
+    return engine.world.networks.choose(engine.uid, engine.namespace, engine.pod.metadata.annotations)
+
+
 class _Parts:
     """Parts of one job that are under way at the same time."""
 
@@ -178,10 +184,12 @@ async def _attach(
         await made
         await reserved
         mark(engine.label, "attaching")
-        network = engine.world.network
+        network = engine.world.networks.of(engine.uid)
         place = await network.attach(engine.uid, namespace, netlink)
         # A pod that was told to do without IPv6 has less than was reserved.
         engine.ledger.ips = place.in_order(network.config.families)
+        for text in network.obstacles:
+            engine.note(WARNING, FIREWALL_BLOCKS, text)
     finally:
         os.close(namespace)
         netlink.close()
@@ -236,8 +244,8 @@ async def _take_away(engine: PodEngine, patience_s: float = 0.0) -> None:
     mark(engine.label, "cgroup removed")
     # Before its address can be another pod's.
     world.names.gone(engine.uid)
-    if engine.ledger.ips or world.network.leases.of(engine.uid):
-        await world.network.detach(engine.uid)
+    if engine.ledger.ips or world.networks.of(engine.uid).leases.of(engine.uid):
+        await world.networks.detach(engine.uid)
         mark(engine.label, "network removed")
     for tree in (paths.roots, paths.containers, paths.jobs, paths.files, paths.shm):
         await clear(tree)

@@ -70,7 +70,7 @@ class Service:
         self._world.alive = self._pods.uids
         self._world.images_in_use = self._pods.images_in_use
         self._world.ports_besides = self._pods.ports_besides
-        self._world.network.wanted_ports = self._pods.published_ports
+        self._world.networks.connect(ports=self._pods.published_ports, obstructed=self._pods.obstructed)
         self._world.names.pods = lambda: self._pods
         self._world.requests_besides = self._pods.requests_besides
         self._world.claims.pods = lambda: self._pods
@@ -126,7 +126,10 @@ class Service:
                 await wait.until(engine, lambda one: one.gone, max(deadline - time.monotonic(), 0.1), "gone")
         await self._world.collect()
         await self._world.names.remove()
-        for work in (self._world.network.close(remove=True), asyncio.to_thread(self._world.cgroups.close, remove=True)):
+        for work in (
+            self._world.networks.close(remove=True),
+            asyncio.to_thread(self._world.cgroups.close, remove=True),
+        ):
             try:
                 await work
             except (NsrunError, OSError) as error:
@@ -190,7 +193,7 @@ class Service:
             "uptime_s": time.monotonic() - self._started,
             "pods": len(self._pods),
             "memory_bytes": _memory(),
-            "network": self._world.network.status(),
+            "network": self._world.networks.status(),
             "cgroups": self._world.cgroup_status(),
             "manifests": self._static.status(),
             "metrics": self._endpoint.status(),
@@ -208,13 +211,21 @@ class Service:
         return {}
 
     async def _doctor(self, _request: Request) -> object:
-        from nsrun.doctor import examine
+        from nsrun.doctor import Check, examine
 
         checks = await asyncio.to_thread(examine, self._layout.lib)
+        hint = "Pods have the event FirewallBlocksNetwork; `nft list ruleset` shows the chain."
+        firewalls = [Check("firewall", False, text, hint) for text in self._world.networks.obstacles()]
         return {
             "checks": [
                 check.as_data()
-                for check in (*checks, self._static.check(), *self._world.names.checks(), *self._endpoint.checks())
+                for check in (
+                    *checks,
+                    self._static.check(),
+                    *self._world.names.checks(),
+                    *firewalls,
+                    *self._endpoint.checks(),
+                )
             ]
         }
 

@@ -102,7 +102,9 @@ class Stats:
             name=engine.name,
             uid=engine.uid,
             started_at=engine.ledger.sandbox_created_at,
-            link="" if engine.pod.spec.hostNetwork else self._world.network.config.link_name(engine.uid),
+            link=""
+            if engine.pod.spec.hostNetwork
+            else self._world.networks.of(engine.uid).config.link_name(engine.uid),
             limits=limits,
             containers=tuple(
                 ContainerTarget(

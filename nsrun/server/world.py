@@ -18,7 +18,7 @@ from nsrun.cgroups import Cgroups, available, choose_base, detect, older_bases
 from nsrun.errors import NsrunError
 from nsrun.images import ImageStore
 from nsrun.images.settings import ImageSettings
-from nsrun.network import Network, NetworkConfig
+from nsrun.network import NetworkConfig, Networks
 from nsrun.plan import NodeFacts, SandboxInputs, Slot
 from nsrun.plan.ids import range_of
 from nsrun.plan.resources import HUGE_PAGES
@@ -97,7 +97,8 @@ class World:
         tree = detect()
         base = choose_base(tree, layout.base, layout.run)
         self.cgroups = Cgroups(base, tree, older_bases(base, tree, layout.run))
-        self.network = Network(NetworkConfig.for_root(layout.base, settings.get("network")), layout.lib)
+        networks = NetworkConfig.all_for_root(layout.base, settings.get("network"))
+        self.networks = Networks(networks, layout.base, layout.lib)
         self.ids = IdLeases(
             layout.run / "ids", range_of(settings.get("userNamespaces")), layout.base, claims=OF_THE_MACHINE
         )
@@ -138,9 +139,9 @@ class World:
         self._collecting: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def host_ips(self) -> tuple[str, ...]:
-        """The addresses that pods reach this machine by, at most one of each family: the bridge's, or loopback's."""
-        return self.network.gateways() or ("127.0.0.1",)
+    def host_ips(self, pod_uid: str = "") -> tuple[str, ...]:
+        """The addresses that pods, or one of them, reach this machine by, at most one of each family: the bridge's, or loopback's."""
+        return self.networks.gateways(pod_uid) or ("127.0.0.1",)
 
     def facts_for(self, pod: Pod, uid: str) -> Facts:
         """What admitting a pod depends on besides it (S-ADMIT)."""
@@ -316,7 +317,7 @@ class World:
         except OSError as error:
             _LOG.warning("end the resolver: %s", error)
         try:
-            for gone in await self.network.collect(self._alive()):
+            for gone in await self.networks.collect(self._alive()):
                 _LOG.info("collected %s", gone)
         except NsrunError as error:
             _LOG.warning("collect the network: %s", error)
@@ -414,7 +415,7 @@ class World:
         await self.claims.close()
         await self.pulls.close()
         await self.names.close()
-        await self.network.close()
+        await self.networks.close()
         try:
             await asyncio.to_thread(self.cgroups.close)
         except (NsrunError, OSError) as error:

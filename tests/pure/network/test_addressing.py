@@ -181,3 +181,44 @@ def test_mac_is_local_unicast_and_made_of_the_address() -> None:
 
 def test_networks_of_addresses_with_host_bits() -> None:
     assert networks(["192.168.1.7/24", "10.0.0.1/32"]) == set(nets("192.168.1.0/24", "10.0.0.1/32"))
+
+
+def test_further_networks_have_everything_of_their_own() -> None:
+    for root in (None, "/tmp/x"):
+        every = NetworkConfig.all_for_root(
+            root,
+            {"mtu": 1400, "shop": {"range": "10.201.0.0/24", "namespaces": ["shop"]}, "a-name-of-more-letters": {}},
+        )
+        assert list(every) == ["default", "shop", "a-name-of-more-letters"]
+        for told in ("bridge", "table", "tag", "link_prefix", "doomed_group"):
+            assert len({getattr(one, told) for one in every.values()}) == 3, told
+        assert all(valid_link_name(one.bridge) for one in every.values())
+        assert set(every["shop"].beside) == {one.bridge for one in every.values()} - {every["shop"].bridge}
+        assert (every["default"].mtu, every["shop"].mtu) == (1400, 0)
+        assert every["shop"].namespaces == ("shop",)
+    assert NetworkConfig.all_for_root(None)["default"] == NetworkConfig.for_root(None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"default": {}}, "cannot have the name 'default'"),
+        ({"Shop": {}}, "cannot have the name 'Shop'"),
+        ({"a/b": {}}, "cannot have the name 'a/b'"),
+        ({"range": {}}, "[network] range"),
+        ({"shop": {"rang": 1}}, "[network.shop] has no key 'rang'"),
+        ({"shop": {"range": 1}}, "[network.shop] range"),
+        ({"shop": {"isolated": "yes"}}, "[network.shop] isolated"),
+        ({"shop": {"namespaces": "shop"}}, "[network.shop] namespaces"),
+        ({"namespaces": ["shop"]}, "[network] namespaces"),
+        ({"bridge": "b0", "shop": {"bridge": "b0"}}, "default and shop share the bridge b0"),
+        ({"a": {"namespaces": ["x"]}, "b": {"namespaces": ["y", "x"]}}, "a and b share the namespace x"),
+        ({"range": "10.0.0.0/16", "b": {"range": "10.0.1.0/24"}}, "share addresses: 10.0.0.0/16 and 10.0.1.0/24"),
+        ({"range6": "fd00::/64", "b": {"range6": "fd00::/32"}}, "share addresses: fd00::/64 and fd00::/32"),
+    ],
+    ids=repr,
+)
+def test_networks_that_cannot_be_are_told(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        NetworkConfig.all_for_root(None, settings)
+    assert words in caught.value.brief

@@ -232,3 +232,21 @@ def test_an_ipv6_address_waits_for_no_double() -> None:
     assert request[16:24] == struct.pack("=BBBBI", 10, 64, 2, 0, 5)
     plain = netlink.address(netlink.RTM_NEWADDR, 0, 5, "10.0.0.2", 16)
     assert plain[16:24] == struct.pack("=BBBBI", 2, 16, 0, 0, 5)
+
+
+def test_between_networks_nothing_is_translated_and_isolated_ones_are_kept_apart() -> None:
+    ranges = Ranges(IPv4Network("10.85.0.0/16"), IPv6Network("fd00::/64"))
+    text = ruleset("nsrun_1", ranges, "nsrun0", Rules({}, beside=("b1", "b2")))
+    assert text.count('oifname != { "b1", "b2" } masquerade') == 2
+    assert "apart" not in text
+    four, six = ruleset("nsrun_1", ranges, "nsrun0", Rules({}, beside=("b1", "b2"), isolated=True)).split(
+        "table ip6 n", 1
+    )
+    for half, icmp in ((four, "icmp"), (six, "icmpv6")):
+        for way in ('iifname "nsrun0" oifname { "b1", "b2" }', 'iifname { "b1", "b2" } oifname "nsrun0"'):
+            assert f"{way} ct status & dnat != dnat reject with {icmp} type admin-prohibited" in half
+    alone = ruleset("nsrun_1", ranges, "nsrun0", Rules({}, isolated=True))
+    assert alone == ruleset("nsrun_1", ranges, "nsrun0", Rules({}))
+    port = {HostPort("udp", "", 53): PodPort("10.85.0.2", "fd00::2", 53)}
+    spared = ruleset("nsrun_1", ranges, "nsrun0", Rules(port, spares_dns=True, beside=("b1",)))
+    assert spared.count('iifname { "b1" } fib daddr . iif type local meta l4proto { tcp, udp } th dport 53 return') == 2
