@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nsrun.api import credentials, kubeconfig, listening
+from nsrun.api import credentials, kubeconfig, listening, roles
 from nsrun.client import roots
 from nsrun.client.roots import Root
 from nsrun.errors import EXIT_CODES, NsrunError
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument("--name", action="append", default=[])
     config = commands.add_parser("kubeconfig", allow_abbrev=False)
     config.add_argument("--server")
-    config.add_argument("--role", default=credentials.FULL)
+    config.add_argument("--role", default=roles.FULL)
     config.add_argument("--context", default="nsrun")
     config.add_argument("--insecure-http", action="store_true")
     config.add_argument("--write-kubeconfig", action="store_true")

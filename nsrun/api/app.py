@@ -11,7 +11,7 @@ from functools import lru_cache
 from aiohttp import web
 
 from nsrun.api import answers, paths
-from nsrun.api.authentication import Authenticator, Caller, may
+from nsrun.api.authentication import Authenticator
 from nsrun.api.bodies import BODY_MAX
 from nsrun.api.cache import Cache
 from nsrun.api.forms import discovery
@@ -21,6 +21,7 @@ from nsrun.api.metrics import Metrics
 from nsrun.api.paths import Target
 from nsrun.api.questions import Questions
 from nsrun.api.reading import Reader, flag
+from nsrun.api.roles import Caller, may
 from nsrun.api.watching import Watching
 from nsrun.api.writing import Writer
 from nsrun.errors import NsrunError, StatusError

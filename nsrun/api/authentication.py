@@ -1,7 +1,7 @@
-"""Who asks, and what they may: bearer tokens and two roles.
+"""Who asks: bearer tokens.
 
-A token stands for a caller with a role: `full` may everything, `read-only` may look at everything but secrets, and may read logs. Where the
-API is served in the clear it is open to whoever reaches it: then it listens on loopback or a socket file alone, and browsers are kept out.
+A token stands for a caller with a role. Where the API is served in the clear it is open to whoever reaches it: then it listens on
+loopback or a socket file alone, and browsers are kept out.
 """
 
 from __future__ import annotations
@@ -10,42 +10,13 @@ import hashlib
 import ipaddress
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from nsrun.api.paths import Target
-from nsrun.errors import StatusError
+from nsrun.api.impersonation import acting
+from nsrun.api.roles import ANYBODY, NOBODY, ROLES, Caller
 from nsrun.spec import api_status
-
-FULL = "full"
-READ_ONLY = "read-only"
-ROLES = (FULL, READ_ONLY)
-_LOOKS = frozenset(["get", "list", "watch"])
-_QUESTIONS = frozenset(["authentication.k8s.io", "authorization.k8s.io"])
-_ACTING_STREAMS = frozenset(["exec", "attach", "portforward"])
-
-
-class Caller(NamedTuple):
-    """Somebody who asks.
-
-    Attributes:
-        name: as refusals say it.
-        role: what they may.
-    """
-
-    name: str
-    role: str
-
-    @property
-    def groups(self) -> list[str]:
-        """As SelfSubjectReview tells them."""
-        return ["system:masters", "system:authenticated"] if self.role == FULL else ["system:authenticated"]
-
-
-ANYBODY = Caller("system:anonymous", FULL)
-NOBODY = Caller("system:anonymous", "")
 
 
 class Authenticator:
@@ -67,19 +38,22 @@ class Authenticator:
         """Who asks.
 
         Raises:
-            StatusError: 401 without a token that is known; 403 for a web page.
+            StatusError: 401 without a token that is known; 403 for a web page, and for who may not be whom they want to be.
         """
         if self._path is None:
             if self._local:
                 _no_browser(request.headers)
-            return ANYBODY
+            return acting(ANYBODY, request.headers, lambda _name: "")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         found = self._callers().get(_digest(token.strip())) if scheme.lower() == "bearer" and token else None
         if found is not None:
-            return found
+            return acting(found, request.headers, self._role_of)
         if anonymous_too:
             return NOBODY
         raise api_status.refusal(401, "Unauthorized", "Unauthorized")
+
+    def _role_of(self, name: str) -> str:
+        return next((one.role for one in self._callers().values() if one.name == name), "")
 
     def _callers(self) -> Mapping[bytes, Caller]:
         assert self._path is not None
@@ -137,40 +111,3 @@ def _unbendable(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def may(caller: Caller, verb: str, target: Target | None) -> None:
-    """Whether a caller may do something.
-
-    Args:
-        caller: who.
-        verb: what, as `paths.verb` has it.
-        target: to what; None for a document about the server.
-
-    Raises:
-        StatusError: 403.
-    """
-    if target is not None and not allowed(caller.role, verb, target):
-        raise refusal(caller, verb, target)
-
-
-def allowed(role: str, verb: str, target: Target) -> bool:
-    """Whether a role may do something."""
-    if role == FULL:
-        return True
-    if role != READ_ONLY:
-        return False
-    if verb == "create" and target.resource.group in _QUESTIONS:
-        return True
-    if target.subresource is not None and target.subresource.name in _ACTING_STREAMS:
-        return False
-    return verb in _LOOKS and target.kind != "Secret"
-
-
-def refusal(caller: Caller, verb: str, target: Target) -> StatusError:
-    """403, in the words of the API server's authorizer."""
-    resource = target.resource
-    named = resource.plural + (f"/{target.subresource.name}" if target.subresource is not None else "")
-    where = f' in the namespace "{target.namespace}"' if target.namespace else " at the cluster scope"
-    why = f'User "{caller.name}" cannot {verb} resource "{named}" in API group "{resource.group}"{where}'
-    return api_status.forbidden(resource, target.name, why)

@@ -13,11 +13,10 @@ import secrets
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from nsrun.api.roles import FULL, READ_ONLY, ROLES
 from nsrun.client.roots import Root
 from nsrun.errors import NotFoundError, StepError, UsageError
 
-FULL = "full"
-READ_ONLY = "read-only"
 NAMES = {FULL: "admin", READ_ONLY: "viewer"}
 """The callers that there are without anybody's doing, by role."""
 
@@ -135,7 +134,7 @@ def have_tokens(place: Place) -> None:
     """Make sure that there is a token for each role. The directory is locked by the caller."""
     text = (read(place.tokens) or b"").decode(errors="replace")
     roles = {line.split()[2] for line in text.splitlines() if len(line.split()) == 3 and not line.startswith("#")}
-    missing = [role for role in (FULL, READ_ONLY) if role not in roles]
+    missing = [role for role in ROLES if role not in roles]
     if missing:
         if text and not text.endswith("\n"):
             text += "\n"

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from nsrun.api import bodies
 from nsrun.api.answers import answer
-from nsrun.api.authentication import FULL, READ_ONLY, Caller, allowed
 from nsrun.api.forms.negotiation import Wanted
 from nsrun.api.paths import Target
+from nsrun.api.roles import FULL, READ_ONLY, Caller, allowed
 from nsrun.errors import StatusError
 from nsrun.spec import api_status
 from nsrun.spec.resources_table import RESOURCES, Resource
@@ -65,7 +65,9 @@ class Questions:
         if resource is None:
             return {
                 "allowed": caller.role == FULL
-                or (verb in ("get", "list", "watch") and of_resource.get("resource") != "*")
+                or (
+                    caller.role == READ_ONLY and verb in ("get", "list", "watch") and of_resource.get("resource") != "*"
+                )
             }
         part = of_resource.get("subresource") or ""
         found = next((one for one in resource.subresources if one.name == part), None)
@@ -77,10 +79,12 @@ class Questions:
         rules = [
             {"verbs": ["get", "list", "watch"], "apiGroups": [resource.group], "resources": [resource.plural]}
             for resource in RESOURCES
-            if allowed(READ_ONLY, "get", Target(resource))
+            if allowed(caller.role, "get", Target(resource))
         ]
-        logs = {"verbs": ["get"], "apiGroups": [""], "resources": ["pods/log"]}
         paths = [{"verbs": ["get"], "nonResourceURLs": ["*"]}]
+        if not rules:
+            return {"resourceRules": [], "nonResourceRules": paths, "incomplete": False}
+        logs = {"verbs": ["get"], "apiGroups": [""], "resources": ["pods/log"]}
         return {"resourceRules": [*rules, logs], "nonResourceRules": paths, "incomplete": False}
 
 

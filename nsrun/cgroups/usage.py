@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 CHUNK = 1 << 16
 PAGE = os.sysconf("SC_PAGE_SIZE")
 CPU_WHY = "no cgroup of this container has cpu.stat"
-MEMORY_WHY = "no memory controller counts for this pod"
 IO_WHY = "no io controller of version 2 counts for this pod"
 ESTIMATED = "added up from its processes: no memory controller counts for this pod"
 

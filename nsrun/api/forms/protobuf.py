@@ -20,7 +20,6 @@ from nsrun.api.forms.refusals import bad_request
 from nsrun.errors import StatusError
 
 CONTENT_TYPE = "application/vnd.kubernetes.protobuf"
-WATCH_CONTENT_TYPE = f"{CONTENT_TYPE};stream=watch"
 PREFIX = b"k8s\0"
 MAX_VALUES = 400_000
 """Values in one body: two bytes can be an element of a list, and an element is a few hundred bytes of memory."""

@@ -113,6 +113,31 @@ def test_a_line_of_the_tokens_counts_from_the_next_request_on(secured: Secured) 
     assert other.get(PODS).code == 401
 
 
+def test_whoever_acts_as_another_has_the_rights_of_that_one(secured: Secured) -> None:
+    def ask(who: Secured, verb: str, path: str, body: object = None, **more: str) -> tuple[int, str]:
+        answer = who.request(verb, path, body, **more)
+        return answer.code, answer.object.get("message", "")
+
+    review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    question = {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}
+    secrets = "/api/v1/namespaces/default/secrets"
+    why = 'User "bob" cannot list resource "pods" in API group "" in the namespace "default"'
+    assert ask(secured, "GET", PODS, Impersonate_User="bob") == (403, f"pods is forbidden: {why}")
+    assert secured.request("POST", review, question, Impersonate_User="bob").object["status"] == {"allowed": False}
+    assert ask(secured, "GET", PODS, Impersonate_User="viewer")[0] == 200
+    assert ask(secured, "GET", secrets, Impersonate_User="viewer")[0] == 403
+    assert ask(secured, "GET", secrets, Impersonate_User="bob", Impersonate_Group="system:masters")[0] == 200
+    assert ask(secured, "GET", PODS, Impersonate_Group="system:masters") == (
+        400,
+        "requested Impersonate-Group without impersonating a user",
+    )
+    for name in ("admin", "viewer", "bob"):
+        assert ask(secured.as_role("read-only"), "GET", PODS, Impersonate_User=name) == (
+            403,
+            f'users "{name}" is forbidden: User "viewer" cannot impersonate resource "users" in API group "" at the cluster scope',
+        )
+
+
 def test_tokens_that_cannot_be_read_let_nobody_in(secured: Secured) -> None:
     tokens = secured.host.root / "lib" / "api" / "tokens"
     text = tokens.read_bytes()
