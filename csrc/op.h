@@ -57,13 +57,13 @@ int nsr_attach(struct nsr_run *run, int tree, const char *target);
 int nsr_attach_no_links(struct nsr_run *run, int tree, const char *target);
 int nsr_set_attributes(int mount, uint64_t set, int recursive);
 
-nsr_handler nsr_op_unshare, nsr_op_setns, nsr_op_hostname, nsr_op_domainname, nsr_op_loopback_up, nsr_op_sysctl,
+nsr_handler nsr_op_unshare, nsr_op_setns, nsr_op_hostname, nsr_op_loopback_up, nsr_op_sysctl,
     nsr_op_join_cgroup, nsr_op_user_namespace, nsr_op_enter_user, nsr_op_fs_user, nsr_op_id_map;
-nsr_handler nsr_op_private, nsr_op_overlay, nsr_op_root, nsr_op_mount, nsr_op_bind, nsr_op_propagation, nsr_op_attr,
+nsr_handler nsr_op_private, nsr_op_overlay, nsr_op_root, nsr_op_mount, nsr_op_bind, nsr_op_attr,
     nsr_op_mask, nsr_op_readonly, nsr_op_pivot_root;
 nsr_handler nsr_op_mkdir, nsr_op_file, nsr_op_symlink, nsr_op_mknod;
 nsr_handler nsr_op_chdir, nsr_op_umask, nsr_op_rlimit, nsr_op_oom_score_adj, nsr_op_setsid, nsr_op_stdio, nsr_op_stdio_owner, nsr_op_terminal,
     nsr_op_close_rest, nsr_op_user, nsr_op_bounding, nsr_op_caps, nsr_op_no_new_privs, nsr_op_seccomp, nsr_op_pdeathsig,
-    nsr_op_signals_default, nsr_op_env, nsr_op_exec, nsr_op_keepcaps, nsr_op_dumpable, nsr_op_apparmor;
+    nsr_op_signals_default, nsr_op_env, nsr_op_exec, nsr_op_apparmor;
 
 #endif

@@ -311,13 +311,6 @@ static int change(struct nsr_run *run, const char *target, uint64_t set, uint64_
 	return result;
 }
 
-int nsr_op_propagation(struct nsr_run *run, struct nsr_args *args)
-{
-	uint64_t flags = (uint64_t)args->head.arg[0];
-
-	return change(run, nsr_next(args, NULL), 0, 0, flags & ~(uint64_t)MS_REC, (flags & MS_REC) != 0);
-}
-
 int nsr_op_attr(struct nsr_run *run, struct nsr_args *args)
 {
 	const int64_t *arg = args->head.arg;

@@ -39,15 +39,6 @@ int nsr_op_hostname(struct nsr_run *run, struct nsr_args *args)
 	return sys_answer(syscall(SYS_sethostname, name, (size_t)length));
 }
 
-int nsr_op_domainname(struct nsr_run *run, struct nsr_args *args)
-{
-	uint32_t length;
-	const char *name = nsr_next(args, &length);
-
-	(void)run;
-	return sys_answer(syscall(SYS_setdomainname, name, (size_t)length));
-}
-
 int nsr_op_loopback_up(struct nsr_run *run, struct nsr_args *args)
 {
 	struct ifreq request = {.ifr_name = "lo"};

@@ -97,12 +97,6 @@ int nsr_op_caps(struct nsr_run *run, struct nsr_args *args)
 	return result;
 }
 
-int nsr_op_keepcaps(struct nsr_run *run, struct nsr_args *args)
-{
-	(void)run;
-	return sys_answer(prctl(PR_SET_KEEPCAPS, args->head.arg[0] ? 1 : 0, 0, 0, 0));
-}
-
 int nsr_op_user(struct nsr_run *run, struct nsr_args *args)
 {
 	uid_t uid = (uid_t)args->head.arg[0];

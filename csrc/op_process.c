@@ -232,9 +232,3 @@ int nsr_op_pdeathsig(struct nsr_run *run, struct nsr_args *args)
 		_exit(EXIT_PARENT_GONE);
 	return 0;
 }
-
-int nsr_op_dumpable(struct nsr_run *run, struct nsr_args *args)
-{
-	(void)run;
-	return sys_answer(prctl(PR_SET_DUMPABLE, (unsigned long)args->head.arg[0], 0, 0, 0));
-}

@@ -52,7 +52,6 @@ enum nsr_op_code {
 	NSR_OP_UNSHARE = 1,		/* arg0 CLONE_NEW* flags */
 	NSR_OP_SETNS = 2,		/* arg0 slot of a namespace or pid descriptor, arg1 CLONE_NEW* flags */
 	NSR_OP_HOSTNAME = 3,		/* str0 */
-	NSR_OP_DOMAINNAME = 4,		/* str0 */
 	NSR_OP_LOOPBACK_UP = 5,
 	NSR_OP_SYSCTL = 6,		/* str0 name with '/' separators below /proc/sys, str1 value; before PIVOT_ROOT; arg0 the machine's uid of the root that the pod's namespaces belong to: it is tried as that one where it is refused */
 	NSR_OP_JOIN_CGROUP = 7,		/* arg0 slot of a version 1 cgroup's "tasks", opened for writing: this process, still of one thread, moves there */
@@ -64,7 +63,6 @@ enum nsr_op_code {
 	NSR_OP_ROOT = 12,		/* str0 host path of a directory or mount; arg0 1: bind it on itself first */
 	NSR_OP_MOUNT = 13,		/* a new file system: str0 fstype, str1 target in root, str2.. options "k=v" or "flag"; arg0 MOUNT_ATTR_*; arg1 1: missing fs type is not an error */
 	NSR_OP_BIND = 14,		/* str0 source (host path; "" with a slot), str1 target in root; arg0 source slot or -1; arg1 enum nsr_bind; arg2 MOUNT_ATTR_* set recursively when NSR_BIND_RREADONLY, else on the top mount (but MOUNT_ATTR_NODEV recursively when NSR_BIND_RECURSIVE); arg3 MS_* propagation or 0 */
-	NSR_OP_PROPAGATION = 15,	/* str0 target in root, arg0 MS_* flags */
 	NSR_OP_ATTR = 16,		/* mount_setattr: str0 target in root, arg0 set, arg1 clear, arg2 1 = recursive */
 	NSR_OP_MKDIR = 17,		/* str0 path in root, arg0 mode, arg1 uid, arg2 gid; parents made 0755; existing directory is fine */
 	NSR_OP_FILE = 18,		/* str0 path in root, arg0 mode; made empty if missing (a mount point); parents made */
@@ -93,8 +91,6 @@ enum nsr_op_code {
 	NSR_OP_SIGNALS_DEFAULT = 44,	/* every disposition to SIG_DFL, empty mask */
 	NSR_OP_ENV = 45,		/* str*: KEY=VALUE, the whole environment */
 	NSR_OP_EXEC = 46,		/* str0 file (searched in PATH of NSR_OP_ENV when it has no '/'), str1.. argv */
-	NSR_OP_KEEPCAPS = 47,		/* arg0 1 or 0: PR_SET_KEEPCAPS, around NSR_OP_USER */
-	NSR_OP_DUMPABLE = 48,		/* arg0: PR_SET_DUMPABLE */
 	NSR_OP_STDIO_OWNER = 49,	/* arg0 uid: fchown(uid, -1) of those of 0, 1, 2 that are a pipe, socket or terminal (never /dev/null or a file):
 					 * else a container that is not root cannot open /dev/stdout; EINVAL, EPERM and EROFS are fine; arg1 1: those that are a pipe without a name alone */
 	NSR_OP_APPARMOR = 51,		/* str0: AppArmor's profile from execve on; the kernel has it already */

@@ -10,7 +10,6 @@
 #define nsr_op_unshare walk
 #define nsr_op_setns walk
 #define nsr_op_hostname walk
-#define nsr_op_domainname walk
 #define nsr_op_loopback_up walk
 #define nsr_op_sysctl walk
 #define nsr_op_join_cgroup walk
@@ -19,7 +18,6 @@
 #define nsr_op_root walk
 #define nsr_op_mount walk
 #define nsr_op_bind walk
-#define nsr_op_propagation walk
 #define nsr_op_attr walk
 #define nsr_op_mask walk
 #define nsr_op_readonly walk
@@ -46,8 +44,6 @@
 #define nsr_op_signals_default walk
 #define nsr_op_env walk
 #define nsr_op_exec walk
-#define nsr_op_keepcaps walk
-#define nsr_op_dumpable walk
 #define nsr_op_apparmor walk
 #define nsr_op_enter_user walk
 #define nsr_op_fs_user walk

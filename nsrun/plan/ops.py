@@ -113,19 +113,6 @@ class Hostname(Op, frozen=True):
         return f"hostname {_quote(self.name)}"
 
 
-class Domainname(Op, frozen=True):
-    """setdomainname(2); at most 64 bytes."""
-
-    code: ClassVar[str] = "DOMAINNAME"
-    name: str
-
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.name.encode(),)
-
-    def describe(self) -> str:
-        return f"domainname {_quote(self.name)}"
-
-
 class LoopbackUp(Op, frozen=True):
     """The interface `lo` of the present network namespace up."""
 
@@ -355,23 +342,6 @@ class BindBelow(Bind, frozen=True):
 
     def _source(self) -> str:
         return f"{super()._source()}/{_quote(self.below)}"
-
-
-class Propagation(Op, frozen=True):
-    """Propagation of the mount at `target` in the root."""
-
-    code: ClassVar[str] = "PROPAGATION"
-    target: str
-    flags: Flags
-
-    def args(self) -> tuple[Operand, ...]:
-        return (self.flags,)
-
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.target.encode(),)
-
-    def describe(self) -> str:
-        return f"mount --make-{_propagation(self.flags)} $root{_quote(self.target)}"
 
 
 class Attr(Op, frozen=True):
@@ -684,19 +654,6 @@ class FsUser(Op, frozen=True):
         return f"setfsuid({self.uid}), setfsgid({self.gid})"
 
 
-class Keepcaps(Op, frozen=True):
-    """PR_SET_KEEPCAPS: permitted capabilities outlive a change of uid."""
-
-    code: ClassVar[str] = "KEEPCAPS"
-    on: bool
-
-    def args(self) -> tuple[Operand, ...]:
-        return (int(self.on),)
-
-    def describe(self) -> str:
-        return f"prctl(PR_SET_KEEPCAPS, {int(self.on)})"
-
-
 class Bounding(Op, frozen=True):
     """Drops all but these from the capability bounding set."""
 
@@ -796,19 +753,6 @@ class SignalsDefault(Op, frozen=True):
 
     def describe(self) -> str:
         return "env --default-signal"
-
-
-class Dumpable(Op, frozen=True):
-    """PR_SET_DUMPABLE."""
-
-    code: ClassVar[str] = "DUMPABLE"
-    on: bool
-
-    def args(self) -> tuple[Operand, ...]:
-        return (int(self.on),)
-
-    def describe(self) -> str:
-        return f"prctl(PR_SET_DUMPABLE, {int(self.on)})"
 
 
 class Env(Op, frozen=True):

@@ -300,12 +300,6 @@ child.wait()
 # --- propagation, attributes ---
 
 
-def test_private_cuts_off_and_propagation_opens(box: Box) -> None:
-    seen = mounts(box.run([op("PROPAGATION", "/dev", L.MS_SHARED | L.MS_REC)], command=["mounts"]).text)
-    assert seen["/"][2] == "private" or seen["/"][2] == "slave"
-    assert seen["/dev"][2] == "shared"
-
-
 @pytest.mark.parametrize(("flag", "word"), [(0, {"slave", "private"}), (L.MS_PRIVATE, {"private"})])
 def test_private_with_the_propagation_asked_for(flag: int, word: set[str], lower: Path) -> None:
     out = run(

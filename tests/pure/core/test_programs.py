@@ -22,14 +22,12 @@ HEADER = (Path(__file__).parents[3] / "csrc/wire.h").read_text(encoding="utf-8")
 # Strings each op takes, least and most, as wire.h describes them; slots it must or may have.
 STRINGS = {
     "HOSTNAME": (1, 1),
-    "DOMAINNAME": (1, 1),
     "SYSCTL": (2, 2),
     "OVERLAY": (4, 40),
     "ROOT": (1, 1),
     "MOUNT": (2, 40),
     "BIND": (2, 2),
     "BIND_BELOW": (3, 3),
-    "PROPAGATION": (1, 1),
     "ATTR": (1, 1),
     "MKDIR": (1, 1),
     "FILE": (1, 1),

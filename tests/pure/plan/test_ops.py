@@ -17,7 +17,6 @@ EXAMPLES: list[tuple[ops.Op, str]] = [
     (ops.Unshare("CLONE_NEWNET|CLONE_NEWIPC"), "unshare(CLONE_NEWNET|CLONE_NEWIPC)"),
     (ops.Setns(3, "CLONE_NEWNET"), "setns($slot3, CLONE_NEWNET)"),
     (ops.Hostname("web"), "hostname web"),
-    (ops.Domainname("x y"), "domainname 'x y'"),
     (ops.LoopbackUp(), "ip link set lo up"),
     (
         ops.UserNamespace(131072, 65536, "CLONE_NEWNET|CLONE_NEWIPC"),
@@ -63,7 +62,6 @@ EXAMPLES: list[tuple[ops.Op, str]] = [
         ops.BindBelow("/v", "/b", "NSR_BIND_RECURSIVE", "", "MS_PRIVATE|MS_REC", below="x y"),
         "mount --rbind -o rprivate /v/'x y' $root/b",
     ),
-    (ops.Propagation("/b", "MS_SHARED|MS_REC"), "mount --make-rshared $root/b"),
     (ops.Attr("/", "MOUNT_ATTR_RDONLY", recursive=True), "mount -o remount,bind,ro=recursive $root/"),
     (ops.Attr("/", "", "MOUNT_ATTR_RDONLY|MOUNT_ATTR_NODEV"), "mount -o remount,bind,rw,dev $root/"),
     (ops.Mkdir("/d", 0o1777, 5, 6), "install -d -m 1777 -o 5 -g 6 $root/d"),
@@ -93,7 +91,6 @@ EXAMPLES: list[tuple[ops.Op, str]] = [
         ops.User(-1, -1, (-1, 5)),
         "setpriv --reuid <as in the image> --regid <as in the image> --groups <as in the image>,5",
     ),
-    (ops.Keepcaps(on=True), "prctl(PR_SET_KEEPCAPS, 1)"),
     (ops.Bounding("CAP_CHOWN|CAP_KILL"), "setpriv --bounding-set -all,+chown,+kill"),
     (
         ops.Caps("CAP_KILL", "CAP_KILL"),
@@ -104,7 +101,6 @@ EXAMPLES: list[tuple[ops.Op, str]] = [
     (ops.AppArmor("a b"), "aa-exec -p 'a b'"),
     (ops.Pdeathsig(), "setpriv --pdeathsig SIGKILL"),
     (ops.SignalsDefault(), "env --default-signal"),
-    (ops.Dumpable(on=False), "prctl(PR_SET_DUMPABLE, 0)"),
     (ops.Env(("A=1", "B=x y")), "env -i A=1 'B=x y'"),
     (ops.Exec(("sh", "-c", "echo $A")), "exec sh -c 'echo $A'"),
     (ops.Exec(("-sh",), "/bin/sh"), "exec -a -sh /bin/sh"),
