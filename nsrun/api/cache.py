@@ -155,21 +155,23 @@ class Cache:
             there.setdefault(entry.kind, {})[entry.key] = entry
         first = self.version == 0
         steps: list[tuple[Entry, bool]] = []
+        went: list[tuple[Entry, int]] = []
         for kind, known in self._objects.items():
             now = there.get(kind, {})
             for key, old in known.items():
                 new = now.get(key)
                 if new is None:
-                    steps.append((old.with_version(version), True))
+                    went.append((old, version))
                 elif new.metadata.get("uid") != old.metadata.get("uid"):
                     # It went before the one that has its name now came.
-                    steps.append((old.with_version(max(self.version, new.version - 1)), True))
+                    went.append((old, new.version - 1))
         for kind, now in there.items():
             known = self._objects.setdefault(kind, {})
             for key, new in now.items():
                 old_one = known.get(key)
                 if old_one is None or old_one.version != new.version:
                     steps.append((new, False))
+        steps += self._goings(went, {entry.version for entry, _ in steps})
         if first:
             for entry, _ in steps:
                 self._objects.setdefault(entry.kind, {})[entry.key] = entry
@@ -180,6 +182,27 @@ class Cache:
         self.version = max(self.version, version)
         self._trim()
         self.on_steps()
+
+    def _goings(self, went: Iterable[tuple[Entry, int]], taken: set[int]) -> list[tuple[Entry, bool]]:
+        """Give objects that went unheard the versions at which they may have gone, each its own.
+
+        The server gave each going a version that nothing else has, and said no more of it. Two changes of one version would be one place
+        in the history: a watch that was cut off between them would go on behind both.
+
+        Args:
+            went: each with the highest version that will do.
+            taken: versions of changes; grows.
+        """
+        goings = []
+        free = {}
+        for entry, highest in sorted(went, key=lambda one: -one[1]):
+            found = free.get(highest, highest)
+            while found in taken:
+                found -= 1
+            free[highest] = found - 1
+            taken.add(found)
+            goings.append((entry.with_version(found), True))
+        return goings
 
     def _apply(self, entry: Entry, *, gone: bool) -> None:
         objects = self._objects.setdefault(entry.kind, {})

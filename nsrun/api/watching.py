@@ -189,7 +189,8 @@ class Watching:
             return self._cache.last, entries
         if version == 0:
             return self._cache.last, []
-        if version < self._cache.oldest:
+        # One that nobody gave yet: the clock was set back over a restart of the machine, and whoever has it has to look anew.
+        if version < self._cache.oldest or version > self._cache.version:
             raise expired(f"too old resource version: {version} ({self._cache.oldest})")
         return self._cache.number_at(version), []
 

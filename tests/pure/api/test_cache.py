@@ -69,6 +69,23 @@ def test_a_lost_stream_becomes_the_difference() -> None:
     assert names(cache) == ["again", "new", "stays"]
 
 
+def test_what_went_unheard_has_places_of_its_own() -> None:
+    """A watch that is cut off between two of them goes on at the second."""
+    cache = told(*(change("Pod", name, at) for at, name in enumerate("abcd", 1)), bookmark(5))
+    at = cache.last
+    cache.begin()
+    for one in (change("Pod", "d", 9), change("Pod", "b", 8, uid="another"), bookmark(9)):
+        cache.take(one)
+    steps = cache.after(at)
+    assert steps is not None
+    assert sorted(step.entry.key[1] for step in steps if step.gone) == ["a", "b", "c"]
+    versions = [step.version for step in steps]
+    assert versions == sorted(set(versions))
+    assert all(step.entry.object["metadata"]["resourceVersion"] == str(step.version) for step in steps)
+    for place, step in enumerate(steps):
+        assert cache.after(cache.number_at(step.version)) == steps[place + 1 :]
+
+
 def test_a_version_has_a_place() -> None:
     cache = told(bookmark(10))
     for version in (12, 14, 16):
