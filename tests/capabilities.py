@@ -210,6 +210,13 @@ def _kubectl() -> str | None:
     return None if shutil.which("kubectl") else "kubectl is not installed"
 
 
+def _airflow() -> str | None:
+    python = os.environ.get("NSRUN_AIRFLOW")
+    if python is None:
+        return "NSRUN_AIRFLOW names no Python that has apache-airflow-providers-cncf-kubernetes"
+    return None if os.access(python, os.X_OK) else f"{python} is no program"
+
+
 _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "root": _root,
     "overlay": _overlay,
@@ -235,6 +242,7 @@ _QUESTIONS: dict[str, Callable[[], str | None]] = {
     "qemu": _qemu,
     "test-host": _test_host,
     "busybox": _busybox,
+    "airflow": _airflow,
 }
 
 

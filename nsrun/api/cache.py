@@ -194,7 +194,7 @@ class Cache:
             taken: versions of changes; grows.
         """
         goings = []
-        free = {}
+        free: dict[int, int] = {}
         for entry, highest in sorted(went, key=lambda one: -one[1]):
             found = free.get(highest, highest)
             while found in taken:

@@ -161,10 +161,11 @@ class Namespaces:
         """Have everything in a namespace go; whether nothing is left."""
         empty = True
         for engine in list(self.pods()):
-            if engine.namespace != name:
+            # One of a file runs on, as a kubelet's does of which the API server has nothing to show any more.
+            if engine.namespace != name or (engine.static is not None and not engine.deleting):
                 continue
             empty = False
-            if not engine.deleting and engine.static is None:
+            if not engine.deleting:
                 changes.delete(engine)
         for kind in _INSIDE:
             for obj in self._world.objects.all_of(kind, name):

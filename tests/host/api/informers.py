@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import importlib
 import json
 import os
 import sys
@@ -118,13 +119,15 @@ class Official(Informer):
 
     def follow(self) -> None:
         from kubernetes import client
-        from kubernetes.informer import SharedInformer
+
+        # It has no types.
+        SharedInformer: Any = importlib.import_module("kubernetes.informer").SharedInformer
 
         core = client.CoreV1Api(client.ApiClient(client.Configuration(host=self.url)))
         informer = SharedInformer(list_func=core.list_namespaced_secret, namespace=self.namespace)
         ended = threading.Event()
 
-        def hear(obj: client.V1Secret) -> None:
+        def hear(obj: Any) -> None:
             self.events += 1
             if obj.metadata.name == END:
                 ended.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -440,3 +441,21 @@ def test_what_was_answered_is_there_whenever_the_server_is_killed(server: Server
         server.start()
     assert answered
     assert not list((server.root / "lib").rglob("*.tmp"))[1:]
+
+
+def test_a_namespace_goes_without_the_pod_of_a_file(server: Server, api: ApiClient) -> None:
+    """The pod runs on, as a kubelet's does whose mirror goes with the namespace."""
+    directory = server.root / "etc" / "manifests"
+    directory.mkdir(parents=True, exist_ok=True)
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kept"}})
+    one = pod("filed", box("a", "pause"))
+    one["metadata"]["namespace"] = "kept"
+    path = directory / "filed.yaml"
+    path.write_text(json.dumps(one))
+    api.until(lambda: api.objects.get(("Pod", "kept", "filed"), {}).get("status", {}).get("phase") == "Running")
+    first = api.objects["Pod", "kept", "filed"]["status"]["containerStatuses"][0]["containerID"]
+    api.delete("Namespace", "kept", namespace="")
+    api.until(lambda: ("Namespace", "", "kept") not in api.objects)
+    assert api.objects["Pod", "kept", "filed"]["status"]["containerStatuses"][0]["containerID"] == first
+    path.unlink()
+    api.until(lambda: ("Pod", "kept", "filed") not in api.objects)
