@@ -61,7 +61,8 @@ class Controllers:
         # In a hybrid layout a controller is either here or there.
         self.legacy = dict(legacy) if layout.mount is not None else {}
         top = _words(self._mount / "cgroup.controllers") if self._mount is not None else []
-        self._counted = tuple(name for name in COUNTED if name in top and name not in self.legacy)
+        self._of_all = tuple(name for name in (CPU, *COUNTED) if name in top and name not in self.legacy)
+        self._counted = tuple(name for name in self._of_all if name != CPU)
 
     def of_legacy(self, limits: Limits) -> tuple[str, ...]:
         """Those of the controllers that `limits` need which are version 1's here."""
@@ -91,9 +92,10 @@ class Controllers:
     def count_all(self, base: Path) -> None:
         """Have memory, processes and block devices of every pod counted, where version 2 can do that; what cannot be had is done without.
 
-        A kubelet, too, makes cgroups of all controllers for every pod, whatever it asks for.
+        A kubelet, too, makes cgroups of all controllers for every pod, whatever it asks for. Processor time is shared out from the
+        first pod on: were that to begin with one that asks for some, those of before would have the usual weight, not the least.
         """
-        for name in self._counted:
+        for name in self._of_all:
             with contextlib.suppress(MissingControllerError):
                 self._switch_on(name, base)
 

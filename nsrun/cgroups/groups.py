@@ -197,9 +197,8 @@ class Cgroups:
         self.controllers.weigh_base(path.parent, limits, os.cpu_count() or 1)
         self._make(path)
         self.controllers.count(path)
-        if limits.controllers:
-            self.controllers.apply(path, limits)
-        else:
+        self.controllers.apply(path, limits)
+        if CPU not in limits.controllers:
             self.controllers.weigh(path)
 
     def create_container(

@@ -67,6 +67,7 @@ def test_S_CGROUP_who_asks_for_nothing_has_no_limit(server: Server) -> None:
         assert one.legacy == {}
         if PURE:
             assert (one.memory, one.pids) == (None, None)
+    server.up(pod("asks", box("a", "pause", resources=SOME)))
     assert not PURE or (group(server, "p").unified / "cpu.weight").read_text() == "1\n"
 
 

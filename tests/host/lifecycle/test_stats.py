@@ -239,7 +239,6 @@ def test_S_OOM_S_CGROUP_what_each_version_of_cgroups_does(server: Server) -> Non
             "memory_working_set_bytes": current - stat["inactive_file"],
             "memory_rss": stat["anon"],
             "memory_cache": stat["file"],
-            "memory_failcnt": events["max"],
             "oom_events_total": events["oom_kill"],
             "threads": int((own / "pids.current").read_text()),
             "fs_writes_bytes_total": io["wbytes"],
