@@ -79,15 +79,26 @@ class Controllers:
             return {}
         return {name: self.twin(name, path) for name in self.legacy}
 
-    def prepare(self, directory: Path, limits: Limits) -> None:
+    def prepare(self, directory: Path, limits: Limits) -> Limits:
         """See to it that cgroups can be made below `directory`, the base or a pod's, that have what `limits` need.
+
+        Returns:
+            Those limits; without huge pages where that controller is not to be had and none are asked for: to keep them from everybody is
+            worth a controller, and no pod.
 
         Raises:
             MissingControllerError: a controller is not to be had.
         """
         for name in limits.controllers:
-            if name not in self.legacy:
+            if name in self.legacy:
+                continue
+            try:
                 self._switch_on(name, directory)
+            except MissingControllerError:
+                if name != HUGE_PAGES or any(amount for _, amount in limits.huge_pages):
+                    raise
+                limits = replace(limits, controllers=tuple(one for one in limits.controllers if one != HUGE_PAGES))
+        return limits
 
     def count_all(self, base: Path) -> None:
         """Have memory, processes and block devices of every pod counted, where version 2 can do that; what cannot be had is done without.

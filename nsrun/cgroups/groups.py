@@ -192,7 +192,7 @@ class Cgroups:
             return
         path = self._pod(pod_uid)
         self._make(path.parent)
-        self.controllers.prepare(path.parent, limits)
+        limits = self.controllers.prepare(path.parent, limits)
         self.controllers.count_all(path.parent)
         self.controllers.weigh_base(path.parent, limits, os.cpu_count() or 1)
         self._make(path)
@@ -220,7 +220,7 @@ class Cgroups:
         if not pod.is_dir():
             # It was made with the sandbox. Its unit may have been stopped since, which takes all that is in there along.
             self.create_pod(pod_uid, of_pod)
-        self.controllers.prepare(pod, limits)
+        limits = self.controllers.prepare(pod, limits)
         self._make(path)
         self.controllers.apply(path, limits)
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -79,6 +79,16 @@ def test_S_CGROUP_a_service_of_systemd_is_left_alone(tmp_path: Path) -> None:
     assert (unit / "cgroup.subtree_control").read_text() == ""
 
 
+def test_S_CGROUP_huge_pages_that_nobody_asks_for_are_no_reason_to_refuse_a_pod(tmp_path: Path) -> None:
+    top = group(tmp_path, controllers="memory", on="memory")
+    base = group(top / "nsrun", on="memory")
+    none = Limits(("memory", "hugetlb"), memory=1, huge_pages=((2 << 20, 0),))
+    left = unified(top).prepare(base, none)
+    assert left == Limits(("memory",), memory=1, huge_pages=((2 << 20, 0),))
+    with pytest.raises(MissingControllerError, match='"hugetlb"'):
+        unified(top).prepare(base, Limits(("hugetlb",), huge_pages=((2 << 20, 2 << 20),)))
+
+
 def test_S_CGROUP_a_scope_is_never_started_again(tmp_path: Path) -> None:
     top = group(tmp_path, controllers="cpu memory", on="cpu memory")
     unit = group(group(top / "system.slice", on="cpu memory") / "nsrun-server-1f.scope")
