@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
 from nsrun.api import credentials, kubeconfig, listening, roles
 from nsrun.client import roots
 from nsrun.client.roots import Root
-from nsrun.errors import EXIT_CODES, NsrunError
+from nsrun.errors import NsrunError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the words say; the exit status."""
     parser = argparse.ArgumentParser(prog="nsrun api", allow_abbrev=False)
     parser.add_argument("--root")
+    parser.add_argument("--output")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", allow_abbrev=False)
     serve.add_argument("--listen", action="append", default=[])
@@ -34,9 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _serve(root, words)
         return _kubeconfig(root, words)
     except NsrunError as error:
-        lines = [error.brief, error.details, f"Try: {error.resolution}" if error.resolution else None]
-        sys.stderr.write("".join(f"{line}\n" for line in lines if line))
-        return EXIT_CODES.get(error.code, 1)
+        sys.stderr.write(_worded(error, words.output))
+        return error.exit_code
+
+
+def _worded(error: NsrunError, output: str | None) -> str:
+    """An error as all commands of nsrun have it (nsrun/cli/failure.py)."""
+    if output == "json":
+        return (
+            json.dumps({"error": {**error.as_data(), "exit_code": error.exit_code}}, indent=2, ensure_ascii=False)
+            + "\n"
+        )
+    more = [line for text in (error.details, error.resolution) for line in (text or "").splitlines()]
+    return "\n  ".join([f"Error: {error.brief}", *more]) + "\n"
 
 
 def _serve(root: Root, words: argparse.Namespace) -> int:

@@ -16,6 +16,8 @@ def become(settings: Settings, *words: str) -> int:
     """Go on as `python -m nsrun.api`."""
     root = roots.find(settings.root)
     options = ["--root", root.given] if root.given else []
+    if settings.output:
+        options += ["--output", settings.output]
     command = [sys.executable, "-m", "nsrun.api", *options, *words]
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 - this process becomes the other one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import os
 import socket
 import ssl
@@ -235,7 +236,10 @@ def test_kubeconfigs(secured: Secured) -> None:
 def test_in_the_clear_is_for_loopback(box: Host) -> None:
     done = box.nsrun("api", "serve", "--listen", "0.0.0.0:0", "--insecure-http", check=False)
     assert done.returncode == 2
-    assert "--insecure-http is for loopback" in done.stderr
+    assert done.stderr.startswith("Error: --insecure-http is for loopback")
+    assert "\n  Leave it out: " in done.stderr
+    data = box.nsrun("--output", "json", "api", "serve", "--listen", "nonsense", check=False)
+    assert (data.returncode, json.loads(data.stderr)["error"]["code"]) == (2, "usage")
 
 
 def test_a_socket_file(box: Host) -> None:
