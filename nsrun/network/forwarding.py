@@ -10,6 +10,7 @@ import os
 from contextlib import suppress
 
 IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
+NEIGHBOURS = "/proc/sys/net/ipv4/neigh/default/gc_thresh3"
 IPV6 = "/proc/sys/net/ipv6/conf"
 
 
@@ -24,6 +25,25 @@ def has_ipv6() -> bool:
 def forwards(*, six: bool) -> bool:
     """Whether packets are forwarded: those of IPv4, and with `six` those of IPv6 too."""
     return read(IP_FORWARD) == "1" and (not six or read(f"{IPV6}/all/forwarding") == "1")
+
+
+def crowded(pods: int) -> tuple[str, ...]:
+    """What is to be said of the kernel's tables of neighbours, which all network namespaces of a machine share, with so many pods.
+
+    A pod has an entry for the machine, and the machine one for it; more with every pair of pods that talk.
+    """
+    found = []
+    for family, path in (("IPv4", NEIGHBOURS), ("IPv6", NEIGHBOURS.replace("ipv4", "ipv6"))):
+        # Network namespaces other than the first do not see it.
+        with suppress(OSError, ValueError):
+            limit = int(read(path))
+            if 2 * pods > limit:
+                name = path.removeprefix("/proc/sys/").replace("/", ".")
+                found.append(
+                    f"the kernel keeps {limit:,} neighbours of {family} for the whole machine, and {pods:,} pods need {2 * pods:,}:"
+                    f" packets are lost. It needs sysctl -w {name}={max(8192, 16 * pods)}"
+                )
+    return tuple(found)
 
 
 def begin() -> None:

@@ -271,7 +271,12 @@ class Network:
             "mtu": self._mtu or None,
             "leases": self.leases.count(),
             "repaired": list(self._repaired),
-            "warnings": [*self._warnings, *self.obstacles, *(one for one in (self._without6, self._unguarded) if one)],
+            "warnings": [
+                *self._warnings,
+                *self.obstacles,
+                *forwarding.crowded(self.leases.count()),
+                *(one for one in (self._without6, self._unguarded) if one),
+            ],
         }
 
     def ranges_in_use(self) -> Ranges | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nsrun.errors import NsrunError, SpecError
+from nsrun.network import forwarding
 from nsrun.network.addressing import DEFAULT_NETWORK, NetworkConfig, Ranges
 from nsrun.network.hostports import HostPort
 from nsrun.network.network import Network
@@ -173,6 +174,10 @@ class Networks:
     def obstacles(self) -> list[str]:
         """What somebody's firewall does to pods that are there, in words."""
         return [text for one in self._all() if one.leases.count() for text in one.obstacles]
+
+    def crowded(self) -> tuple[str, ...]:
+        """What is to be said of the kernel's tables with as many pods as there are."""
+        return forwarding.crowded(sum(one.leases.count() for one in self._all()))
 
     def gateways(self, pod_uid: str) -> tuple[str, ...]:
         """The machine's addresses on the network of a pod; none before the first set-up."""

@@ -216,6 +216,7 @@ class Service:
         checks = await asyncio.to_thread(examine, self._layout.lib)
         hint = "Pods have the event FirewallBlocksNetwork; `nft list ruleset` shows the chain."
         firewalls = [Check("firewall", False, text, hint) for text in self._world.networks.obstacles()]
+        firewalls += [Check("neighbours", False, text) for text in self._world.networks.crowded()]
         return {
             "checks": [
                 check.as_data()

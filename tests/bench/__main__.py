@@ -27,6 +27,7 @@ from tests.bench.forward import forward
 from tests.bench.identities import identities
 from tests.bench.images import images
 from tests.bench.measure import Figure, in_turn, run, timed
+from tests.bench.network import network
 from tests.bench.nsrun_side import NSRUN, POD, Nsrun
 from tests.bench.peers import Bundle, Podman, bubblewrap
 from tests.bench.probes import probes
@@ -297,11 +298,23 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=200, help="how many pods for the figures of scale (200)")
     parser.add_argument(
         "--only",
-        choices=["probes", "files", "forward", "streams", "configured", "images", "identities", "resolver", "api"],
+        choices=[
+            "probes",
+            "files",
+            "forward",
+            "streams",
+            "configured",
+            "images",
+            "identities",
+            "resolver",
+            "api",
+            "network",
+        ],
         help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward; "
         "files: logs --tail of a large log, cp of a large tree; "
         "configured: what ConfigMaps, variables and limits cost; images: pulls beside podman and skopeo; "
-        "identities: users and PID namespaces of a pod's own; resolver: names of pods; api: the Kubernetes API)",
+        "identities: users and PID namespaces of a pod's own; resolver: names of pods; api: the Kubernetes API; "
+        "network: bytes from pod to pod)",
     )
     parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
@@ -334,6 +347,8 @@ def main() -> None:
                 figures += scale(side, options.pods)
             if options.only in (None, "forward"):
                 figures += forward(side, options.runs)
+            if options.only in (None, "network"):
+                figures += network(side, options.runs)
             if options.only in (None, "streams"):
                 figures += api_streams(side, options.runs)
             if options.only in (None, "files"):
