@@ -156,9 +156,11 @@ class Forwarder:
             self._close_listeners()
 
     def _carry(self) -> None:
+        # Looked up once: what is done here is done for every byte that comes by itself.
+        wait, handler_of = self._poll.poll, self._handlers.get
         while not self._stopped:
-            for fd, events in self._poll.poll(FLOW_IDLE_S / 4 if self._flows else -1, EVENTS):
-                handler = self._handlers.get(fd)
+            for fd, events in wait(FLOW_IDLE_S / 4 if self._flows else -1, EVENTS):
+                handler = handler_of(fd)
                 if handler is not None:
                     handler(fd, events)
             if self._flows:
@@ -328,8 +330,10 @@ class Forwarder:
         fds = (attempt.near.fileno(), far.fileno())
         self._pairs.add(pair)
 
+        carry, poll = pair.move, self._poll
+
         def move(fd: int, events: int) -> None:
-            if not pair.move(self._poll, fd, events):
+            if not carry(poll, fd, events):
                 for fd in fds:
                     self._handlers.pop(fd, None)
                 self._ended(pair)
