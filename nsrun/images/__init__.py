@@ -12,7 +12,7 @@ from nsrun.images.image import Image
 from nsrun.images.reference import Reference, parse
 from nsrun.images.store import ImageStore, never_pull, parse_name
 from nsrun.images.trees import remove_tree
-from nsrun.plan.inputs import ImageConfig, RootBind, RootFs
+from nsrun.plan.image import ImageConfig, RootBind, RootFs
 
 __all__ = [
     "Image",

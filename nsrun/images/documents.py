@@ -13,7 +13,7 @@ from typing import Any
 
 from nsrun.errors import SpecError, UnsupportedError
 from nsrun.images.content import OCI_INDEX, OCI_MANIFEST, check_digest
-from nsrun.plan.inputs import ImageConfig
+from nsrun.plan.image import ImageConfig
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"

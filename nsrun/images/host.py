@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsrun.plan.inputs import HOST_IMAGE, RootBind, RootFs
+from nsrun.plan.image import HOST_IMAGE, RootBind, RootFs
 
 NAME = f"{HOST_IMAGE}:latest"
 

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 
 from nsrun.errors import StepError
-from nsrun.plan.inputs import ImageConfig, ImageUser, RootFs
+from nsrun.plan.image import ImageConfig, ImageUser, RootFs
 
 # Whoever brings an image does not ask it anything: what answers comes in with the first question.
 

@@ -14,7 +14,7 @@ from nsrun.images.documents import OCI_CONFIG, Descriptor, made_config, made_man
 from nsrun.images.image import Image
 from nsrun.images.layers import Layers
 from nsrun.images.pack import Pack
-from nsrun.plan.inputs import ImageConfig
+from nsrun.plan.image import ImageConfig
 
 if TYPE_CHECKING:
     from nsrun.images.store import ImageStore

@@ -26,7 +26,7 @@ from nsrun.images.keyring import EVERYBODY
 from nsrun.images.layers import Layer, Layers
 from nsrun.images.registry import Client, Download, Endpoint, RegistryError, endpoints
 from nsrun.images.settings import ImageSettings
-from nsrun.spec.waiting import ERR_IMAGE_PULL
+from nsrun.waiting import ERR_IMAGE_PULL
 
 if TYPE_CHECKING:
     from nsrun.images.store import ImageStore

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import ssl
 import threading
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +89,18 @@ def endpoints(domain: str, settings: ImageSettings) -> list[Endpoint]:
     insecure = bool(own and own.insecure) or _is_loopback(domain)
     result.append(Endpoint(host, _urls(host, insecure), "", insecure, own.ca if own else "", domain))
     return result
+
+
+def _proxy(scheme: str, host: str) -> str | None:
+    """The proxy that the environment names for a host."""
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    # Not read in where nobody has a proxy.
+    import urllib.request
+
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    return None if proxy and urllib.request.proxy_bypass(host) else proxy
 
 
 def _urls(host: str, insecure: bool) -> tuple[str, ...]:
@@ -295,10 +307,7 @@ class Client:
             ) from error
 
     def _pool(self, scheme: str, host: str) -> urllib3.PoolManager:
-        proxies = urllib.request.getproxies()
-        proxy = proxies.get(scheme) or proxies.get("all")
-        if proxy and urllib.request.proxy_bypass(host):
-            proxy = None
+        proxy = _proxy(scheme, host)
         key = proxy or ""
         with self._lock:
             pool = self._pools.get(key)

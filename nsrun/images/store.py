@@ -18,8 +18,8 @@ from nsrun.images.content import PARTIAL_KEPT_S, Content, DamagedError, Record
 from nsrun.images.errors import ImageError
 from nsrun.images.image import Image
 from nsrun.images.keyring import joined
-from nsrun.plan.inputs import HOST_IMAGE, HOST_IMAGE_CONFIG, ImageConfig, RootFs
-from nsrun.spec.waiting import ERR_IMAGE_NEVER_PULL, ERR_IMAGE_PULL, INVALID_IMAGE_NAME
+from nsrun.plan.image import HOST_IMAGE, HOST_IMAGE_CONFIG, ImageConfig, RootFs
+from nsrun.waiting import ERR_IMAGE_NEVER_PULL, ERR_IMAGE_PULL, INVALID_IMAGE_NAME
 
 _HOST = "host"
 _HOST_LAYER = "host-"

@@ -199,7 +199,9 @@ class Unpack:
             self._set_opaque(steps)
         self._directories[path] = None
         if self._may_chown:
-            os.chown(name, 0, 0, dir_fd=parent, follow_symlinks=False)
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if status.st_uid or status.st_gid:
+                os.chown(name, 0, 0, dir_fd=parent, follow_symlinks=False)
         return True
 
     def _set_opaque(self, steps: Steps) -> None:
@@ -211,7 +213,9 @@ class Unpack:
     def _describe_directory(self, entry: Entry, steps: Steps) -> None:
         fd = self._directory(entry, steps)
         if self._may_chown:
-            os.fchown(fd, entry.uid, entry.gid)
+            status = os.fstat(fd)
+            if status.st_uid != entry.uid or status.st_gid != entry.gid:
+                os.fchown(fd, entry.uid, entry.gid)
         self._attributes(entry, fd)
         # Mode and time last, when nothing is written into it any more.
         self._directories[b"/".join(steps)] = (entry.mode, entry.mtime)
@@ -288,11 +292,13 @@ class Unpack:
             self._hard_link(entry, name, parent, steps)
             return
         if entry.type == tar.FILE:
+            # The mode that it is to have: then there is nothing to change. Nobody else comes here before the layer has its name.
+            mode = entry.mode & 0o777
             try:
-                fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+                fd = os.open(name, _NEW_FILE, mode, dir_fd=parent)
             except FileExistsError:
                 self._clear(entry, name, parent, steps)
-                fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+                fd = os.open(name, _NEW_FILE, mode, dir_fd=parent)
             try:
                 self._file(reader, entry, fd)
             finally:
@@ -312,7 +318,9 @@ class Unpack:
         else:
             os.mkfifo(name, 0o600, dir_fd=parent)
         if self._may_chown:
-            os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if status.st_uid != entry.uid or status.st_gid != entry.gid:
+                os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         if entry.type == tar.FIFO:
             os.chmod(name, entry.mode, dir_fd=parent)
         with contextlib.suppress(OverflowError):
@@ -328,13 +336,21 @@ class Unpack:
                 _write(fd, piece[1])
             os.ftruncate(fd, entry.size)
         self.size += entry.size
-        if self._may_chown:
-            os.fchown(fd, entry.uid, entry.gid)
-        os.fchmod(fd, entry.mode)  # after the owner: chown takes set-user-ID away
+        self._rights(entry, fd)
         if entry.xattrs:
             self._attributes(entry, fd)
         with contextlib.suppress(OverflowError):
             os.utime(fd, ns=(entry.mtime, entry.mtime))
+
+    def _rights(self, entry: Entry, fd: int) -> None:
+        """Owner and mode, where a new file's are others: asking costs less than each change, which the disk's journal has to hear of."""
+        status = os.fstat(fd)
+        changed = self._may_chown and (status.st_uid != entry.uid or status.st_gid != entry.gid)
+        if changed:
+            os.fchown(fd, entry.uid, entry.gid)
+        # After the owner: chown takes set-user-ID away.
+        if changed or stat.S_IMODE(status.st_mode) != entry.mode:
+            os.fchmod(fd, entry.mode)
 
     def _sparse(self, reader: TarReader, entry: Entry) -> Iterator[tuple[int, bytes]]:
         data = b""

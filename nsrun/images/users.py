@@ -8,8 +8,9 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from nsrun.images.merged import Merged
-from nsrun.plan.inputs import ImageUser, PlanError
-from nsrun.spec.waiting import CREATE_CONTAINER_ERROR
+from nsrun.plan.image import ImageUser
+from nsrun.plan.inputs import PlanError
+from nsrun.waiting import CREATE_CONTAINER_ERROR
 
 _MAX_FILE = 4 << 20
 _MAX_ID = (1 << 32) - 2  # the last one is "no change" in setresuid(2)

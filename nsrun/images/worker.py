@@ -21,7 +21,7 @@ from typing import Any
 from nsrun.errors import InternalError, NsrunError
 from nsrun.images.settings import ImageSettings
 from nsrun.images.store import ImageStore, parse_name
-from nsrun.plan.inputs import ImageConfig
+from nsrun.plan.image import ImageConfig
 
 Event = Callable[[dict[str, Any]], None]
 

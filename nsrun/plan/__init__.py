@@ -15,21 +15,16 @@ if TYPE_CHECKING:
     from nsrun.plan.environment import Reference, file_name, file_references, references
     from nsrun.plan.files import pod_files, pod_hostname
     from nsrun.plan.identity import assumed_user, oom_score_adj, user_spec
+    from nsrun.plan.image import HOST_IMAGE, HOST_IMAGE_CONFIG, ImageConfig, ImageUser, RootBind, RootFs
     from nsrun.plan.inputs import (
-        HOST_IMAGE,
-        HOST_IMAGE_CONFIG,
         IDS_PER_POD,
         NO_VALUES,
         ContainerInputs,
         Device,
-        ImageConfig,
-        ImageUser,
         NodeFacts,
         ObjectValues,
         PlanError,
         Program,
-        RootBind,
-        RootFs,
         SandboxInputs,
         Slot,
         SubPath,
@@ -39,9 +34,8 @@ if TYPE_CHECKING:
     from nsrun.plan.projections import ObjectData, VolumeFile, is_projected, volume_files, volume_references
     from nsrun.plan.resources import Limits, container_limits, pod_limits
     from nsrun.plan.sandbox import sandbox_program
+    from nsrun.plan.services import ServiceAddress, ServicePort, service_variables
     from nsrun.plan.volumes import memory_size, volume_source, volume_sources
-
-from nsrun.plan.services import ServiceAddress, ServicePort, service_variables
 
 __all__ = [
     "HOST_IMAGE",
@@ -121,24 +115,23 @@ __getattr__ = homes(
             "oom_score_adj",
             "user_spec",
         ),
-        "nsrun.plan.inputs": (
+        "nsrun.plan.image": (
             "HOST_IMAGE",
             "HOST_IMAGE_CONFIG",
+            "ImageConfig",
+            "ImageUser",
+            "RootBind",
+            "RootFs",
+        ),
+        "nsrun.plan.inputs": (
             "IDS_PER_POD",
             "NO_VALUES",
             "ContainerInputs",
             "Device",
-            "ImageConfig",
-            "ImageUser",
             "NodeFacts",
             "ObjectValues",
-            "ServiceAddress",
-            "ServicePort",
-            "service_variables",
             "PlanError",
             "Program",
-            "RootBind",
-            "RootFs",
             "SandboxInputs",
             "Slot",
             "SubPath",
@@ -158,6 +151,7 @@ __getattr__ = homes(
             "pod_limits",
         ),
         "nsrun.plan.sandbox": ("sandbox_program",),
+        "nsrun.plan.services": ("ServiceAddress", "ServicePort", "service_variables"),
         "nsrun.plan.volumes": (
             "memory_size",
             "volume_source",

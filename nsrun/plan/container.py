@@ -23,10 +23,11 @@ from collections.abc import Mapping, Sequence
 from nsrun.plan import capabilities, filesystem, ops
 from nsrun.plan.environment import as_strings, command_line, environment, pod_environment, working_directory
 from nsrun.plan.identity import UNCONFINED, Identity, identity
-from nsrun.plan.inputs import FIRST_SLOT, ContainerInputs, ImageUser, NodeFacts, PlanError, Program, Slot
+from nsrun.plan.image import ImageUser
+from nsrun.plan.inputs import FIRST_SLOT, ContainerInputs, NodeFacts, PlanError, Program, Slot
 from nsrun.plan.mounts import volume_mounts
 from nsrun.spec.model import Container, Pod
-from nsrun.spec.waiting import CREATE_CONTAINER_ERROR
+from nsrun.waiting import CREATE_CONTAINER_ERROR
 
 MAX_NOFILE = 1048576
 """Open files of a container: the soft limit is the hard one up to this (fs.nr_open's default)."""

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from nsrun.plan.env_files import EnvFileError, env_file_value
 from nsrun.plan.expansion import expand
-from nsrun.plan.inputs import ContainerInputs, ImageConfig, NodeFacts, PlanError
+from nsrun.plan.image import ImageConfig
+from nsrun.plan.inputs import ContainerInputs, NodeFacts, PlanError
 from nsrun.spec.model import (
     ConfigMapKeySelector,
     Container,
@@ -21,7 +22,7 @@ from nsrun.spec.model import (
     SecretKeySelector,
 )
 from nsrun.spec.quantity import Quantity, parse
-from nsrun.spec.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
+from nsrun.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH where neither image nor pod set one (containerd pkg/oci/spec.go)."""

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nsrun.plan import capabilities
-from nsrun.plan.inputs import IDS_PER_POD, ContainerInputs, ImageConfig, ImageUser, NodeFacts, PlanError
+from nsrun.plan.image import ImageConfig, ImageUser
+from nsrun.plan.inputs import IDS_PER_POD, ContainerInputs, NodeFacts, PlanError
 from nsrun.spec import apparmor
 from nsrun.spec.model import Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext
 from nsrun.spec.names import pod_in_words
 from nsrun.spec.quantity import parse
 from nsrun.spec.resources import aggregate_requests
-from nsrun.spec.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 from nsrun.status.qos import BEST_EFFORT, GUARANTEED, qos_class
+from nsrun.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 
 _T = TypeVar("_T")
 

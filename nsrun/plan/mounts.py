@@ -15,7 +15,7 @@ from nsrun.plan.expansion import expand
 from nsrun.plan.inputs import ContainerInputs, PlanError, Slot, SubPath, VolumeSource
 from nsrun.spec.defaults import VOLUME_SOURCES
 from nsrun.spec.model import Container, Pod, VolumeMount
-from nsrun.spec.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
+from nsrun.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 
 MAX_TREES = 6
 """Mounts of images, and with propagation both ways, that a container may have: each takes one of the descriptors that a message can

@@ -10,7 +10,7 @@ from nsrun.plan.resources import page_size, pod_limits
 from nsrun.spec.model import EmptyDirVolumeSource, Pod, Volume
 from nsrun.spec.quantity import QuantityError, parse
 from nsrun.spec.resources import is_huge_page
-from nsrun.spec.waiting import CONFIG_ERROR
+from nsrun.waiting import CONFIG_ERROR
 
 MEMORY, HUGE_PAGES = "Memory", "HugePages"
 SHARED = ".configmaps"

@@ -7,7 +7,7 @@ util/flowcontrol/backoff.go. All times are seconds.
 from __future__ import annotations
 
 from nsrun.reconcile.model import Waiting
-from nsrun.spec.waiting import CONFIG_ERROR
+from nsrun.waiting import CONFIG_ERROR
 
 INITIAL_S = 10.0
 MAXIMUM_S = 300.0

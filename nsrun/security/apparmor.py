@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nsrun.plan.identity import APPARMOR_DEFAULT
 from nsrun.plan.inputs import PlanError
-from nsrun.spec.waiting import CREATE_CONTAINER_ERROR
+from nsrun.waiting import CREATE_CONTAINER_ERROR
 
 SECURITYFS = Path("/sys/kernel/security")
 ENABLED = Path("/sys/module/apparmor/parameters/enabled")

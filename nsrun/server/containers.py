@@ -37,9 +37,9 @@ from nsrun.server.volumes.image import mounted_for, mounts_images
 from nsrun.shim import ShimClosedError, ShimError, ShimStartError, StartFlag, StartRequest, forget_jobs
 from nsrun.spec.model import Container
 from nsrun.spec.signals import signal_number as signal_by_name
-from nsrun.spec.waiting import CREATE_CONTAINER_ERROR, ERR_IMAGE_PULL
 from nsrun.state.files import unlink_if_there
 from nsrun.status.events import CREATED, FAILED, KILLING, NORMAL, STARTED, WARNING
+from nsrun.waiting import CREATE_CONTAINER_ERROR, ERR_IMAGE_PULL
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine

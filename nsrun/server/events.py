@@ -6,9 +6,9 @@ import uuid
 from typing import Any
 
 from nsrun.spec.model import ContainerStatus, ObjectMeta, Pod, PodStatus
-from nsrun.spec.waiting import BACKING_OFF
 from nsrun.status.events import Event, container_path
 from nsrun.status.times import rfc3339
+from nsrun.waiting import BACKING_OFF
 
 COMPONENT = "nsrun"
 

@@ -34,9 +34,9 @@ from nsrun.spec.model import (
 )
 from nsrun.spec.support_objects import unsupported_object
 from nsrun.spec.update_objects import inherit, judge_object, same_object
-from nsrun.spec.waiting import CONFIG_ERROR
 from nsrun.state.objects import CLUSTER_KINDS, KINDS, Stored
 from nsrun.status.times import rfc3339
+from nsrun.waiting import CONFIG_ERROR
 
 if TYPE_CHECKING:
     from nsrun.server.control import Method, Request

@@ -32,7 +32,7 @@ from nsrun.server import termination
 from nsrun.server.values import values_for
 from nsrun.spec.containers import target_of
 from nsrun.spec.model import Container, Pod
-from nsrun.spec.waiting import CREATE_CONTAINER_ERROR
+from nsrun.waiting import CREATE_CONTAINER_ERROR
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine

@@ -12,8 +12,8 @@ from nsrun.images import ImageError, parse_name
 from nsrun.images.keyring import PullCredential, keyring, lookup
 from nsrun.server.objects import DEFAULT_NAMESPACE
 from nsrun.spec.model import Secret
-from nsrun.spec.waiting import ERR_IMAGE_PULL
 from nsrun.status.events import FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET, WARNING
+from nsrun.waiting import ERR_IMAGE_PULL
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine

@@ -24,9 +24,9 @@ from nsrun.reconcile.model import ContainerLedger, Waiting
 from nsrun.server.images import work
 from nsrun.server.pull_secrets import credentials_for
 from nsrun.spec.model import Container, Volume
-from nsrun.spec.waiting import ERR_IMAGE_NEVER_PULL, ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, INVALID_IMAGE_NAME
 from nsrun.status.events import BACK_OFF, FAILED, INSPECT_FAILED, NORMAL, PULLED, PULLING, WARNING
 from nsrun.status.times import go_duration
+from nsrun.waiting import ERR_IMAGE_NEVER_PULL, ERR_IMAGE_PULL, IMAGE_PULL_BACK_OFF, INVALID_IMAGE_NAME
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine

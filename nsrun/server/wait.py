@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from nsrun.errors import NotFoundError, NsrunError, PodFailedError, TimedOutError
-from nsrun.spec.waiting import HOPELESS
 from nsrun.status.awaited import Awaited, Created, Deleted
 from nsrun.status.events import FAILED_MOUNT
+from nsrun.waiting import HOPELESS
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine

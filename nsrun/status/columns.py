@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from nsrun.reconcile.policy import is_sidecar
 from nsrun.spec.model import ContainerStatus, Pod, PodStatus
-from nsrun.spec.waiting import POD_INITIALIZING
 from nsrun.status.conditions import INITIALIZED, READY
 from nsrun.status.phase import TERMINAL
 from nsrun.status.times import human_duration, seconds_of
+from nsrun.waiting import POD_INITIALIZING
 
 
 @dataclass(frozen=True, slots=True)

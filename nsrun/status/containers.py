@@ -30,14 +30,14 @@ from nsrun.spec.model import (
     VolumeMountStatus,
 )
 from nsrun.spec.names import pod_in_words
-from nsrun.spec.waiting import (
+from nsrun.status.times import go_duration, rfc3339
+from nsrun.waiting import (
     CONTAINER_CREATING,
     CRASH_LOOP_BACK_OFF,
     POD_INITIALIZING,
     POST_START_HOOK_ERROR,
     RUN_CONTAINER_ERROR,
 )
-from nsrun.status.times import go_duration, rfc3339
 
 UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
 """Of a container that the pod ended without."""

@@ -18,7 +18,7 @@ DECIDE = {"spec", "plan", "reconcile", "status"}
 DO = {"images", "volumes", "network", "cgroups", "security", "probes", "resolver", "shim", "doctor"}
 HOLD = {"state", "server"}
 SERVE = {"api"}
-BASE = {"errors", "native", "_native", "_version", "lazy"}
+BASE = {"errors", "native", "_native", "_version", "lazy", "waiting"}
 
 # What the Kubernetes API says is decided as purely as what a pod means.
 FORMS = "api/forms/"

@@ -16,8 +16,8 @@ from nsrun.plan import PlanError
 from nsrun.server.pulls import failed
 from nsrun.server.volumes.kind import VolumeKind
 from nsrun.spec.model import Container, Pod, Volume
-from nsrun.spec.waiting import CREATE_CONTAINER_ERROR
 from nsrun.volumes import mount_layers
+from nsrun.waiting import CREATE_CONTAINER_ERROR
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from nsrun.plan import PlanError, Program, VolumeSource
 from nsrun.spec.model import Container, Pod
-from nsrun.spec.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 from nsrun.volumes import VolumeError, check_propagation, make_missing, make_sub_path, open_tree
+from nsrun.waiting import CONFIG_ERROR, CREATE_CONTAINER_ERROR
 
 _LOG = logging.getLogger("nsrun.volumes")
 

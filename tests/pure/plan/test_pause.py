@@ -16,7 +16,8 @@ from nsrun.plan import (
     pause_program,
     sandbox_program,
 )
-from nsrun.plan.inputs import Device, ImageUser, Program, VolumeSource
+from nsrun.plan.image import ImageUser
+from nsrun.plan.inputs import Device, Program, VolumeSource
 from nsrun.spec.model import Container, SecurityContext, VolumeMount
 from tests.pure.plan.pods import HOST_ROOT, NODE, inputs, pod
 
