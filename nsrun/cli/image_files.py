@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from nsrun.cli.bring_images import one_line
 from nsrun.cli.groups import HelpfulCommand
-from nsrun.cli.output import data, size
+from nsrun.cli.output import data
 from nsrun.cli.params import complete_images, output_option
 from nsrun.cli.settings import Settings, say
 from nsrun.errors import NotFoundError, StepError, UsageError
@@ -84,11 +84,6 @@ def shell_words(option: str, words: str) -> list[str]:
         return shlex.split(words)
     except ValueError as error:
         raise UsageError(f"--{option} {words!r}: {error}") from error
-
-
-def one_line(image: Mapping[str, Any], done: str) -> str:
-    """What became of an image."""
-    return f"image/{image['name'] or image['id']} {done} ({size(image.get('size'))}, {str(image.get('id', ''))[:19]})"
 
 
 @click.command(

@@ -1,4 +1,4 @@
-"""The common forms of `pod up`, `pod ls`, `pod exec` and `pod logs`, recognised without click.
+"""The common forms of `pod up`, `pod ls`, `pod exec`, `pod logs` and `image pull`, recognised without click.
 
 Importing click and declaring the commands costs twice as much as these commands do. What is not recognised here, and everything
 that is wrong, --help too, goes to the declared commands; a test compares both readings of the same words.
@@ -83,6 +83,9 @@ LOGS_VALUES = {
     "--since-time": "since_time",
     **GLOBAL,
 }
+PULL_FLAGS = {"-q": "quiet", "--quiet": "quiet"}
+PULL_VALUES = {"-o": "output", "--output": "output", **GLOBAL}
+PULL_FORMATS = ("text", "name", "json", "yaml")
 REPEATED = ("env", "filename")
 
 
@@ -91,7 +94,7 @@ class NotQuickError(Exception):
 
 
 def recognise(argv: Sequence[str]) -> tuple[str, list[str], Options] | None:
-    """("up", "ls", "exec" or "logs", positional words, options) of a command line; None: ask click."""
+    """("up", "ls", "exec", "logs" or "pull", positional words, options) of a command line; None: ask click."""
     options: Options = {}
     words = list(argv)
     try:
@@ -104,6 +107,10 @@ def recognise(argv: Sequence[str]) -> tuple[str, list[str], Options] | None:
             names, found = read(words[2:], UP_FLAGS, UP_VALUES, command_after=None)
         elif words[:2] == ["pod", "logs"]:
             names, found = read(words[2:], LOGS_FLAGS, LOGS_VALUES, command_after=None)
+        elif words[:2] == ["image", "pull"]:
+            names, found = read(words[2:], PULL_FLAGS, PULL_VALUES, command_after=None)
+            if not names:
+                return None
         elif words[:2] == ["pod", "exec"]:
             names, found = read(words[2:], EXEC_FLAGS, EXEC_VALUES, command_after=1)
             if len(names) < 2:
@@ -189,6 +196,14 @@ def run(argv: Sequence[str]) -> int | None:
             return None
         settings.output = output
         return guarded(lambda: bring_up(settings, words, output=output, **options), settings)  # type: ignore[arg-type] # as read
+    if command == "pull":
+        from nsrun.cli.bring_images import pull_images
+
+        output = str(options.pop("output", "text"))
+        if output not in PULL_FORMATS:
+            return None
+        settings.output = output
+        return guarded(lambda: pull_images(settings, words, output=output, **options), settings)  # type: ignore[arg-type] # as read
     if command == "logs":
         from nsrun.cli.read_logs import print_logs
 

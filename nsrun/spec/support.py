@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nsrun.plan.image import HOST_IMAGE
 from nsrun.spec.defaults import SCHEDULER_NAME
 from nsrun.spec.model import ApiStruct, Object, Pod, Volume
 from nsrun.spec.names import plain_ip
@@ -54,6 +55,11 @@ class Row:
     status: str
     message: str = ""
     fine: _When | None = None
+
+
+def _tree(source: Any, _pod: Pod, _around: list[Any]) -> bool:
+    """An image volume of any image but the built-in one, which has only a few files of its own."""
+    return source.reference not in (HOST_IMAGE, f"{HOST_IMAGE}:latest")
 
 
 def _is(*values: Any) -> _When:
@@ -122,7 +128,8 @@ TABLE: tuple[Row, ...] = (
     Row("spec.volumes[].secret", IMPLEMENTED),
     Row("spec.volumes[].downwardAPI", IMPLEMENTED),
     Row("spec.volumes[].persistentVolumeClaim", IMPLEMENTED),
-    Row("spec.volumes[].image", IMPLEMENTED),
+    Row("spec.volumes[].image", NOT_IMPLEMENTED,
+        f"{HOST_IMAGE} is this machine's own files, and no tree to be mounted: a hostPath volume mounts those", fine=_tree),
     Row(f"{_TEMPLATE}.metadata", IMPLEMENTED),
     Row(f"{_TEMPLATE}.spec.accessModes", IMPLEMENTED),
     Row(f"{_TEMPLATE}.spec.selector", IMPLEMENTED),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nsrun.cli.image_pull import Progress
+from nsrun.cli.bring_images import Progress
 
 pytestmark = pytest.mark.pure
 

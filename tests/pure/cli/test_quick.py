@@ -1,4 +1,4 @@
-"""The quick reading of `pod up`, `pod ls`, `pod exec` and `pod logs` against click's of the same words."""
+"""The quick reading of `pod up`, `pod ls`, `pod exec`, `pod logs` and `image pull` against click's of the same words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nsrun.cli import bring_up, inside, pod_up, quick, read_logs, show
+from nsrun.cli import bring_images, bring_up, image_pull, inside, pod_up, quick, read_logs, show
 from nsrun.cli.main import root_command
 from nsrun.cli.settings import Settings
 
@@ -36,6 +36,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Call]]:
     monkeypatch.setattr(show, "list_pods", note)
     monkeypatch.setattr(inside, "run_command", note)
     monkeypatch.setattr(read_logs, "print_logs", note)
+    monkeypatch.setattr(bring_images, "pull_images", note)
+    monkeypatch.setattr(image_pull, "pull_images", note)
     monkeypatch.setattr(bring_up, "bring_up", note)
     monkeypatch.setattr(pod_up, "bring_up", note)
     yield made
@@ -65,11 +67,15 @@ WORDS = st.sampled_from(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(["up", "ls", "exec", "logs"]), st.booleans(), st.lists(WORDS, max_size=8))
+@given(
+    st.sampled_from(["pod up", "pod ls", "pod exec", "pod logs", "image pull"]),
+    st.booleans(),
+    st.lists(WORDS, max_size=8),
+)
 def test_what_is_recognised_is_what_click_reads(
     calls: list[Call], command: str, with_root: bool, words: list[str]
 ) -> None:
-    argv = [*(["--root", "/before"] if with_root else []), "pod", command, *words]
+    argv = [*(["--root", "/before"] if with_root else []), *command.split(), *words]
     calls.clear()
     if quick.run(argv) is None:
         return
@@ -91,6 +97,8 @@ def test_what_is_recognised_is_what_click_reads(
         ["pod", "exec", "web", "-c", "app", "--", "ls", "-l"],
         ["pod", "up", "web.yaml"],
         ["pod", "logs", "web", "--tail", "10"],
+        ["image", "pull", "-q", "nginx:1.27"],
+        ["image", "pull", "a", "b", "-o", "json"],
         ["pod", "logs", "-f", "web", "-c", "app", "--tail=-1", "--timestamps"],
         ["--root", "/r", "pod", "up", "-f", "a.yaml", "-f", "b.yaml", "--no-wait"],
     ],
@@ -111,6 +119,9 @@ def test_the_frequent_forms_are_recognised(argv: list[str]) -> None:
         ["pod", "exec", "--", "web"],
         ["pod", "exec", "web", "-c"],
         ["pod", "up", "x.yaml", "--attach"],
+        ["image", "pull"],
+        ["image", "pull", "--help"],
+        ["image", "pull", "a", "--retry"],
         ["pod", "logs", "web", "--since=10m"],
         ["-o", "json", "pod", "ls"],
     ],

@@ -170,6 +170,10 @@ def test_what_is_done_is_not_reported() -> None:
             found(volumes=[{"name": "v", "emptyDir": {"medium": "Tape"}}]),
             {"spec.volumes[0].emptyDir.medium": LATER},
         ),
+        *(
+            (found(volumes=[{"name": "v", "image": {"reference": name}}]), {"spec.volumes[0].image": LATER} if own else {})
+            for name, own in (("nsrun.local/host", True), ("nsrun.local/host:latest", True), ("nginx", False))
+        ),
         (found(hostPID=True, hostIPC=True, hostNetwork=True, shareProcessNamespace=False), {}),
         (found(shareProcessNamespace=True, hostUsers=False), {}),
         (found(hostUsers=False, dnsPolicy="ClusterFirstWithHostNet"), {}),
