@@ -7,12 +7,17 @@ ImageError      why there is none
 
 from __future__ import annotations
 
-from nsrun.images.errors import ImageError
-from nsrun.images.image import Image
-from nsrun.images.reference import Reference, parse
-from nsrun.images.store import ImageStore, never_pull, parse_name
-from nsrun.images.trees import remove_tree
-from nsrun.plan.image import ImageConfig, RootBind, RootFs
+from typing import TYPE_CHECKING
+
+from nsrun.lazy import homes
+
+if TYPE_CHECKING:
+    from nsrun.images.errors import ImageError
+    from nsrun.images.image import Image
+    from nsrun.images.reference import Reference, parse
+    from nsrun.images.store import ImageStore, never_pull, parse_name
+    from nsrun.images.trees import remove_tree
+    from nsrun.plan.image import ImageConfig, RootBind, RootFs
 
 __all__ = [
     "Image",
@@ -27,3 +32,15 @@ __all__ = [
     "parse_name",
     "remove_tree",
 ]
+
+__getattr__ = homes(
+    __name__,
+    {
+        "nsrun.images.errors": ("ImageError",),
+        "nsrun.images.image": ("Image",),
+        "nsrun.images.reference": ("Reference", "parse"),
+        "nsrun.images.store": ("ImageStore", "never_pull", "parse_name"),
+        "nsrun.images.trees": ("remove_tree",),
+        "nsrun.plan.image": ("ImageConfig", "RootBind", "RootFs"),
+    },
+)

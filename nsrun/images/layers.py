@@ -294,6 +294,7 @@ class Layers:
             StepError: it cannot be written.
         """
         result: list[str] = []
+        roots: dict[str, str] = {}
         chain = ""
         for layer in layers:
             chain = (
@@ -302,7 +303,7 @@ class Layers:
                 else f"sha256:{hashlib.sha256(f'{chain} {layer.diff_id}'.encode()).hexdigest()}"
             )
             name = layer.name
-            if not name or (result and self._hides_link(name, result)):
+            if not name or (result and self._hides_link(name, [roots[one] for one in result])):
                 name = self._unpack_blob(layer, result, chain)
             if self._content.layer_facts(name)["opaque"]:
                 result.clear()
@@ -310,14 +311,15 @@ class Layers:
             if name in result:
                 result.remove(name)
             result.insert(0, name)
+            roots[name] = str(self._content.layer(name))
         joint = self._joint(result, chain)
         self._ensure_base()
         return (*joint, *result, BASE)
 
     def _hides_link(self, name: str, below: Sequence[str]) -> bool:
-        """Whether a directory that only the names of a layer's entries imply lies where those below have something else."""
+        """Whether a directory that only the names of a layer's entries imply lies where those in `below` have something else."""
         implicit = [os.fsencode(path) for path in self._content.layer_facts(name)["implicit"] if path]
-        merged = Merged([str(self._content.layer(one)) for one in below])
+        merged = Merged(below)
         return any(
             (found := merged.find(path)) is not None and not stat.S_ISDIR(os.lstat(found).st_mode) for path in implicit
         )

@@ -46,7 +46,7 @@ class Merged:
 
     def find(self, path: bytes) -> bytes | None:
         """Where the entry that the overlay shows at `path` lies; None where it shows none. Links are not followed on the way."""
-        found = self._walk([step for step in path.split(b"/") if step not in (b"", b".")])
+        found = self._walk([step for step in path.split(b"/") if step not in (b"", b".")], first=True)
         return found[0] if found else None
 
     def resolve(self, path: bytes) -> bytes | None:
@@ -64,7 +64,7 @@ class Merged:
             if step == b"..":
                 del done[-1:]
                 continue
-            found = self._walk([*done, step])
+            found = self._walk([*done, step], first=True)
             if not found:
                 if left:
                     return None
@@ -88,8 +88,8 @@ class Merged:
         """The entries that make up the one at `path`, topmost first: several only for a directory."""
         return self._walk([step for step in path.split(b"/") if step not in (b"", b".")])
 
-    def _walk(self, steps: Sequence[bytes]) -> list[bytes]:
-        """The entries at a path of which the merged one is made, topmost first: several only for a directory."""
+    def _walk(self, steps: Sequence[bytes], *, first: bool = False) -> list[bytes]:
+        """The entries at a path of which the merged one is made, topmost first: several only for a directory. Or the first of them."""
         if not steps:
             return self._lowers
         above = tuple(steps[:-1])
@@ -101,10 +101,10 @@ class Merged:
             if len(self._walked) >= _REMEMBERED:
                 self._walked.clear()
             self._walked[above] = here
-        return self._entries(here, steps[-1])
+        return self._entries(here, steps[-1], first=first)
 
     @staticmethod
-    def _entries(directories: Sequence[bytes], step: bytes) -> list[bytes]:
+    def _entries(directories: Sequence[bytes], step: bytes, *, first: bool = False) -> list[bytes]:
         """Those at a name in directories that one is made of."""
         found: list[bytes] = []
         if step == b"..":
@@ -122,6 +122,6 @@ class Merged:
                     found.append(path)
                 break
             found.append(path)
-            if is_opaque(path):
+            if first or is_opaque(path):
                 break
         return found

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsrun.errors import NsrunError, SpecError, StepError
 from nsrun.images import reference
-from nsrun.images.content import OCI_MANIFEST, DamagedError, Record, digest_of
+from nsrun.images.content import OCI_MANIFEST, Content, DamagedError, Record, digest_of
 from nsrun.images.credentials import Credentials, find
 from nsrun.images.crew import Member, MemberLostError
 from nsrun.images.documents import Descriptor, Manifest, Platform, choose, parse, parse_config, platform_of
 from nsrun.images.errors import ImageError
-from nsrun.images.image import Image
 from nsrun.images.keyring import EVERYBODY
 from nsrun.images.layers import Layer, Layers
 from nsrun.images.registry import Client, Download, Endpoint, RegistryError, endpoints
@@ -29,6 +28,7 @@ from nsrun.images.settings import ImageSettings
 from nsrun.waiting import ERR_IMAGE_PULL
 
 if TYPE_CHECKING:
+    from nsrun.images.image import Image
     from nsrun.images.store import ImageStore
 
 AT_ONCE = 3
@@ -101,7 +101,7 @@ class RegistryPuller:
         """
         full = self._settings.full(wanted)
         try:
-            return _Pull(self, full, store).run(str(wanted))
+            return _Pull(self, full, store.content).run(str(wanted), store)
         except ImageError:
             raise
         except NsrunError as error:
@@ -113,11 +113,11 @@ class RegistryPuller:
                 code=error.code,
             ) from error
 
-    def about(self, full: reference.Reference, store: ImageStore) -> dict[str, Any]:
+    def about(self, full: reference.Reference, content: Content) -> dict[str, Any]:
         """What another process needs to know to bring layers: see `taker`."""
         return {
-            "lib": str(store.content.directory.parent),
-            "durable": store.content.durable,
+            "images": str(content.directory),
+            "durable": content.durable,
             "name": str(full),
             "settings": self._settings.as_data(),
             "auth_files": list(self._auth_files),
@@ -199,9 +199,6 @@ def taker(about: dict[str, Any], event: Event, turn: threading.Semaphore) -> _Ta
         event: as for RegistryPuller.
         turn: held while a layer comes.
     """
-    # Here alone: a store in the memory of a process has what makes pods, too.
-    from nsrun.images.store import ImageStore
-
     given = about["credentials"]
     puller = RegistryPuller(
         ImageSettings.from_data(about["settings"]),
@@ -209,8 +206,8 @@ def taker(about: dict[str, Any], event: Event, turn: threading.Semaphore) -> _Ta
         on_event=event,
         credentials=None if given is None else Credentials(**given),
     )
-    store = ImageStore(Path(about["lib"]), durable=about["durable"])
-    pull, stop = _Pull(puller, reference.parse(about["name"]), store, turn), threading.Event()
+    content = Content(Path(about["images"]), durable=about["durable"])
+    pull, stop = _Pull(puller, reference.parse(about["name"]), content, turn), threading.Event()
     return lambda blob, diff_id: pull.layer(blob, diff_id, stop)
 
 
@@ -235,18 +232,18 @@ class _Pull:
         self,
         puller: RegistryPuller,
         full: reference.Reference,
-        store: ImageStore,
+        content: Content,
         turn: threading.Semaphore | None = None,
     ) -> None:
         self._puller = puller
         self._full = full
-        self._store = store
-        self._content = store.content
+        self._content = content
         self._subject = f"image {full}"
         self._clients = puller.clients(full)
         self._turn = turn or threading.Semaphore(AT_ONCE)
 
-    def run(self, name: str) -> Image:
+    def run(self, name: str, store: ImageStore) -> Image:
+        """All of the image, as `RegistryPuller.pull` gives it."""
         try:
             with self._content.adding():
                 self._content.sweep()
@@ -254,7 +251,7 @@ class _Pull:
                 source = f"{self._full.domain}/{self._full.path}@{wanted.digest}"
                 known = self._known(wanted)
                 if known is not None:
-                    return self._add(name, wanted, known.layers, source)
+                    return self._add(store, name, wanted, known.layers, source)
                 config = self._document(wanted.manifest.config)
                 facts = parse_config(config, wanted.manifest.config.digest)
                 if len(facts.diff_ids) != len(wanted.manifest.layers):
@@ -265,17 +262,17 @@ class _Pull:
                 lowers = Layers(self._content, self._subject).stack(layers)
                 self._content.add_document(config)
                 self._content.add_document(wanted.document)
-                return self._add(name, wanted, lowers, source)
+                return self._add(store, name, wanted, lowers, source)
         except BaseException:
             with contextlib.suppress(NsrunError):
-                self._store.remove_garbage()
+                store.remove_garbage()
             raise
         finally:
             for client in self._clients:
                 client.close()
 
-    def _add(self, name: str, wanted: _Wanted, lowers: Sequence[str], source: str) -> Image:
-        return self._store.add(
+    def _add(self, store: ImageStore, name: str, wanted: _Wanted, lowers: Sequence[str], source: str) -> Image:
+        return store.add(
             [name],
             wanted.own,
             len(wanted.document),
@@ -378,7 +375,7 @@ class _Pull:
         if sum(missing) < _CREW_PAYS:
             return []
         count = min(self._puller.processes, AT_ONCE, len(missing)) - 1
-        about = self._puller.about(self._full, self._store)
+        about = self._puller.about(self._full, self._content)
         return [Member(about, self._puller.tell, 1 + WAITING) for _ in range(count)]
 
     def layer(self, blob: Descriptor, diff_id: str, stop: threading.Event) -> Layer:
