@@ -59,7 +59,7 @@ def children() -> list[int]:
 
 
 def about(store: ImageStore, host: str) -> dict[str, Any]:
-    return RegistryPuller().about(parse(f"{host}/app:1"), store)
+    return RegistryPuller().about(parse(f"{host}/app:1"), store.content)
 
 
 def blob(registry: Registry, store: ImageStore) -> tuple[Descriptor, str]:

@@ -8,6 +8,7 @@ import stat
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -124,6 +125,39 @@ def test_a_directory_that_is_read_only_can_still_be_filled(tmp_path: Path) -> No
     assert stat.S_IMODE((root / "d").stat().st_mode) == 0o555
     assert (root / "d/f").read_bytes() == b"x"
     (root / "d").chmod(0o755)
+
+
+def test_rights_are_exact_whatever_new_files_inherit(tmp_path: Path) -> None:
+    """From a directory that gives its group on, and under a umask that leaves nobody anything."""
+    target = tmp_path / "target"
+    target.mkdir()
+    if os.geteuid() == 0:
+        os.chown(target, 0, 12345)
+    target.chmod(0o2755)
+    whose: dict[str, Any] = {"uid": os.geteuid(), "gid": os.getegid()}
+    path = archive(
+        tmp_path / "a.tar",
+        [
+            entry("open", data=b"x", mode=0o666, **whose),
+            entry("su", data=b"x", mode=0o6755, **whose),
+            entry("closed", mode=0, **whose),
+            symlink("link", "open"),
+            directory("d", 0o775),
+            entry("d/f", data=b"x", mode=0o640, **whose),
+            entry("implied/f", mode=0o640, **whose),
+        ],
+    )
+    before = os.umask(0o077)
+    try:
+        run(path, target)
+    finally:
+        os.umask(before)
+    modes = {
+        name: stat.S_IMODE((target / name).stat().st_mode) for name in ("open", "su", "closed", "d", "d/f", "implied")
+    }
+    assert modes == {"open": 0o666, "su": 0o6755, "closed": 0, "d": 0o775, "d/f": 0o640, "implied": 0o755}
+    if os.geteuid() == 0:
+        assert {(one.lstat().st_uid, one.lstat().st_gid) for one in target.rglob("*")} == {(0, 0)}
 
 
 @pytest.mark.parametrize(
