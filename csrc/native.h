@@ -26,6 +26,12 @@ int nsrun_capabilities(int pid, uint64_t *effective, uint64_t *permitted, uint64
 /* setfsuid(2) and setfsgid(2) of the calling thread, with all permitted capabilities in effect. 0 or -errno. */
 int nsrun_fs_user(uint32_t uid, uint32_t gid);
 int nsrun_syncfs(int fd);
+
+/*
+ * Landlock (Linux 5.13): from here on the calling thread, and what it starts, opens files for reading alone, makes and removes none and executes
+ * none; descriptors that are open stay as they are. no_new_privs has to be set. 0 or -errno.
+ */
+int nsrun_only_read_files(void);
 int nsrun_inotify_init1(int flags);
 int nsrun_inotify_add_watch(int fd, const char *path, uint32_t mask);
 

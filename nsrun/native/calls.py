@@ -148,6 +148,14 @@ def syncfs(fd: int) -> None:
     answer("syncfs", lib.nsrun_syncfs(fd))
 
 
+def only_read_files() -> None:
+    """Have the calling thread, and what it starts, write, make, remove and execute no file any more (landlock(7)).
+
+    Descriptors that are open stay as they are. no_new_privs has to be set. OSError where the kernel has no Landlock (5.13).
+    """
+    answer("landlock_restrict_self", lib.nsrun_only_read_files())
+
+
 def inotify_init1(flags: int = 0) -> int:
     """Make an inotify instance (inotify_init1(2)). Always close-on-exec. EMFILE: fs.inotify.max_user_instances."""
     return answer("inotify_init1", lib.nsrun_inotify_init1(flags | lib.IN_CLOEXEC))

@@ -47,6 +47,8 @@ def _let_go() -> None:
     """Of everything that answering does not need, before the first question is read."""
     import prctl
 
+    from nsrun import native
+
     prctl.set_name("nsrun-resolver"[:15])
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -57,6 +59,9 @@ def _let_go() -> None:
         # All capabilities go with it.
         os.setresuid(NOBODY, NOBODY, NOBODY)
     prctl.set_no_new_privs(1)
+    with contextlib.suppress(OSError):
+        # Where the kernel has Landlock: not even where nobody may write.
+        native.only_read_files()
     prctl.set_dumpable(0)
 
 

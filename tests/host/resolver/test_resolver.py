@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ import pytest
 from tests.capabilities import PATIENCE
 from tests.host.resolver.upstream import BIG, Upstream
 from tests.host.server.harness import IMAGE, Server
+from tests.host.testhost import Host
 
 pytestmark = pytest.mark.host
 
@@ -328,6 +330,38 @@ def garbage(seed: int) -> bytes:
     for _ in range(chance.randrange(1, 8)):
         wire[chance.randrange(2, len(wire))] = chance.randrange(256)
     return bytes(wire[: chance.randrange(1, len(wire) + 1)])
+
+
+def test_who_reads_what_strangers_send_writes_no_file(host: Host) -> None:
+    """Also where everybody may; what is read, and what was open before, stays (Landlock)."""
+    place = host.scratch / "open to all"
+    place.mkdir()
+    place.chmod(0o777)
+    (place / "file").write_text("text")
+    (place / "file").chmod(0o666)
+    code = f"""
+import os, sys
+from nsrun.resolver import __main__ as resolver
+os.chdir({str(place)!r})
+before = open("file", "a")
+if sys.argv[1] == "let go":
+    resolver._let_go()
+else:
+    os.setresuid(65534, 65534, 65534)
+def tried(what):
+    try:
+        what()
+    except OSError as error:
+        return error.errno
+    return 0
+print(tried(lambda: open("file", "a")), tried(lambda: open("new", "w")), tried(lambda: os.mkdir("dir")), tried(lambda: os.unlink("file")))
+before.write("more")
+before.close()
+print(open("/etc/passwd").read(4), flush=True)
+print(tried(lambda: os.execv("/bin/true", ["true"])))
+"""
+    said = [host.run(sys.executable, "-c", code, word).stdout.split() for word in ("let go", "as ever")]
+    assert said == [["13", "13", "13", "13", "root", "13"], ["0", "0", "0", "0", "root"]]
 
 
 def test_S_DNS_floods_and_garbage(server: Server) -> None:
