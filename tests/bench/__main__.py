@@ -309,12 +309,13 @@ def main() -> None:
             "resolver",
             "api",
             "network",
+            "scale",
         ],
         help="nothing but these figures (probes: 300 pods with three probes each, and more; forward: port-forward; "
         "files: logs --tail of a large log, cp of a large tree; "
         "configured: what ConfigMaps, variables and limits cost; images: pulls beside podman and skopeo; "
         "identities: users and PID namespaces of a pod's own; resolver: names of pods; api: the Kubernetes API; "
-        "network: bytes from pod to pod)",
+        "network: bytes from pod to pod; scale: many pods at once)",
     )
     parser.add_argument("--probed", type=int, default=300, help="how many pods for the figures of probes (300)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/figures.json"), help="where the figures go")
@@ -344,6 +345,7 @@ def main() -> None:
                 figures += runtimes(options.runs, work, rootfs)
                 figures += upkeep(options.runs, side)
                 figures += pumps(options.runs, side, work, rootfs)
+            if options.only in (None, "scale"):
                 figures += scale(side, options.pods)
             if options.only in (None, "forward"):
                 figures += forward(side, options.runs)
