@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ import pytest
 from nsrun.errors import ConflictError, StepError, UnsupportedError
 from nsrun.network import Network, NetworkConfig, masquerade, netlink
 from nsrun.network.forwarding import IP_FORWARD
+from nsrun.network.refusals import PORTS
 from tests.host import testhost
 from tests.host.network.conftest import Lab
 from tests.host.network.pods import Pod, ask_outside, reach
@@ -572,3 +573,25 @@ def test_attach_takes_milliseconds(lab: Lab) -> None:
         times.append(time.perf_counter() - started)
     # 1.7 ms where this was written; ten times that is another algorithm.
     assert sorted(times)[10] < 0.017, times
+
+
+def test_the_bridges_last_port_is_told_before_anything_is_made(lab: Lab, names: Callable[[], set[str]]) -> None:
+    """1,023 leases stand in for so many links: the bridge has no more ports than these."""
+    lab.attached()
+    leases = lab.lib / "leases"
+    first = int(IPv4Address("10.85.1.0"))
+    for number in range(PORTS - 1):
+        (leases / str(IPv4Address(first + number))).write_text(f"pod-{number}")
+    network = lab.network = lab.again()
+    before = names()
+    pod = lab.pod()
+    for work in (lambda: network.reserve("one-more"), lambda: network.attach("one-more", pod.netns, pod.netlink)):
+        with pytest.raises(ConflictError, match="1,023 ports") as caught:
+            lab.run(work())
+        assert "[network.NAME]" in (caught.value.resolution or "")
+    assert names() == before
+    assert network.leases.of("one-more") is None
+    # Who is there already stays there, and whoever comes after somebody went comes in.
+    assert lab.run(network.reserve("pod-7"))
+    lab.run(network.detach("pod-8"))
+    assert lab.attach(pod).ip
