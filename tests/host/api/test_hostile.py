@@ -9,10 +9,11 @@ import json
 import os
 import random
 import resource
+import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from aiohttp import web
 
 from nsrun.api import certificates, connections, doors
+from nsrun.api.app import IN_FLIGHT_MAX
 from nsrun.api.connections import CONNECTIONS_MAX, Connections
 from nsrun.api.credentials import Place
 from nsrun.api.doors import Door
@@ -419,3 +421,28 @@ def test_what_was_asked_is_not_done_twice(api: ApiProcess) -> None:
         sock.sendall(head.encode() + pod)
     api.until(PODS, lambda listed: [one["metadata"]["name"] for one in listed["items"]] == ["abandoned"])
     api.delete(f"{PODS}/abandoned?gracePeriodSeconds=0")
+
+
+def test_who_asks_too_much_at_a_time_is_told_so(api: ApiProcess) -> None:
+    """While the server stands still reads wait for it: as many of one caller as may, and the next is refused."""
+    server = int((api.host.root / "run" / "lock").read_text())
+    os.kill(server, signal.SIGSTOP)
+    try:
+        with ExitStack() as stack:
+            waiting = [stack.enter_context(closing(api.connection())) for _ in range(IN_FLIGHT_MAX)]
+            for one in waiting:
+                one.request("GET", MAPS)
+            deadline = time.monotonic() + 5 * PATIENCE
+            while (refused := api.get(f"{MAPS}?resourceVersion=0")).code != 429:
+                assert time.monotonic() < deadline, refused.body
+                time.sleep(0.05)
+            assert refused.headers["retry-after"] == "1"
+            assert (refused.object["reason"], refused.object["code"]) == ("TooManyRequests", 429)
+            assert api.get("/livez").code == 200
+            os.kill(server, signal.SIGCONT)
+            for one in waiting:
+                answer = one.getresponse()
+                assert (answer.status, json.loads(answer.read())["kind"]) == (200, "ConfigMapList")
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert api.get(MAPS).code == 200
