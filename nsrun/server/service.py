@@ -87,6 +87,7 @@ class Service:
 
     async def open(self) -> None:
         """Adopt what is there, and look for leftovers."""
+        self._world.objects.remove_unfinished()
         await self._pods.adopt()
         self._waiters.begin()
         self._world.claims.begin()

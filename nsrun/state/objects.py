@@ -23,7 +23,7 @@ from nsrun.plan import ObjectValues
 from nsrun.spec import encode
 from nsrun.spec.model import ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret
 from nsrun.spec.names import SUBDOMAIN_MAX
-from nsrun.state.files import read_or_none, remove_tree, sync_directory, unlink_if_there, write_atomic
+from nsrun.state.files import TEMPORARY, read_or_none, remove_tree, sync_directory, unlink_if_there, write_atomic
 from nsrun.state.layout import PRIVATE, Layout
 
 Stored = ConfigMap | Secret | PersistentVolumeClaim | PersistentVolume
@@ -262,6 +262,15 @@ class ObjectStore:
     def pods_with_values(self) -> list[str]:
         """The uids of pods of whose instances something is noted."""
         return _listed(self._values("", "").parent)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a writer that was killed had not given its name yet. Only while nobody writes: when a server begins."""
+        for place in (self._layout.objects, self._layout.kept, self._layout.secrets):
+            for top, _below, names in os.walk(place):
+                for name in names:
+                    if name.endswith(TEMPORARY):
+                        with contextlib.suppress(OSError):
+                            os.unlink(os.path.join(top, name))
 
     def close(self) -> None:
         """Take everything that is in memory alone away."""

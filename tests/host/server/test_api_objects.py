@@ -440,7 +440,23 @@ def test_what_was_answered_is_there_whenever_the_server_is_killed(server: Server
         killer.join()
         server.start()
     assert answered
-    assert not list((server.root / "lib").rglob("*.tmp"))[1:]
+    # What the last of them had not finished is gone with the next start.
+    assert not list((server.root / "lib").rglob("*.tmp"))
+
+
+def test_what_a_killed_writer_had_begun_is_gone_when_a_server_begins(server: Server, api: ApiClient) -> None:
+    """Of secrets above all: what lies in memory would keep their file system there."""
+    api.create(config_map("kept"))
+    begun = server.root / "lib" / "objects" / "configmap" / "default" / "other.json.tmp"
+    hidden = server.root / "run" / "objects" / "secret" / "default" / "other.json.tmp"
+    hidden.parent.mkdir(parents=True)
+    for path in (begun, hidden):
+        path.write_text("{")
+    server.kill()
+    server.start()
+    assert not begun.exists()
+    assert not hidden.exists()
+    assert begun.with_name("kept.json").exists()
 
 
 def test_a_namespace_goes_without_the_pod_of_a_file(server: Server, api: ApiClient) -> None:
