@@ -120,29 +120,42 @@ def test_a_host_path_that_is_exchanged(stage: Stage, kind: str) -> None:
     first, wrong = ("file", outside) if kind == "File" else ("way", outside / "secret")
     (place / "other").symlink_to(wrong)
     source: dict[str, Any] = {"path": str(place / first)} | ({"type": kind} if kind else {})
-    mounts = [{"name": "v", "mountPath": "/v"}]
-    containers = [
-        box(f"c{number}", *(("ls", "/v") if kind == "Directory" else ("cat", "/v")), volumeMounts=mounts)
-        for number in range(ROUNDS)
-    ]
-    swapping = [
-        box("a", "attacks", "swap", "600", f"/s/{first}", "/s/other", volumeMounts=[{"name": "s", "mountPath": "/s"}])
-    ]
-    stage.server.up(pod("swapping", *swapping, volumes=[{"name": "s", "hostPath": {"path": str(place)}}]))
+    words = ("ls", "/v") if kind == "Directory" else ("cat", "/v")
+    ours = {"in"} if kind == "Directory" else {"mine"}
+    fields: dict[str, Any] = {"volumes": [{"name": "v", "hostPath": source}], "restartPolicy": "Never"}
+
+    def reader(number: int) -> dict[str, Any]:
+        return box(f"c{number}", *words, volumeMounts=[{"name": "v", "mountPath": "/v"}])
+
+    # Once as slowly as can be: the volume is set up, an init container runs, and then it is the other.
+    inits = (box("wait", "await", "/dev/shm/go"),)
+    stage.server.up(pod(POD, reader(0), inits=inits, **fields), wait="none")
     try:
-        volumes = [{"name": "v", "hostPath": source}]
-        stage.server.up(pod(POD, *containers, volumes=volumes, restartPolicy="Never"), wait="none")
+        until(lambda: "'running'" in str(stage.server.get(POD)["status"].get("initContainerStatuses")))
+        os.rename(place / first, place / "kept")
+        os.rename(place / "other", place / first)
+        stage.server.run(POD, "/bin/write", "/dev/shm/go", "", container="wait")
+        end = _settled(stage, 1)["c0"]
+        said = stage.server.lines(POD, "c0")
+    finally:
+        stage.server.down(POD)
+    if not kind:
+        # The control: who asks for no type gets what is there, as the machine's owner wanted it.
+        assert said == [SECRET]
+        return
+    assert (end["reason"], said) == ("StartError", [])
+    assert ("ENOTDIR" if kind == "Directory" else "EISDIR") in end["message"]
+
+    # And as fast as can be.
+    os.rename(place / first, place / "other")
+    os.rename(place / "kept", place / first)
+    shared = [{"name": "s", "mountPath": "/s"}]
+    swapper = box("a", "attacks", "swap", "600", f"/s/{first}", "/s/other", volumeMounts=shared)
+    stage.server.up(pod("swapping", swapper, volumes=[{"name": "s", "hostPath": {"path": str(place)}}]))
+    try:
+        stage.server.up(pod(POD, *map(reader, range(ROUNDS)), **fields), wait="none")
         ends = _settled(stage, ROUNDS)
-        said = {line for name in ends for line in stage.server.lines(POD, name)}
-        refused = [one for one in ends.values() if one["reason"] == "StartError"]
-        if not kind:
-            # The control: who asks for no type gets what is there, as the machine's owner wanted it.
-            assert SECRET in said
-            return
-        assert said <= ({"in"} if kind == "Directory" else {"mine"})
-        assert refused, "it was never the other at the moment of the mount"
-        words = "ENOTDIR" if kind == "Directory" else "EISDIR"
-        assert all(words in one["message"] for one in refused)
+        assert {line for name in ends for line in stage.server.lines(POD, name)} <= ours
         assert os.listdir(outside) == ["secret"]
     finally:
         stage.server.down(POD, "swapping")
