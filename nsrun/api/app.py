@@ -102,7 +102,9 @@ class Api:
         may(caller, verb, target)
         if target.subresource is not None and target.subresource.name in paths.STREAMS:
             return await self._stream(request, target)
-        form = _form(request.headers.get("Accept", ""), shapes=verb != "deletecollection")
+        # What nobody keeps has no columns, and neither has what has become of a collection.
+        shapes = verb != "deletecollection" and (verb != "create" or target.resource.kept)
+        form = _form(request.headers.get("Accept", ""), shapes=shapes)
         if verb == "watch":
             return await self.watching.serve(request, target, form)
         if self._in_flight[caller.name] >= IN_FLIGHT_MAX:

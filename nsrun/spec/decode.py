@@ -205,7 +205,8 @@ def _time(micro: bool) -> _Decoder:
         except (ValueError, OverflowError):
             text = json.dumps(value, ensure_ascii=False)
             raise DecodeError(f"parsing time {text}: not a time as in RFC 3339", at.path) from None
-        return f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}" if micro else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+        # Not strftime: it writes years before 1000 with fewer than four digits.
+        return moment.replace(tzinfo=None).isoformat(timespec="microseconds" if micro else "seconds") + "Z"
 
     return decode
 

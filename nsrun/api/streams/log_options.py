@@ -97,7 +97,8 @@ def _moment(text: str) -> str:
         at = datetime.fromisoformat(f"{day}T{clock}{zone}").astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f'parsing time "{text}": out of range') from None
-    return at.strftime("%Y-%m-%dT%H:%M:%S") + "." + (fraction or ".")[1:10].ljust(9, "0")
+    # Not strftime: it writes years before 1000 with fewer than four digits.
+    return at.replace(tzinfo=None).isoformat(timespec="seconds") + "." + (fraction or ".")[1:10].ljust(9, "0")
 
 
 def _text(nanoseconds: int) -> str:

@@ -97,6 +97,9 @@ def test_read_only_looks_and_changes_nothing(secured: Secured) -> None:
     reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     assert viewer.post(reviews, question).object["status"] == {"allowed": False}
     assert secured.post(reviews, question).object["status"] == {"allowed": True}
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    assert secured.post(reviews, question, Accept=table).code == 406
+    assert secured.post(reviews, question, Accept=f"{table},application/json").object["status"] == {"allowed": True}
     who = viewer.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", {}).object
     assert who["status"]["userInfo"]["username"] == "viewer"
     secured.delete(f"{PODS}/looked-at?gracePeriodSeconds=0")

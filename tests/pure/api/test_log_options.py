@@ -81,6 +81,7 @@ def test_what_is_wrong_is_named(query: dict[str, str], code: int, words: str) ->
 def test_times_are_compared_as_they_stand_in_the_files() -> None:
     assert options(sinceTime="2026-11-22T13:19:11.5+02:00").since == "2026-11-22T11:19:11.500000000"
     assert options(sinceTime="2026-11-22T11:19:11Z").since == "2026-11-22T11:19:11.000000000"
+    assert options(sinceTime="0301-11-22T11:19:11Z").since == "0301-11-22T11:19:11.000000000"
 
 
 @given(

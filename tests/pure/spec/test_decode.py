@@ -9,7 +9,7 @@ import pytest
 
 from nsrun import spec
 from nsrun.errors import SpecError
-from nsrun.spec import model
+from nsrun.spec import incoming, model, model_kinds
 
 
 def pod(**spec_fields: Any) -> dict[str, Any]:
@@ -196,6 +196,23 @@ def test_leaves() -> None:
     assert obj.spec.containers[0].livenessProbe.tcpSocket.port == "http"
     assert obj.metadata.creationTimestamp == "2026-01-02T02:04:05Z"
     assert obj.metadata.managedFields[0].fieldsV1 == {"f:metadata": {"f:x": {}, "n": 1.5}}
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("0001-01-01T00:00:02.000000Z", "0001-01-01T00:00:02.000000Z"),
+        ("0999-12-31T23:59:59.5Z", "0999-12-31T23:59:59.500000Z"),
+        ("2026-11-22T11:19:10.1234567+02:00", "2026-11-22T09:19:10.123456Z"),
+    ],
+)
+def test_a_year_has_four_digits(written: str, kept: str) -> None:
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"acquireTime": written}}
+    lease["metadata"] = {"name": "l", "creationTimestamp": written}
+    found = incoming.read(lease).object
+    assert isinstance(found, model_kinds.Lease)
+    assert found.spec.acquireTime == kept
+    assert found.metadata.creationTimestamp == kept[:19] + "Z"
 
 
 def test_number_texts_in_json() -> None:
