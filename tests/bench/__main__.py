@@ -250,6 +250,9 @@ def upkeep(runs: int, side: Nsrun) -> list[Figure]:
 
 def scale(side: Nsrun, many: int) -> list[Figure]:
     """Cost per pod with few and with many pods, and the server's memory."""
+    # What a server imports with its first pod is not of each pod.
+    side.up()
+    side.down()
     base = side.server_kb()
     spent: dict[int, float] = {}
     made: list[str] = []
