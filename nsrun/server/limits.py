@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsrun.errors import NsrunError, StepError
 from nsrun.plan import container_limits, pod_limits
+from nsrun.plan.resources import CPU, MEMORY, Limits
 from nsrun.reconcile.model import ResizeState
 from nsrun.reconcile.resizing import INFEASIBLE, summary, verdict
 from nsrun.server import changes
@@ -94,10 +95,10 @@ class Resizer:
                 changes.accept_resize(engine)
             self.tell()
         if self._done is not engine.pod and not engine.deleting:
-            limits = pod_limits(engine.pod, engine.world.node)
+            limits = _resized(pod_limits(engine.pod, engine.world.node))
             if limits.controllers:
                 try:
-                    self._write()
+                    self._write(limits)
                 except NsrunError as error:
                     self._failed(error)
                     return
@@ -125,12 +126,12 @@ class Resizer:
         self._error = error.brief
         engine.note(WARNING, RESIZE_ERROR, summary("Pod resize error", engine.desired, error.brief))
 
-    def _write(self) -> None:
+    def _write(self, limits: Limits) -> None:
         """The pod's cgroup may never have less than one of its containers: it is opened, they get theirs, then it gets its own."""
         engine, node = self._engine, self._engine.world.node
-        cgroups, uid, limits = engine.world.cgroups, engine.uid, pod_limits(engine.pod, node)
+        cgroups, uid = engine.world.cgroups, engine.uid
         running = [one for one in engine.mirror.records.values() if one.alive]
-        wanted = {one.id: container_limits(engine.pod, engine.container(one.name), node) for one in running}
+        wanted = {one.id: _resized(container_limits(engine.pod, engine.container(one.name), node)) for one in running}
         cgroups.check_memory(uid, None, limits)
         for instance_id, own in wanted.items():
             cgroups.check_memory(uid, instance_id, own)
@@ -138,3 +139,11 @@ class Resizer:
         for instance_id, own in wanted.items():
             cgroups.limit_container(uid, instance_id, own)
         cgroups.limit_pod(uid, limits)
+
+
+def _resized(limits: Limits) -> Limits:
+    """What may change while a pod runs; all else is as when its cgroup was made, whatever the configuration says by now.
+
+    (kubernetes pkg/kubelet/cm/pod_container_manager_linux.go, EnsureExists.)
+    """
+    return replace(limits, controllers=tuple(name for name in limits.controllers if name in (CPU, MEMORY)))
