@@ -91,6 +91,19 @@ class NsrunError(Exception):
             "resolution": self.resolution,
         }
 
+    def as_text(self, label: str = "Error:") -> str:
+        """The error as commands print it: the sentence, why that can be, what to do next."""
+        more = [line for text in (self.details, self.resolution) for line in (text or "").splitlines()]
+        return "\n  ".join([f"{label} {self.brief}", *more]) + "\n"
+
+    def as_json(self) -> str:
+        """The error as commands print it for `--output json`."""
+        import json
+
+        return (
+            json.dumps({"error": {**self.as_data(), "exit_code": self.exit_code}}, indent=2, ensure_ascii=False) + "\n"
+        )
+
     @staticmethod
     def from_data(data: dict[str, Any]) -> NsrunError:
         """The error that `as_data` gave, with its class again."""

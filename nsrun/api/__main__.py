@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
@@ -36,19 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _serve(root, words)
         return _kubeconfig(root, words)
     except NsrunError as error:
-        sys.stderr.write(_worded(error, words.output))
+        sys.stderr.write(error.as_json() if words.output == "json" else error.as_text())
         return error.exit_code
-
-
-def _worded(error: NsrunError, output: str | None) -> str:
-    """An error as all commands of nsrun have it (nsrun/cli/failure.py)."""
-    if output == "json":
-        return (
-            json.dumps({"error": {**error.as_data(), "exit_code": error.exit_code}}, indent=2, ensure_ascii=False)
-            + "\n"
-        )
-    more = [line for text in (error.details, error.resolution) for line in (text or "").splitlines()]
-    return "\n  ".join([f"Error: {error.brief}", *more]) + "\n"
 
 
 def _serve(root: Root, words: argparse.Namespace) -> int:

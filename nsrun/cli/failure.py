@@ -79,19 +79,8 @@ def report(error: NsrunError, settings: Settings) -> int:
         sys.stdout.flush()
     with contextlib.suppress(OSError):
         if settings.output == "json":
-            import json
-
-            data = {"error": {**error.as_data(), "exit_code": error.exit_code}}
-            sys.stderr.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+            sys.stderr.write(error.as_json())
         else:
-            sys.stderr.write(worded(error))
+            sys.stderr.write(error.as_text(paint("Error:", "red", sys.stderr)))
         sys.stderr.flush()
     return error.exit_code
-
-
-def worded(error: NsrunError) -> str:
-    """An error as text: the sentence, why that can be, what to do next."""
-    lines = [paint("Error:", "red", sys.stderr) + " " + error.brief]
-    for text in (error.details, error.resolution):
-        lines += [f"  {line}" for line in (text or "").splitlines()]
-    return "\n".join(lines) + "\n"

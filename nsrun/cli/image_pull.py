@@ -9,6 +9,7 @@ import click
 from nsrun.cli.bring_images import pull_images
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.params import complete_images, output_option
+from nsrun.cli.quick import FORMATS
 from nsrun.cli.settings import Settings, say
 from nsrun.errors import UsageError
 
@@ -24,7 +25,7 @@ from nsrun.errors import UsageError
 )
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_images)
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but the images' names.")
-@output_option("text", "name", "json", "yaml")
+@output_option(*FORMATS["pull"])
 @click.pass_obj
 def pull(settings: Settings, /, names: tuple[str, ...], quiet: bool, output: str) -> int:
     """`nsrun image pull`."""

@@ -12,6 +12,7 @@ from nsrun.cli import show
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.output import as_list, clean, data, interval, table
 from nsrun.cli.params import complete_pods, namespace_option, output_option, selector_options
+from nsrun.cli.quick import FORMATS
 from nsrun.cli.settings import Settings, note, paint, say
 from nsrun.cli.show import bare
 
@@ -43,7 +44,7 @@ EVENT_WIDTHS = (18, 8, 18, 20)
 @click.option("--output-watch-events", is_flag=True, help="With -w, say what became of each: ADDED, MODIFIED, DELETED.")
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
 @click.option("--no-headers", is_flag=True, help="No line with the columns' names.")
-@output_option(*show.FORMATS, templates=True)
+@output_option(*FORMATS["ls"], templates=True)
 @click.pass_obj
 def ls(
     settings: Settings,

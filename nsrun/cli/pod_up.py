@@ -11,6 +11,7 @@ from nsrun.cli.bring_up import UP_TIMEOUT_S, Progress, bring_up
 from nsrun.cli.groups import HelpfulCommand
 from nsrun.cli.output import data
 from nsrun.cli.params import DURATION, complete_pods, namespace_option, output_option, selector_options
+from nsrun.cli.quick import FORMATS
 from nsrun.cli.settings import Settings, note, say
 from nsrun.cli.show import bare
 from nsrun.client import manifests, requests
@@ -64,7 +65,7 @@ from nsrun.errors import NotFoundError, UsageError
     metavar="N",
     help="Divide back-off delays and probe periods by N: for tests that cannot wait. [default: 1]",
 )
-@output_option("text", "json", "yaml", "name")
+@output_option(*FORMATS["up"])
 @click.pass_obj
 def up(
     settings: Settings,

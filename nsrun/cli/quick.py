@@ -46,7 +46,6 @@ UP_VALUES = {
     "--output": "output",
     **GLOBAL,
 }
-UP_FORMATS = ("text", "json", "yaml", "name")
 EXEC_FLAGS = {"-i": "stdin", "--stdin": "stdin", "-t": "tty", "--tty": "tty"}
 EXEC_VALUES = {
     "-n": "namespace",
@@ -85,8 +84,13 @@ LOGS_VALUES = {
 }
 PULL_FLAGS = {"-q": "quiet", "--quiet": "quiet"}
 PULL_VALUES = {"-o": "output", "--output": "output", **GLOBAL}
-PULL_FORMATS = ("text", "name", "json", "yaml")
 REPEATED = ("env", "filename")
+FORMATS = {
+    "ls": ("table", "wide", "name", "json", "yaml"),
+    "up": ("text", "json", "yaml", "name"),
+    "pull": ("text", "name", "json", "yaml"),
+}
+"""What `--output` may be, the default first."""
 
 
 class NotQuickError(Exception):
@@ -180,30 +184,24 @@ def run(argv: Sequence[str]) -> int | None:
     settings = Settings()
     root = options.pop("root", None)
     settings.root = str(root) if root is not None else None
-    if command == "ls":
-        from nsrun.cli.show import FORMATS, list_pods
-
-        output = str(options.pop("output", "table"))
-        if output not in FORMATS:
+    if command in FORMATS:
+        output = str(options.pop("output", FORMATS[command][0]))
+        if output not in FORMATS[command]:
             return None
         settings.output = output
-        return guarded(lambda: list_pods(settings, words, output=output, **options), settings)  # type: ignore[arg-type] # as read
+        options["output"] = output
+    if command == "ls":
+        from nsrun.cli.show import list_pods
+
+        return guarded(lambda: list_pods(settings, words, **options), settings)  # type: ignore[arg-type] # as read
     if command == "up":
         from nsrun.cli.bring_up import bring_up
 
-        output = str(options.pop("output", "text"))
-        if output not in UP_FORMATS:
-            return None
-        settings.output = output
-        return guarded(lambda: bring_up(settings, words, output=output, **options), settings)  # type: ignore[arg-type] # as read
+        return guarded(lambda: bring_up(settings, words, **options), settings)  # type: ignore[arg-type] # as read
     if command == "pull":
         from nsrun.cli.bring_images import pull_images
 
-        output = str(options.pop("output", "text"))
-        if output not in PULL_FORMATS:
-            return None
-        settings.output = output
-        return guarded(lambda: pull_images(settings, words, output=output, **options), settings)  # type: ignore[arg-type] # as read
+        return guarded(lambda: pull_images(settings, words, **options), settings)  # type: ignore[arg-type] # as read
     if command == "logs":
         from nsrun.cli.read_logs import print_logs
 

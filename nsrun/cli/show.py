@@ -10,7 +10,6 @@ from nsrun.cli.output import age, as_list, clean, data, is_data, table
 from nsrun.cli.settings import Settings, note, paint, say
 
 Row = dict[str, Any]
-FORMATS = ("table", "wide", "name", "json", "yaml")
 WELL = ("Running", "Completed", "Succeeded")
 MIDDLING = ("Pending", "ContainerCreating", "PodInitializing", "Terminating")
 

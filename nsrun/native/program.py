@@ -43,6 +43,8 @@ _PROGRAM = struct.Struct("=IHHII")
 _OP = struct.Struct("=HHI6q")
 _LENGTH = struct.Struct("=I")
 _pack_length = _LENGTH.pack
+_AROUND = _LENGTH.size + 1
+"""Of each string: its length before it, a NUL behind it."""
 _PADDING = tuple(bytes(n) for n in range(8))
 _BINARY = frozenset({CODES["USER"]})
 
@@ -203,7 +205,7 @@ def _encode_op(op: Op, parts: list[bytes]) -> None:
             raise ValueError(f"op {op.code}: a NUL byte in {string!r}")
         length = len(string)
         parts += (_pack_length(length), string, b"\0")
-        size += 5 + length
+        size += _AROUND + length
     if size % 8:
         parts.append(_PADDING[-size % 8])
         size += -size % 8

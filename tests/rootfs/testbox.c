@@ -1019,7 +1019,8 @@ static int cmd_spin(int argc, char **argv)
 	return 0;
 }
 
-static int cmd_alloc(int argc, char **argv)
+/* Has a piece of memory, every page of `step` bytes of it, and says so. */
+static int use_memory(int argc, char **argv, int flags, size_t step)
 {
 	size_t size;
 	char *memory;
@@ -1027,33 +1028,25 @@ static int cmd_alloc(int argc, char **argv)
 	if (argc < 2)
 		return wrong("MIB [SECONDS]");
 	size = (size_t)number(argv[1]) << 20;
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 	if (memory == MAP_FAILED)
 		return failed("mmap");
-	for (size_t i = 0; i < size; i += 4096)
+	for (size_t i = 0; i < size; i += step)
 		((volatile char *)memory)[i] = 1;
 	dprintf(1, "ready\n");
 	rest(argc > 2 ? seconds(argv[2]) : 0);
 	return 0;
 }
 
+static int cmd_alloc(int argc, char **argv)
+{
+	return use_memory(argc, argv, 0, 4096);
+}
+
 /* Pages of 2 MiB that the machine has set aside: who may not have them is told so at once, or by a SIGBUS. */
 static int cmd_huge(int argc, char **argv)
 {
-	size_t size;
-	char *memory;
-
-	if (argc < 2)
-		return wrong("MIB [SECONDS]");
-	size = (size_t)number(argv[1]) << 20;
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
-	if (memory == MAP_FAILED)
-		return failed("mmap");
-	for (size_t i = 0; i < size; i += 2 << 20)
-		((volatile char *)memory)[i] = 1;
-	dprintf(1, "ready\n");
-	rest(argc > 2 ? seconds(argv[2]) : 0);
-	return 0;
+	return use_memory(argc, argv, MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, 2 << 20);
 }
 
 /* --- network ------------------------------------------------------------------------------------------------------------- */

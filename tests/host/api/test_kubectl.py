@@ -162,7 +162,7 @@ STEPS = (
 
 ALIKE = re.compile(
     r"get (pods? .*(-o |-A|-l |--f|--s)|cm,|nosuch|deployments|svc|nodes|all)|describe n|logs (-l|web -)|exec web -- false|label |annotate "
-    r"|patch pod web --type=merge|auth |top |cordon |uncordon |taint |scale |delete pod web$|create -f \\{pod|api-versions|cluster-info"
+    r"|patch pod web --type=merge|auth |top |cordon |uncordon |taint |scale |delete pod web$|api-versions|cluster-info"
 )
 """Steps of which every kubectl asks the same in the same way: only the newest takes them."""
 
