@@ -334,7 +334,7 @@ class Layers:
         merged = Merged(roots)
         wrong: dict[bytes, bytes] = {}
         for path in sorted(set().union(*implicit)):
-            parts = [part for part in merged.parts(path) if os.path.isdir(part) and not os.path.islink(part)]
+            parts = [part for part in merged.named(path) if os.path.isdir(part) and not os.path.islink(part)]
             if len(parts) < 2:
                 continue
             described = [part for part in parts if not _implied(part, path, roots, implicit)]
@@ -354,12 +354,12 @@ class Layers:
 
     def _write_joint(self, target: Path, wrong: dict[bytes, bytes], merged: Merged) -> None:
         top = os.fsencode(target)
-        looks: dict[bytes, bytes] = {b"": merged.parts(b"")[0]}
+        looks: dict[bytes, bytes] = {b"": merged.named(b"")[0]}
         for path in wrong:
             steps = path.split(b"/")
             for depth in range(1, len(steps)):
                 above = b"/".join(steps[:depth])
-                looks.setdefault(above, merged.parts(above)[0])
+                looks.setdefault(above, merged.named(above)[0])
         looks |= wrong
         for path in sorted(looks):
             with contextlib.suppress(FileExistsError):

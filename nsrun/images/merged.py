@@ -84,11 +84,15 @@ class Merged:
                 done.append(step)
         return tuple(done)
 
-    def parts(self, path: bytes) -> list[bytes]:
-        """The entries that make up the one at `path`, topmost first: several only for a directory."""
-        return self._walk([step for step in path.split(b"/") if step not in (b"", b".")])
+    def named(self, path: bytes) -> list[bytes]:
+        """The entries at `path` of all layers above what took the name away, topmost first; the first is the one that `find` finds.
 
-    def _walk(self, steps: Sequence[bytes], *, first: bool = False) -> list[bytes]:
+        Others than the first are of directories only, and may be hidden: an opaque directory hides what is in those below, but the
+        name never was another's.
+        """
+        return self._walk([step for step in path.split(b"/") if step not in (b"", b".")], through=True)
+
+    def _walk(self, steps: Sequence[bytes], *, first: bool = False, through: bool = False) -> list[bytes]:
         """The entries at a path of which the merged one is made, topmost first: several only for a directory. Or the first of them."""
         if not steps:
             return self._lowers
@@ -97,15 +101,23 @@ class Merged:
         if here is None:
             here = self._lowers
             for step in above:
-                here = self._entries(here, step)
+                here = self._entries(here, step, inside=True)
             if len(self._walked) >= _REMEMBERED:
                 self._walked.clear()
             self._walked[above] = here
-        return self._entries(here, steps[-1], first=first)
+        return self._entries(here, steps[-1], first=first, through=through)
 
     @staticmethod
-    def _entries(directories: Sequence[bytes], step: bytes, *, first: bool = False) -> list[bytes]:
-        """Those at a name in directories that one is made of."""
+    def _entries(
+        directories: Sequence[bytes], step: bytes, *, first: bool = False, inside: bool = False, through: bool = False
+    ) -> list[bytes]:
+        """Those at a name in directories that one is made of.
+
+        Args:
+            first: only the topmost.
+            inside: only a directory, to go on from: behind a link, the system's own look at a path would leave the layers.
+            through: also those that an opaque directory hides.
+        """
         found: list[bytes] = []
         if step == b"..":
             return found
@@ -118,10 +130,10 @@ class Merged:
             if is_whiteout(status):
                 break
             if not stat.S_ISDIR(status.st_mode):
-                if not found:
+                if not found and not inside:
                     found.append(path)
                 break
             found.append(path)
-            if first or is_opaque(path):
+            if first or (not through and is_opaque(path)):
                 break
         return found

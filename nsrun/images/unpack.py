@@ -58,6 +58,8 @@ class Unpack:
         self._below = None if below is None else Merged(below)
         self._root = -1
         self._open: dict[Steps, int] = {}
+        self._moved: dict[Steps, Steps] = {}
+        """Directories of this layer's names that lie elsewhere, because a layer below has a symbolic link of the name."""
         self._directories: dict[bytes, tuple[int, int] | None] = {}
         self._whiteouts: set[bytes] = set()
         self._links = 0
@@ -133,7 +135,8 @@ class Unpack:
     def _directory(self, entry: Entry, steps: Steps) -> int:
         """A descriptor of a directory, which stays this object's; missing ones are made. Links are never followed.
 
-        Directories are never removed or replaced while a layer is unpacked, so what was opened once stays right.
+        Directories are never removed or replaced while a layer is unpacked, so what was opened once stays right (see `_hide` for one
+        that is a link below).
         """
         if not steps:
             return self._root
@@ -157,11 +160,35 @@ class Unpack:
                     raise self._refuse(entry, "lies behind a symbolic link or a file") from None
             elif error.errno != errno.ENOENT:
                 raise
+        if len(steps) > 1:
+            self._directory(entry, steps[:-1])
+            real = self._settled(steps)
+            if real != steps:
+                return os.dup(self._directory(entry, real))
         elsewhere = self._behind_link(entry, path)
         if elsewhere is not None:
+            self._moved[steps] = elsewhere
             return os.dup(self._directory(entry, elsewhere))
         self._new_directory(entry, steps, 0o755)
         return os.open(steps[-1], _DIRECTORY, dir_fd=self._directory(entry, steps[:-1]))
+
+    def _settled(self, steps: Steps) -> Steps:
+        """The same entry by the path at which its directory really lies, which has been opened."""
+        if not self._moved:
+            return steps
+        done: Steps = ()
+        for step in steps[:-1]:
+            done = (*done, step)
+            done = self._moved.get(done, done)
+        return (*done, steps[-1])
+
+    def _hide(self, steps: Steps) -> None:
+        """An entry takes the place of something below: if that was a link, no name leads through it any more."""
+        if steps in self._moved:
+            depth = len(steps)
+            self._moved = {name: to for name, to in self._moved.items() if name[:depth] != steps}
+            for name in [name for name in self._open if name[:depth] == steps]:
+                os.close(self._open.pop(name))
 
     def _behind_link(self, entry: Entry, path: bytes) -> Steps | None:
         """Where a directory that is not in this layer really is, when the layers below have a symbolic link of its name.
@@ -197,7 +224,9 @@ class Unpack:
             os.unlink(name, dir_fd=parent)
             os.mkdir(name, mode, dir_fd=parent)
             self._set_opaque(steps)
-        self._directories[path] = None
+            self._directories[path] = (0o755, 0)  # described, as it were: it does not look as the one below did
+        else:
+            self._directories[path] = None
         if self._may_chown:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if status.st_uid or status.st_gid:
@@ -244,10 +273,18 @@ class Unpack:
             self._describe_directory(entry, ())
             return
         try:
+            if len(steps) > 1:
+                self._directory(entry, steps[:-1])
+                steps = self._settled(steps)
+            self._hide(steps)
             if steps[-1].startswith(_WHITEOUT):
                 self._whiteout(entry, steps)
             elif entry.type == tar.DIRECTORY:
-                self._new_directory(entry, steps, 0o700)
+                if not self._new_directory(entry, steps, 0o700) and self._below is None:
+                    path = b"/".join(steps)
+                    if self._directories[path] is None:
+                        # What the archive had in it so far may lie behind a link below, which only from now on is gone.
+                        raise NeedsBelow
                 self._describe_directory(entry, steps)
             else:
                 self._make(reader, entry, steps)
@@ -268,9 +305,11 @@ class Unpack:
         hidden = name[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise self._refuse(entry, "removes nothing that can have a name")
-        path = b"/".join((*parents, hidden))
+        gone = (*parents, hidden)
+        self._hide(gone)
+        path = b"/".join(gone)
         if path in self._directories:
-            self._set_opaque((*parents, hidden))
+            self._set_opaque(gone)
             return
         with contextlib.suppress(FileExistsError):
             os.mknod(hidden, stat.S_IFCHR | 0o600, 0, dir_fd=self._directory(entry, parents))
@@ -285,12 +324,12 @@ class Unpack:
         self._whiteouts.discard(b"/".join(steps))
 
     def _make(self, reader: TarReader, entry: Entry, steps: Steps) -> None:
-        parent, name = self._directory(entry, steps[:-1]), steps[-1]
         if entry.type == tar.SYMLINK and not entry.link:
             raise self._refuse(entry, "is a symbolic link to nothing")
         if entry.type == tar.HARD_LINK:
-            self._hard_link(entry, name, parent, steps)
+            self._hard_link(entry, steps)
             return
+        parent, name = self._directory(entry, steps[:-1]), steps[-1]
         if entry.type == tar.FILE:
             # The mode that it is to have: then there is nothing to change. Nobody else comes here before the layer has its name.
             mode = entry.mode & 0o777
@@ -375,20 +414,32 @@ class Unpack:
 
     # --- hard links ------------------------------------------------------------------------------------------------------
 
-    def _hard_link(self, entry: Entry, name: bytes, parent: int, steps: Steps) -> None:
+    def _hard_link(self, entry: Entry, steps: Steps) -> None:
         target = self._steps(entry, entry.link)
         if not target:
             raise self._refuse(entry, "is a hard link to the root")
-        path = b"/".join(target)
-        if path in self._whiteouts:
-            raise self._refuse(entry, f"is a hard link to {os.fsdecode(entry.link)!r}, which is not there")
-        if not self._link(entry, target, name, parent, steps):
-            self._fetch(entry, target)
-            if not self._link(entry, target, name, parent, steps):
-                raise self._refuse(entry, f"is a hard link to {os.fsdecode(entry.link)!r}, which is not there")
+        missing = f"is a hard link to {os.fsdecode(entry.link)!r}, which is not there"
+        if b"/".join(target) in self._whiteouts:
+            raise self._refuse(entry, missing)
+        if self._link(entry, target, steps):
+            return
+        if self._below is None:
+            raise NeedsBelow
+        if len(target) > 1:
+            # The way to it may lead through links below.
+            self._directory(entry, target[:-1])
+            target = self._settled(target)
+        if b"/".join(target) in self._whiteouts:
+            raise self._refuse(entry, missing)
+        if self._link(entry, target, steps):
+            return
+        self._fetch(entry, target, self._below)
+        if not self._link(entry, target, steps):
+            raise self._refuse(entry, missing)
 
-    def _link(self, entry: Entry, target: Steps, name: bytes, parent: int, steps: Steps) -> bool:
+    def _link(self, entry: Entry, target: Steps, steps: Steps) -> bool:
         """Makes the link; False where there is nothing to link to."""
+        parent, name = self._directory(entry, steps[:-1]), steps[-1]
         resolve = native.lib.RESOLVE_BENEATH | native.lib.RESOLVE_NO_SYMLINKS
         holder = self._root
         try:
@@ -414,11 +465,9 @@ class Unpack:
                 os.close(holder)
         return True
 
-    def _fetch(self, entry: Entry, target: Steps) -> None:
+    def _fetch(self, entry: Entry, target: Steps, below: Merged) -> None:
         """Brings a file of a layer below into this one, as it is when it is linked to in an overlay."""
-        if self._below is None:
-            raise NeedsBelow
-        found = self._below.find(b"/".join(target))
+        found = below.find(b"/".join(target))
         if found is None:
             return
         status = os.lstat(found)

@@ -27,12 +27,14 @@ _FIELDS = ((0, 100), (100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (156, 1
 """Of a header: name, mode, owner, group, size, time, type, link, magic, prefix."""
 _NAMES = (
     b"..", b"../outside", b"/outside", b"a/../../outside", b"link/x", b"out/x", b"out", b".", b"", b"d", b"d/f", b".wh.d",
-    b"d/.wh..wh..opq", b".wh.", b".wh...", b"dev/x", b"x" * 100, b"a/" * 50, b"\xff\xfe", b"d\n", b"/nix/../outside", b"proc", b"etc/hosts",
+    b"d/.wh..wh..opq", b".wh.", b".wh...", b"dev/x", b"x" * 100, b"a/" * 50, b"\xff\xfe", b"d\n", b"/nix/../outside", b"proc",
+    b"etc/hosts", b"below-link", b"below-link/d", b"below-link/new/x", b"way-out/secret", b"way-out/x", b"further/new", b".wh.below-link",
 )  # fmt: skip
 _NUMBERS = (
     b"", b"0", b"7777777", b"777777777777", b"-1", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"\x80" + bytes(10) + b"\x01", b"00000001000",
     b"00000000777", b"9", b" 12 ",
 )  # fmt: skip
+_SECRET = "what no layer may have: a file outside, where a link below leads"
 _TYPES = b"\x000123456789xgLKSXVDM"
 
 
@@ -59,6 +61,20 @@ def corpus() -> list[bytes]:
         layer(entries),
         layer(entries[:-1], tarfile.GNU_FORMAT),
         layer([hard_link("h", "below/file"), entry("below-link/new", data=b"1")]),
+        layer(
+            [
+                directory("below-link/d"),
+                entry("below-link/d/e/f", data=b"x"),
+                hard_link("below-link/d/g", "below-link/file"),
+                whiteout("below-link/file"),
+                entry("below-link/d/.wh..wh..opq"),
+                hard_link("stolen", "way-out/secret"),
+                directory("below-link"),
+                entry("below-link/h", data=b"y"),
+                whiteout("below-link"),
+                symlink("below-link", "way-out"),
+            ]
+        ),
     ]
 
 
@@ -126,8 +142,11 @@ def fuzz(seconds: float, seed: int, top: Path) -> int:
     (below / "below").mkdir(parents=True)
     (below / "below/file").write_text("below")
     (below / "below-link").symlink_to("below")
+    (below / "further").symlink_to("/below-link/../below-link")
     outside = top / "outside"
     outside.mkdir()
+    (outside / "secret").write_text(_SECRET)
+    (below / "way-out").symlink_to(outside)
     before = sorted(os.listdir(top))
     deadline = time.monotonic() + seconds
     count = 0
@@ -155,11 +174,14 @@ def fuzz(seconds: float, seed: int, top: Path) -> int:
             facts = found.lstat()
             assert not stat.S_ISBLK(facts.st_mode), found
             assert not stat.S_ISCHR(facts.st_mode) or facts.st_rdev == 0, found
+            assert not stat.S_ISREG(facts.st_mode) or facts.st_size != len(_SECRET) or found.read_text() != _SECRET, (
+                found
+            )
         shutil.rmtree(target)
         assert sorted(os.listdir(top)) == before, "something was written beside the target"
-        assert os.listdir(outside) == []
+        assert os.listdir(outside) == ["secret"]
         assert (below / "below/file").read_text() == "below"
-        assert sorted(os.listdir(below)) == ["below", "below-link"]
+        assert sorted(os.listdir(below)) == ["below", "below-link", "further", "way-out"]
         count += 1
     return count
 

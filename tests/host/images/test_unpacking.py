@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 import tarfile
@@ -11,6 +12,7 @@ import pytest
 
 from nsrun.errors import SpecError
 from nsrun.images import ImageStore
+from nsrun.images.merged import Merged
 from tests.host.images.making import (
     Entry,
     Layout,
@@ -92,6 +94,41 @@ LAYERS: dict[str, list[list[Entry]]] = {
     "an empty layer": [BASE, [], [entry("x")], []],
     "through a link of a layer below": [BASE, [entry("bin/app", data=b"app", mode=0o755)]],
     "through a link of a layer below, twice": [BASE, [symlink("sbin", "/bin")], [entry("sbin/app", data=b"app")]],
+    "a directory behind a link below": [
+        BASE,
+        [directory("bin/plugins", 0o750, owner=(3, 4)), entry("bin/plugins/x", data=b"x")],
+    ],
+    "directories behind a link below, only implied": [BASE, [entry("bin/plugins/more/x", data=b"x")]],
+    "a link behind a link": [
+        [*BASE, symlink("usr/bin/there", "../../opt")],
+        [directory("bin/there/x"), entry("bin/there/y/z", data=b"z")],
+    ],
+    "whiteouts behind a link below": [BASE, [whiteout("bin/ping")]],
+    "opaque, and only implied": [BASE, [entry("usr/bin/.wh..wh..opq"), entry("usr/bin/new", data=b"new")]],
+    "gone and back, only implied": [BASE, [whiteout("usr/bin")], [entry("usr/bin/new", data=b"new")]],
+    "gone and back, only implied, in one layer": [BASE, [whiteout("usr/bin"), entry("usr/bin/new", data=b"new")]],
+    "implied, then described": [BASE, [entry("usr/bin/new", data=b"new"), directory("usr/bin", 0o700)]],
+    "opaque behind a link below": [BASE, [entry("bin/.wh..wh..opq"), entry("bin/new", data=b"new")]],
+    "hard link to what is behind a link below that leads out of the root": [
+        [*BASE, symlink("out", "../../../../../../etc")],
+        [hard_link("x", "out/passwd")],
+    ],
+    "hard link to what is behind a link below": [
+        BASE,
+        [hard_link("ping2", "bin/ping"), hard_link("bin/ping3", "bin/ping")],
+    ],
+    "hard link to a new file behind a link below": [
+        BASE,
+        [entry("bin/new/file", data=b"new"), hard_link("again", "bin/new/file")],
+    ],
+    "behind a link below, until it is a directory": [
+        BASE,
+        [entry("bin/before", data=b"1"), directory("bin"), entry("bin/after", data=b"2")],
+    ],
+    "behind a link below, until it is gone": [
+        BASE,
+        [entry("bin/before", data=b"1"), whiteout("bin"), entry("bin/after", data=b"2")],
+    ],
 }
 
 
@@ -127,6 +164,10 @@ def test_the_root_is_what_umoci_unpacks(tmp_path: Path, store: ImageStore, case:
     implied = {name for name, facts in theirs.items() if facts[0] == stat.S_IFDIR} - described | {"."}
     if case == "another in its place and then the whiteout":
         implied.add("opt/gone")  # it takes what was below away late
+    if case.startswith("gone and back, only implied"):
+        implied |= {"usr", "usr/bin"}
+    if "behind a link below" in case:
+        implied.add("usr/bin")  # nor those that it came to through a link
     assert as_umoci_has_it(found, implied) == as_umoci_has_it(theirs, implied)
 
 
@@ -136,7 +177,6 @@ HOSTILE = {
     "whiteout of nothing": [entry(".wh.")],
     "whiteout of the parent": [entry("a/.wh...")],
     "hard link to what is gone": [whiteout("big"), hard_link("x", "big")],
-    "hard link out through a link below": [hard_link("x", "out/passwd")],
     "through a link of its own layer": [symlink("l", "tmp"), entry("l/x")],
 }
 
@@ -161,6 +201,44 @@ def test_a_link_out_of_the_root_stays_in_it(tmp_path: Path, store: ImageStore) -
     with pytest.raises(SpecError, match="broken link of a layer below"):
         store.load(str(layout.path))
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["{outside}", "/{up}{outside}"])
+def test_a_file_of_the_host_is_not_brought_in_by_a_hard_link_behind_a_link(
+    tmp_path: Path, store: ImageStore, below: str
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("of the host")
+    out = below.format(outside=f"{tmp_path}/outside", up="../" * 20)
+    layout = Layout(tmp_path / "layout")
+    # The image has a directory of that name, too: without the file, or with one of its own.
+    inside = f"{tmp_path}/outside"[1:]
+    link = layer([symlink("out", out), directory(inside)])
+    layout.image("example.org/x:1", [link, layer([hard_link("x", "out/secret")])])
+    with pytest.raises(SpecError, match=r"the entry 'x' is a hard link to 'out/secret', which is not there"):
+        store.load(str(layout.path))
+    assert list((tmp_path / "outside").iterdir()) == [tmp_path / "outside/secret"]
+    other = Layout(tmp_path / "other")
+    own = layer([entry(f"{inside}/secret", data=b"of the image")])
+    other.image("example.org/x:2", [link, own, layer([hard_link("x", "out/secret")])])
+    (image,) = store.load(str(other.path))
+    with mounted(image.rootfs.lowers, tmp_path / "merged") as root:
+        assert (root / "x").read_bytes() == b"of the image"
+
+
+def test_a_path_through_a_link_is_not_found_in_the_merged_layers(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("of the host")
+    (tmp_path / "lower/d").mkdir(parents=True)
+    (tmp_path / "lower/d/file").touch()
+    (tmp_path / "lower/out").symlink_to(tmp_path / "outside")
+    (tmp_path / "lower/in").symlink_to("d")
+    merged = Merged([str(tmp_path / "lower")])
+    assert merged.find(b"out/secret") is None
+    assert merged.resolve(b"out/secret") is None
+    assert merged.named(b"out/secret") == []
+    assert merged.find(b"in/file") is None
+    assert merged.resolve(b"in/file") == os.fsencode(tmp_path / "lower/d/file")
 
 
 def test_many_layers(tmp_path: Path, store: ImageStore) -> None:
