@@ -1,9 +1,10 @@
 #!/bin/bash
 # Builds and runs each libFuzzer target of csrc/fuzz for that many seconds.
-# usage: tools/fuzz.sh SECONDS
+# usage: tools/fuzz.sh SECONDS [SEED]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=$1
+seed=${2:-0} # 0: another one each time
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for target in csrc/fuzz/fuzz_*.c; do
@@ -14,5 +15,5 @@ for target in csrc/fuzz/fuzz_*.c; do
 	clang -std=gnu11 -g -O1 -D_GNU_SOURCE -Icsrc -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 		-o "$work/$name" "$target" "${sources[@]}"
 	mkdir -p "$work/corpus-$name"
-	"$work/$name" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$work/" "$work/corpus-$name" 2>&1 | tail -n 30
+	"$work/$name" -max_total_time="$seconds" -seed="$seed" -print_final_stats=1 -artifact_prefix="$work/" "$work/corpus-$name" 2>&1 | tail -n 30
 done
