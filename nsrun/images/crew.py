@@ -17,13 +17,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nsrun.errors import InternalError, NsrunError
-from nsrun.images.documents import Descriptor
-from nsrun.images.layers import Layer
 
+if TYPE_CHECKING:
+    # Not read in before the processes have begun, which do so meanwhile.
+    from nsrun.images.documents import Descriptor
+    from nsrun.images.layers import Layer
+
+WAITING = 4
+"""So many layers of each process may be on their way to the disk, beside those that come."""
 Event = Callable[[dict[str, Any]], None]
 
 
@@ -32,15 +36,13 @@ class MemberLostError(Exception):
 
 
 class Member:
-    """One such process.
+    """One such process. It takes a tenth of a second to begin, so it may be made before it is known what it is for: see `begin`.
 
     Args:
-        about: what the pull is about: see `nsrun.images.pulling.RegistryPuller.about`.
-        on_event: told what it tells of its layers.
         lanes: how many layers it may have begun.
     """
 
-    def __init__(self, about: dict[str, Any], on_event: Event, lanes: int = 1) -> None:
+    def __init__(self, lanes: int = 1) -> None:
         pairs = [socket.socketpair() for _ in range(lanes)]
         theirs = [pair[1].fileno() for pair in pairs]
         try:
@@ -58,7 +60,17 @@ class Member:
         finally:
             for pair in pairs:
                 pair[1].close()
-        self.lanes = tuple(Lane(pair[0], on_event) for pair in pairs)
+        self.lanes = tuple(Lane(pair[0]) for pair in pairs)
+
+    def begin(self, about: dict[str, Any], on_event: Event) -> None:
+        """Tell it what the pull is about, once.
+
+        Args:
+            about: see `nsrun.images.pulling.RegistryPuller.about`.
+            on_event: told what it tells of its layers.
+        """
+        for lane in self.lanes:
+            lane.on_event = on_event
         assert self._process.stdin is not None
         # One that is dead already is told of by its lanes.
         with contextlib.suppress(OSError):
@@ -80,13 +92,18 @@ class Member:
         self._process.wait()
 
 
+def member() -> Member:
+    """One that brings a layer after another."""
+    return Member(1 + WAITING)
+
+
 class Lane:
     """A layer after another, brought by a member."""
 
-    def __init__(self, sock: socket.socket, on_event: Event) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._answers = sock.makefile("r", encoding="utf-8")
-        self._on_event = on_event
+        self.on_event: Event = lambda _event: None
 
     def take(self, blob: Descriptor, diff_id: str) -> Layer:
         """Have it bring a layer.
@@ -95,12 +112,17 @@ class Lane:
             NsrunError: what went wrong there.
             MemberLostError: it is not there any more.
         """
+        from dataclasses import asdict
+
+        from nsrun.images.documents import Descriptor
+        from nsrun.images.layers import Layer
+
         try:
             _say(self._sock, {"blob": asdict(blob), "diff_id": diff_id})
             while answer := self._answers.readline():
                 message = json.loads(answer)
                 if "event" in message:
-                    self._on_event(message["event"])
+                    self.on_event(message["event"])
                 elif "error" in message:
                     raise NsrunError.from_data(message["error"])
                 else:
@@ -120,12 +142,11 @@ def main() -> None:
     """As said above."""
     lanes = [socket.socket(fileno=int(word)) for word in sys.argv[1:]]
     # While the line is on its way.
-    from nsrun.images.pulling import taker
+    from nsrun.images.pulling import takers
 
     if line := sys.stdin.readline():
-        about, turn = json.loads(line), threading.Semaphore()
-        for lane in lanes:
-            take = taker(about, lambda event, lane=lane: _say(lane, {"event": event}), turn)  # type: ignore[misc]  # a default binds the loop's
+        events = [lambda event, lane=lane: _say(lane, {"event": event}) for lane in lanes]
+        for lane, take in zip(lanes, takers(json.loads(line), events, threading.Semaphore()), strict=True):
             threading.Thread(target=_serve, args=(lane, take), daemon=True).start()
         sys.stdin.read()
     # Not sys.exit: nobody waits for what is under way.
@@ -133,6 +154,10 @@ def main() -> None:
 
 
 def _serve(lane: socket.socket, take: Callable[[Descriptor, str], Layer]) -> None:
+    from dataclasses import asdict
+
+    from nsrun.images.documents import Descriptor
+
     with lane.makefile("r", encoding="utf-8") as jobs:
         for line in jobs:
             job = json.loads(line)

@@ -18,7 +18,7 @@ from nsrun.errors import NsrunError, SpecError, StepError
 from nsrun.images import reference
 from nsrun.images.content import OCI_MANIFEST, Content, DamagedError, Record, digest_of
 from nsrun.images.credentials import Credentials, find
-from nsrun.images.crew import Member, MemberLostError
+from nsrun.images.crew import WAITING, Member, MemberLostError, member
 from nsrun.images.documents import Descriptor, Manifest, Platform, choose, parse, parse_config, platform_of
 from nsrun.images.errors import ImageError
 from nsrun.images.keyring import EVERYBODY
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 3
 """Layers that come side by side, as with docker."""
-WAITING = 4
-"""As many more of each process may be on their way to the disk."""
 REPORT_S = 0.1
 _MAX_DEPTH = 4
 _CREW_PAYS = 8 << 20
@@ -72,6 +70,7 @@ class RegistryPuller:
         credentials: for the image's registry, instead of what files have; mirrors are not shown them.
         access: who may use what is pulled: see nsrun.images.keyring.
         processes: how many may work on an image's layers, this one included.
+        early: some of these that have begun already: what is wanted of them is taken from here, and the others are ended.
     """
 
     def __init__(
@@ -84,6 +83,7 @@ class RegistryPuller:
         credentials: Credentials | None = None,
         access: Sequence[str] = (),
         processes: int = 1,
+        early: list[Member] | None = None,
     ) -> None:
         self._settings = settings or ImageSettings()
         self._auth_files = tuple(auth_files)
@@ -92,6 +92,7 @@ class RegistryPuller:
         self._given = credentials
         self.access = tuple(access)
         self.processes = processes
+        self.early = [] if early is None else early
 
     def pull(self, wanted: reference.Reference, store: ImageStore) -> Image:
         """Gets an image into the store; asks the registry even if it is there, and then gets what is missing.
@@ -101,7 +102,9 @@ class RegistryPuller:
         """
         full = self._settings.full(wanted)
         try:
-            return _Pull(self, full, store.content).run(str(wanted), store)
+            image = _Pull(self, full, store.content).run(str(wanted), store)
+            self.dismiss()
+            return image
         except ImageError:
             raise
         except NsrunError as error:
@@ -141,6 +144,11 @@ class RegistryPuller:
         """Tell whoever looks on."""
         self._event(event)
 
+    def dismiss(self) -> None:
+        """End those that began early and are not wanted."""
+        while self.early:
+            self.early.pop().close()
+
     @property
     def machine(self) -> Platform:
         """What images are to be made for."""
@@ -155,12 +163,13 @@ def pull_with(
     auth_files: Sequence[str],
     event: Event,
     processes: int = 1,
+    early: list[Member] | None = None,
 ) -> Image:
     """Pulls with the credentials that a pod has, one after another, and then with the machine's own, or with none where a pod has none.
 
     Args:
         given: with what is remembered of an image that one of them brought.
-        processes: as for RegistryPuller.
+        processes, early: as for RegistryPuller.
 
     Raises:
         ImageError: ErrImagePull, with what the registry answered to each.
@@ -178,6 +187,7 @@ def pull_with(
             credentials=credentials,
             access=[access],
             processes=processes,
+            early=early,
         )
         try:
             return puller.pull(wanted, store)
@@ -192,23 +202,25 @@ def pull_with(
     raise ImageError(ERR_IMAGE_PULL, brief, details=last.details, resolution=last.resolution, code=last.code)
 
 
-def taker(about: dict[str, Any], event: Event, turn: threading.Semaphore) -> _Taker:
+def takers(about: dict[str, Any], events: Sequence[Event], turn: threading.Semaphore) -> list[_Taker]:
     """What brings single layers of a pull that another process makes, which told `RegistryPuller.about` it.
 
     Args:
-        event: as for RegistryPuller.
+        events: of each, as for RegistryPuller. All talk to a registry by the same connections.
         turn: held while a layer comes.
     """
     given = about["credentials"]
-    puller = RegistryPuller(
-        ImageSettings.from_data(about["settings"]),
-        auth_files=about["auth_files"],
-        on_event=event,
-        credentials=None if given is None else Credentials(**given),
-    )
+    credentials = None if given is None else Credentials(**given)
+    settings, full = ImageSettings.from_data(about["settings"]), reference.parse(about["name"])
     content = Content(Path(about["images"]), durable=about["durable"])
-    pull, stop = _Pull(puller, reference.parse(about["name"]), content, turn), threading.Event()
-    return lambda blob, diff_id: pull.layer(blob, diff_id, stop)
+    clients: list[Client] | None = None
+    result: list[_Taker] = []
+    for event in events:
+        puller = RegistryPuller(settings, auth_files=about["auth_files"], on_event=event, credentials=credentials)
+        clients = clients or puller.clients(full)
+        pull = _Pull(puller, full, content, turn, clients)
+        result.append(lambda blob, diff_id, pull=pull: pull.layer(blob, diff_id, threading.Event()))  # type: ignore[misc]  # a default binds the loop's
+    return result
 
 
 def _take_all(take: _Taker, left: deque[_Wish], made: dict[_Wish, Layer], stop: threading.Event) -> None:
@@ -234,12 +246,13 @@ class _Pull:
         full: reference.Reference,
         content: Content,
         turn: threading.Semaphore | None = None,
+        clients: Sequence[Client] | None = None,
     ) -> None:
         self._puller = puller
         self._full = full
         self._content = content
         self._subject = f"image {full}"
-        self._clients = puller.clients(full)
+        self._clients = list(clients or puller.clients(full))
         self._turn = turn or threading.Semaphore(AT_ONCE)
 
     def run(self, name: str, store: ImageStore) -> Image:
@@ -372,11 +385,14 @@ class _Pull:
     def _crew(self, once: Sequence[_Wish]) -> list[Member]:
         """Processes that bring layers beside this one, where it pays."""
         missing = [blob.size for blob, diff_id in once if not self._here(blob, diff_id)]
-        if sum(missing) < _CREW_PAYS:
-            return []
-        count = min(self._puller.processes, AT_ONCE, len(missing)) - 1
+        count = 0 if sum(missing) < _CREW_PAYS else min(self._puller.processes, AT_ONCE, len(missing)) - 1
+        early = self._puller.early
+        members = [early.pop() if early else member() for _ in range(count)]
+        self._puller.dismiss()
         about = self._puller.about(self._full, self._content)
-        return [Member(about, self._puller.tell, 1 + WAITING) for _ in range(count)]
+        for one in members:
+            one.begin(about, self._puller.tell)
+        return members
 
     def layer(self, blob: Descriptor, diff_id: str, stop: threading.Event) -> Layer:
         """Bring one layer, unless it is here; `stop` ends it."""

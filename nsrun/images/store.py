@@ -78,6 +78,14 @@ class ImageStore:
             raise not_here(name)
         return None
 
+    def has(self, name: str) -> bool:
+        """Whether there is an image of this name.
+
+        Raises:
+            ImageError: InvalidImageName.
+        """
+        return self._find(parse_name(name)) is not None
+
     def list(self) -> list[Image]:
         """All images, the built-in one first, then by name; an image with two names is in it twice, those without one come last."""
         named, unnamed = self._images()

@@ -16,17 +16,23 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nsrun.errors import InternalError, NsrunError
-from nsrun.images.settings import ImageSettings
-from nsrun.images.store import ImageStore, parse_name
-from nsrun.plan.image import ImageConfig
+
+if TYPE_CHECKING:
+    from nsrun.images.crew import Member
+    from nsrun.images.store import ImageStore
+
+# What takes long to read in is read in by functions: others of a pull begin before that, and do so too.
 
 Event = Callable[[dict[str, Any]], None]
+_early: list[Member] = []
 
 
 def _import(store: ImageStore, request: dict[str, Any], _event: Event) -> list[str]:
+    from nsrun.plan.image import ImageConfig
+
     given = request["config"]
     config = ImageConfig(
         entrypoint=tuple(given["entrypoint"]),
@@ -51,15 +57,19 @@ def _save(store: ImageStore, request: dict[str, Any], _event: Event) -> list[str
 def _pull(store: ImageStore, request: dict[str, Any], event: Event) -> list[str]:
     from nsrun.images.credentials import Credentials, files
     from nsrun.images.pulling import pull_with
+    from nsrun.images.settings import ImageSettings
+    from nsrun.images.store import parse_name
 
     given = [(Credentials(one["user"], one["password"]), one["grant"]) for one in request["credentials"]]
     settings, auth_files = ImageSettings.from_data(request["settings"]), files(request["auth"])
     cores = len(os.sched_getaffinity(0))
-    return [pull_with(given, parse_name(request["name"]), store, settings, auth_files, event, cores).digest]
+    image = pull_with(given, parse_name(request["name"]), store, settings, auth_files, event, cores, _early)
+    return [image.digest]
 
 
 def _login(_store: ImageStore, request: dict[str, Any], _event: Event) -> list[str]:
     from nsrun.images.login import login
+    from nsrun.images.settings import ImageSettings
 
     settings = ImageSettings.from_data(request["settings"])
     login(request["registry"], request["user"], request["password"], settings, Path(request["auth"]))
@@ -93,6 +103,12 @@ def main() -> int:
     """Does what one line of standard input says."""
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
+    if request.get("new") and len(os.sched_getaffinity(0)) > 1:
+        from nsrun.images.crew import member
+
+        _early.append(member())
+    from nsrun.images.store import ImageStore
+
     store = ImageStore(Path(request["lib"]))
     try:
         result = WORK[request["work"]](store, request, lambda event: _say({"event": event}))

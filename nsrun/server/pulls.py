@@ -116,6 +116,7 @@ class Pulls:
                 ],
                 "settings": self._world.image_settings.as_data(),
                 "auth": str(self._world.layout.etc / "auth.json"),
+                "new": not self._world.images.has(name),
             }
             await work(self._world, "pull", request, on_event=lambda event: self._tell(key, event))
             seconds = max(self._world.clock.now() - began, 0.0)

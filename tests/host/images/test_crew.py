@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from nsrun.errors import NsrunError
 from nsrun.images import ImageError, ImageStore, parse
-from nsrun.images.crew import Member, MemberLostError
+from nsrun.images.crew import Member, MemberLostError, member
 from nsrun.images.documents import Descriptor
 from nsrun.images.pulling import RegistryPuller
 from tests.host.images.making import Layout, directory, entry, layer
@@ -101,7 +102,8 @@ def test_a_layer_and_an_error_come_back(tmp_path: Path, store: ImageStore, regis
     other = ImageStore(tmp_path / "other", durable=False)
     other.content.prepare()
     told: list[dict[str, Any]] = []
-    with contextlib.closing(Member(about(other, registry.host), told.append)) as member:
+    with contextlib.closing(Member()) as member:
+        member.begin(about(other, registry.host), told.append)
         with pytest.raises(NsrunError, match="404 Not Found"):
             member.lanes[0].take(Descriptor(wanted.media_type, f"sha256:{'0' * 64}", 5), diff_id)
         made = member.lanes[0].take(wanted, diff_id)
@@ -113,7 +115,8 @@ def test_a_layer_and_an_error_come_back(tmp_path: Path, store: ImageStore, regis
 
 def test_one_that_is_killed_is_told_of(store: ImageStore, registry: Registry) -> None:
     wanted, diff_id = blob(registry, store)
-    with contextlib.closing(Member(about(store, registry.host), lambda _event: None)) as member:
+    with contextlib.closing(Member()) as member:
+        member.begin(about(store, registry.host), lambda _event: None)
         member.kill()
         with pytest.raises(MemberLostError):
             member.lanes[0].take(wanted, diff_id)
@@ -132,8 +135,11 @@ def test_an_error_ends_all_of_it(tmp_path: Path, store: ImageStore, registry: Re
     assert children() == []
 
 
-def test_it_ends_with_who_asked(store: ImageStore, registry: Registry) -> None:
-    member = Member(about(store, registry.host), lambda _event: None)
+@pytest.mark.parametrize("told", [True, False])
+def test_it_ends_with_who_asked(store: ImageStore, registry: Registry, told: bool) -> None:
+    member = Member()
+    if told:
+        member.begin(about(store, registry.host), lambda _event: None)
     process = member._process
     fd = os.pidfd_open(process.pid)
     assert process.stdin is not None
@@ -153,3 +159,34 @@ def test_it_refuses_nobody_with_a_traceback() -> None:
         timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_those_that_began_early_take_part_or_end(store: ImageStore, registry: Registry) -> None:
+    early = [member(), member(), member()]
+    processes = [one._process for one in early]
+    image = RegistryPuller(processes=2, early=early).pull(parse(f"{registry.host}/app:1"), store)
+    assert image.size == len(LAYERS) * (3 << 20)
+    assert early == []
+    assert all(one.returncode is not None for one in processes)
+    # Of an image that is here, none is needed.
+    early = [member()]
+    (process,) = [one._process for one in early]
+    RegistryPuller(processes=2, early=early).pull(parse(f"{registry.host}/app:1"), store)
+    assert early == []
+    assert process.returncode is not None
+
+
+def test_all_lanes_share_their_connections(store: ImageStore, registry: Registry) -> None:
+    image = RegistryPuller().pull(parse(f"{registry.host}/app:1"), store)
+    document = store.inspect(image)
+    layers = zip(document["manifest"]["layers"], document["document"]["rootfs"]["diff_ids"], strict=True)
+    store.remove(image.id)
+    before = len(registry.log.read_text())
+    with contextlib.closing(member()) as one:
+        one.begin(about(store, registry.host), lambda _event: None)
+        for lane, (wanted, diff_id) in zip(one.lanes, layers, strict=False):
+            lane.take(Descriptor(wanted["mediaType"], wanted["digest"], wanted["size"]), diff_id)
+    log = registry.log.read_text()[before:]
+    assert len(one.lanes) > 1
+    assert log.count("GET /v2/app/blobs/") >= len(one.lanes)
+    assert len(set(re.findall(r'remoteaddr="(127.0.0.1:[0-9]+)"', log))) == 1
