@@ -327,9 +327,9 @@ class PodEngine:
             self._admit(now)
         restarting = self.ledger.restart_all
         again = [self.pulls.sync(now, wanted=not self.deleting and not self.finished), await self.volumes.refresh()]
-        again_at = min((at for at in again if at is not None), default=None)
         # Before looking: what is in force afterwards is what is told.
-        self.resizer.sync()
+        again.append(self.resizer.sync(now))
+        again_at = min((at for at in again if at is not None), default=None)
         observed = observe(self, now)
         self.hooks.resume()
         self.disk.sync()

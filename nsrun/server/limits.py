@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
 
 AGAIN_S = 5.0
-"""After this long it is tried again to write down how far a resize got."""
+"""After this long limits that could not be written are written again, and how far a resize got is."""
+SOON_S = 0.1
+"""The same where the kernel may have refused for a reason that is gone by then."""
 
 _LOG = logging.getLogger("nsrun.limits")
 
@@ -42,6 +45,7 @@ class Resizer:
         self._engine = engine
         self._done: object = None
         self._error = ""
+        self._refused_once: object = None
         self._told: tuple[object, str] = (None, "")
         self.refused: tuple[str, str] | None = None
 
@@ -76,17 +80,22 @@ class Resizer:
         event = RESIZE_INFEASIBLE if reason == INFEASIBLE else RESIZE_DEFERRED
         engine.note(WARNING, event, summary(f"Pod resize {reason}", pod, message))
 
-    def sync(self) -> None:
-        """Write the limits if the definition is another one than last time; also the first time, for a server that took over."""
-        engine = self._engine
+    def sync(self, now: float) -> float | None:
+        """Write the limits if the definition is another one than last time; also the first time, for a server that took over.
+
+        Returns:
+            When to try again, in seconds since the epoch; None when there is no need.
+        """
         try:
-            self._sync()
+            again_s = self._sync()
         except StepError as error:
             # A full disk: the pod is looked after all the same.
-            _LOG.warning("pod %s: %s", engine.label, error)
-            engine.world.clock.call_at(engine.world.clock.now() + AGAIN_S, engine.wake)
+            _LOG.warning("pod %s: %s", self._engine.label, error)
+            again_s = AGAIN_S
+        return now + again_s if again_s else None
 
-    def _sync(self) -> None:
+    def _sync(self) -> float:
+        """Seconds until it is to be tried again; 0 when there is no need."""
         engine = self._engine
         resize = engine.wish.resize
         if resize is not None and not resize.accepted and not engine.deleting and not engine.finished:
@@ -100,14 +109,19 @@ class Resizer:
                 try:
                     self._write(limits)
                 except NsrunError as error:
+                    # The cgroup of an instance that was removed a moment ago counts until the kernel has let go of it (RCU).
+                    if _invalid(error) and self._refused_once is not engine.pod:
+                        self._refused_once = engine.pod
+                        return SOON_S
                     self._failed(error)
-                    return
+                    return AGAIN_S
             self._done, self._error = engine.pod, ""
         resize = engine.wish.resize
         if resize is not None and resize.accepted and not self._restarting():
             changes.end_resize(engine)
             engine.note(NORMAL, RESIZE_COMPLETED, summary("Pod resize completed", engine.desired))
             engine.world.room_made()
+        return 0
 
     def _judge(self) -> None:
         engine = self._engine
@@ -127,17 +141,21 @@ class Resizer:
         engine.note(WARNING, RESIZE_ERROR, summary("Pod resize error", engine.desired, error.brief))
 
     def _write(self, limits: Limits) -> None:
-        """The pod's cgroup may never have less than one of its containers: it is opened, they get theirs, then it gets its own."""
+        """The pod's cgroup may never have less than one of its containers: it is opened, they get theirs, then it gets its own.
+
+        That is so of an instance, too, that ended and whose cgroup is still there. Of memory version 1 asks for no such thing, and what
+        it is still charged for might not fit.
+        """
         engine, node = self._engine, self._engine.world.node
-        cgroups, uid = engine.world.cgroups, engine.uid
-        running = [one for one in engine.mirror.records.values() if one.alive]
-        wanted = {one.id: _resized(container_limits(engine.pod, engine.container(one.name), node)) for one in running}
+        cgroups, uid, records = engine.world.cgroups, engine.uid, engine.mirror.records.values()
+        wanted = {one.id: _resized(container_limits(engine.pod, engine.container(one.name), node)) for one in records}
         cgroups.check_memory(uid, None, limits)
-        for instance_id, own in wanted.items():
-            cgroups.check_memory(uid, instance_id, own)
+        for one in records:
+            if one.alive:
+                cgroups.check_memory(uid, one.id, wanted[one.id])
         cgroups.limit_pod(uid, replace(limits, quota_us=0, memory=0))
-        for instance_id, own in wanted.items():
-            cgroups.limit_container(uid, instance_id, own)
+        for one in records:
+            cgroups.limit_container(uid, one.id, wanted[one.id] if one.alive else _only((CPU,), wanted[one.id]))
         cgroups.limit_pod(uid, limits)
 
 
@@ -146,4 +164,12 @@ def _resized(limits: Limits) -> Limits:
 
     (kubernetes pkg/kubelet/cm/pod_container_manager_linux.go, EnsureExists.)
     """
-    return replace(limits, controllers=tuple(name for name in limits.controllers if name in (CPU, MEMORY)))
+    return _only((CPU, MEMORY), limits)
+
+
+def _invalid(error: NsrunError) -> bool:
+    return isinstance(error, StepError) and error.number == errno.EINVAL
+
+
+def _only(controllers: tuple[str, ...], limits: Limits) -> Limits:
+    return replace(limits, controllers=tuple(name for name in limits.controllers if name in controllers))

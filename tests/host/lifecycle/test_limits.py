@@ -176,6 +176,26 @@ def test_S_CGROUP_resize_in_place(server: Server) -> None:
     assert not conditions(server, "p", "PodResizePending")
 
 
+@pytest.mark.parametrize("policy", ["Never", "Always"])
+def test_S_CGROUP_resize_of_one_that_ended(server: Server, policy: str) -> None:
+    """The cgroup of an instance that ended holds up nobody: neither of the last of its container nor of one in its back-off."""
+
+    def manifest(cpu: str) -> dict[str, Any]:
+        limits = {"resources": {"limits": {"cpu": cpu, "memory": "32Mi"}}}
+        return pod("p", box("a", "pause", **limits), box("b", "false", **limits), restartPolicy=policy)
+
+    def ended() -> bool:
+        status = server.container("p", "b")
+        return bool(status.get("lastState")) or "terminated" in status["state"]
+
+    server.up(manifest("500m"), wait="none")
+    until(ended)
+    server.up(manifest("100m"), wait="none")
+    until(lambda: group(server, "p").quota_us == 20_000, 4, "the pod is without a limit")
+    until(lambda: not conditions(server, "p", "PodResizeInProgress"), 4)
+    assert "ResizeError" not in server.reasons("p")
+
+
 def test_S_CGROUP_resize_that_the_machine_does_not_have_room_for(server: Server) -> None:
     """Infeasible is for ever, Deferred until another pod needs less; what is in force goes on, whoever is killed."""
     cpus = os.cpu_count() or 1
