@@ -117,7 +117,7 @@ void record_fill(struct nsr_record *record, const struct nsr_start *start, const
 /* shim_wire.c: clients, packets */
 void client_accept(void);
 void client_event(int index, uint32_t events);
-void client_send(struct asker to, struct nsr_message *message, const int *fds, int n_fds);
+int client_send(struct asker to, struct nsr_message *message, const int *fds, int n_fds);
 void client_fail(struct asker to, int error);
 void client_broadcast(struct nsr_message *message);
 void client_tell_log(int index, int error);	/* LOG_BLOCKED, or LOG_RESUMED when 0 */

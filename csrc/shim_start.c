@@ -35,12 +35,23 @@ static int make_streams(struct instance *instance, struct making *making, int ou
 	return 0;
 }
 
+/* To who asked; if that was a server that is gone, to its successor, who may have listed the instance as one that starts. */
+static void answer(const struct instance *instance, struct nsr_message *message)
+{
+	struct nsr_message event = {.type = NSR_MSG_START_ENDED};
+
+	if (client_send(instance->asker, message, NULL, 0))
+		return;
+	event.u.record = instance->record;
+	client_broadcast(&event);
+}
+
 static void answer_started(const struct instance *instance)
 {
 	struct nsr_message message = {.type = NSR_MSG_STARTED};
 
 	message.u.record = instance->record;
-	client_send(instance->asker, &message, NULL, 0);
+	answer(instance, &message);
 }
 
 /* The record says why; with a report the client gets that, else errno alone. */
@@ -63,7 +74,7 @@ static void start_failed(int index, int error)
 	record_write(instance, 0);
 	message.u.report = instance->record.report;
 	message.error = error;
-	client_send(instance->asker, &message, NULL, 0);
+	answer(instance, &message);
 }
 
 /* Order: table, record on disk, pipes, process. What fails up to the record leaves nothing behind; what fails later is a START_FAILED. */

@@ -57,15 +57,17 @@ static int send_packet(int socket, struct nsr_message *message, const int *fds, 
 	return sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-void client_send(struct asker to, struct nsr_message *message, const int *fds, int n_fds)
+int client_send(struct asker to, struct nsr_message *message, const int *fds, int n_fds)
 {
 	struct client *client = &shim.clients[to.client];
 
 	if (client->fd == 0 || client->generation != to.generation)
-		return;
+		return 0;
 	message->seq = to.seq;
-	if (send_packet(client->fd, message, fds, n_fds) < 0)
-		drop(to.client);
+	if (send_packet(client->fd, message, fds, n_fds) == 0)
+		return 1;
+	drop(to.client);
+	return 0;
 }
 
 void client_fail(struct asker to, int error)

@@ -173,7 +173,8 @@ enum nsr_message_type {
 	NSR_MSG_EXITED = 48,		/* u.record, already on disk */
 	NSR_MSG_LOG_BLOCKED = 49,	/* u.signal.id, signal = errno: the log cannot be written; the container's output waits */
 	NSR_MSG_LOG_RESUMED = 50,	/* u.signal.id */
-	NSR_MSG_JOB_ENDED = 51		/* u.record of a job, already on disk */
+	NSR_MSG_JOB_ENDED = 51,		/* u.record of a job, already on disk */
+	NSR_MSG_START_ENDED = 52	/* u.record, already on disk: it runs, or START_FAILED, and the client that asked for it is gone */
 };
 
 enum nsr_start_flag {

@@ -10,7 +10,7 @@ from nsrun.errors import StepError, errno_text
 from nsrun.server import containers, logdir, sandbox
 from nsrun.server.pause import is_pause
 from nsrun.server.trace import mark
-from nsrun.shim import Event, Exited, JobEnded, LogBlocked, ShimClient, ShimError, shim_alive
+from nsrun.shim import Event, Exited, JobEnded, LogBlocked, ShimClient, ShimError, StartEnded, shim_alive
 from nsrun.status.events import FAILED_SYNC, LOG_BLOCKED, WARNING
 
 if TYPE_CHECKING:
@@ -103,6 +103,13 @@ class ShimLink:
             engine.wake()
             return
         engine.hooks.tell()
+        if isinstance(event, StartEnded):
+            # What the last server began: it was listed as starting.
+            engine.mirror.note(event.record)
+            if not is_pause(event.record):
+                logdir.link(engine, event.record)
+            engine.wake()
+            return
         if isinstance(event, JobEnded):
             return
         number = event.error if isinstance(event, LogBlocked) else 0

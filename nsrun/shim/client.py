@@ -26,6 +26,7 @@ from nsrun.shim.records import (
     LogBlocked,
     LogResumed,
     Record,
+    StartEnded,
     StartRequest,
 )
 
@@ -452,6 +453,8 @@ def _failure(pending: _Pending, message: Any) -> ShimError:
 def _event(kind: int, message: Any) -> Event | None:
     if kind == _lib.NSR_MSG_EXITED:
         return Exited(wire.record(message.u.record))
+    if kind == _lib.NSR_MSG_START_ENDED:
+        return StartEnded(wire.record(message.u.record))
     if kind == _lib.NSR_MSG_JOB_ENDED:
         return JobEnded(wire.record(message.u.record))
     if kind == _lib.NSR_MSG_LOG_BLOCKED:

@@ -192,6 +192,13 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
+class StartEnded:
+    """An instance runs, or could not be started, and the client that asked for it is gone; its record is on disk already."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
 class LogBlocked:
     """The log of an instance cannot be written: its output waits, nothing is lost. `error` is errno."""
 
@@ -206,7 +213,7 @@ class LogResumed:
     id: str
 
 
-Event = Exited | JobEnded | LogBlocked | LogResumed
+Event = Exited | StartEnded | JobEnded | LogBlocked | LogResumed
 
 
 def signal_name(number: int) -> str:

@@ -107,6 +107,7 @@ class Pod:
         name: str | None = None,
         attempt: int | None = None,
         target: str = "",
+        slots: Sequence[int] = (),
     ) -> shim.Record:
         """Starts argv as container `number`; without a name of its own it is a container of its own."""
         container = new_id(number)
@@ -126,6 +127,7 @@ class Pod:
                     cgroup_fd=cgroup_fd,
                     flags=flags,
                     target=target,
+                    slots=slots,
                 )
             )
         finally:

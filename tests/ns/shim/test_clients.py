@@ -84,6 +84,49 @@ def test_a_start_goes_on_without_the_client_that_asked(pod_dir: Path) -> None:
     run(pod_dir, body)
 
 
+@pytest.mark.parametrize("argv", [["sleep", "1000"], ["/nothing/here"]])
+def test_how_a_start_ended_is_told_to_others_when_who_asked_is_gone(pod_dir: Path, argv: list[str]) -> None:
+    """A killed server's successor lists the instance as one that starts, and nobody would ever tell it more."""
+
+    async def body(pod: Pod) -> None:
+        reading, writing = os.pipe2(os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, bytes(4096))
+        os.set_blocking(writing, True)
+        asking = await shim.ShimClient.connect(pod_dir)
+        # Its first step writes to a full pipe: so long it is starting.
+        slow = asyncio.create_task(
+            pod.start(1, argv, client=asking, before=[op("JOIN_CGROUP", 3)], slots=[writing], clone_flags=0)
+        )
+        await eventually((pod_dir / "containers" / new_id(1)).exists)
+        asking.close()
+        with pytest.raises(shim.ShimClosedError):
+            await slow
+        (record,) = await pod.client.list()
+        assert record.state is shim.State.STARTING
+        os.read(reading, 1 << 20)
+        event = await pod.until(lambda event: isinstance(event, shim.StartEnded))
+        assert isinstance(event, shim.StartEnded)
+        wanted = shim.State.RUNNING if argv[0] == "sleep" else shim.State.START_FAILED
+        assert (event.record.state, event.record) == (wanted, pod.record_on_disk(1))
+        os.close(reading)
+        os.close(writing)
+
+    run(pod_dir, body)
+
+
+def test_a_start_that_was_answered_is_no_event(pod_dir: Path) -> None:
+    async def body(pod: Pod) -> None:
+        await pod.start(1, ["sleep", "1000"])
+        with pytest.raises(shim.ShimStartError):
+            await pod.start(2, ["/nothing/here"])
+        await pod.client.hello()
+        assert pod.events() == []
+
+    run(pod_dir, body)
+
+
 def test_a_full_house_of_clients_gets_every_event(pod_dir: Path) -> None:
     async def body(pod: Pod) -> None:
         seen: list[list[shim.Event]] = []
