@@ -18,11 +18,13 @@ from nsrun.errors import SpecError, StepError, errno_text
 from nsrun.images import tar
 from nsrun.images.compression import CompressionError
 from nsrun.images.merged import OPAQUE, Merged
-from nsrun.images.tar import Entry, Source, TarError, TarReader
+from nsrun.images.tar import Entry, Source, TarError, TarReader, TooManyError
 from nsrun.images.trees import MAX_DEPTH, keeps_attribute
 
 MAX_DIRECTORIES = 500_000
 """Directories of one layer."""
+MAX_NAMES = 128 << 20
+"""Bytes of the names of one layer's directories and whiteouts, which are kept until its end: 250 for each of that many directories."""
 _MAX_PATH = 4000
 _MAX_ID = (1 << 32) - 2  # the last one means "leave it" to chown(2)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -62,6 +64,7 @@ class Unpack:
         """Directories of this layer's names that lie elsewhere, because a layer below has a symbolic link of the name."""
         self._directories: dict[bytes, tuple[int, int] | None] = {}
         self._whiteouts: set[bytes] = set()
+        self._names = 0
         self._links = 0
         self._may_chown = os.geteuid() == 0
         self.size = 0
@@ -98,6 +101,10 @@ class Unpack:
                 for fd in self._open.values():
                     os.close(fd)
                 os.close(self._root)
+        except TooManyError as error:
+            raise SpecError(
+                f"{self._subject}: {error}", details="Nothing was kept. No layer of an image needs so many."
+            ) from error
         except (TarError, CompressionError) as error:
             raise SpecError(
                 f"{self._subject}: not a whole tar archive: {error}",
@@ -172,6 +179,14 @@ class Unpack:
         self._new_directory(entry, steps, 0o755)
         return os.open(steps[-1], _DIRECTORY, dir_fd=self._directory(entry, steps[:-1]))
 
+    def _keep(self, path: bytes) -> None:
+        """Count a name that is to be remembered: with long ones and little data, an archive could fill the memory."""
+        self._names += len(path)
+        if self._names > MAX_NAMES:
+            raise SpecError(
+                f"{self._subject}: the names of its directories and whiteouts have more than {MAX_NAMES} bytes"
+            )
+
     def _settled(self, steps: Steps) -> Steps:
         """The same entry by the path at which its directory really lies, which has been opened."""
         if not self._moved:
@@ -226,6 +241,7 @@ class Unpack:
             self._set_opaque(steps)
             self._directories[path] = (0o755, 0)  # described, as it were: it does not look as the one below did
         else:
+            self._keep(path)
             self._directories[path] = None
         if self._may_chown:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -313,6 +329,7 @@ class Unpack:
             return
         with contextlib.suppress(FileExistsError):
             os.mknod(hidden, stat.S_IFCHR | 0o600, 0, dir_fd=self._directory(entry, parents))
+            self._keep(path)
             self._whiteouts.add(path)
 
     def _clear(self, entry: Entry, name: bytes, parent: int, steps: Steps) -> None:
