@@ -275,7 +275,11 @@ class ImageStore:
         target = self.name_for("tag", new)
         image = self.get(name)
         if image.origin == "host":
-            raise ConflictError(f"cannot tag {name}: it is built in")
+            raise ConflictError(
+                f"cannot tag {name}: it is built in, this machine's own files, and has one name",
+                resolution=f"Give containers image: {HOST_IMAGE}; "
+                "nsrun image import NAME DIRECTORY makes an image of a copy of files.",
+            )
 
         def change(before: Sequence[Record]) -> Sequence[Record]:
             for one in before:
@@ -311,7 +315,7 @@ class ImageStore:
         """
         image = self.get(name)
         if image.origin == "host":
-            raise ConflictError(f"cannot remove {name}: it is built in")
+            raise ConflictError(f"cannot remove {name}: it is built in, and takes no room")
         by_id = not image.name or str(_parsed(name)) != image.name
 
         def change(before: Sequence[Record]) -> Sequence[Record]:

@@ -47,6 +47,7 @@ class ImageUser:
 
 
 HOST_IMAGE = "nsrun.local/host"
+HOST_IMAGE_NAMES = (HOST_IMAGE, f"{HOST_IMAGE}:latest")
 """The built-in image: this machine's /usr and a fresh small root."""
 
 HOST_IMAGE_CONFIG = ImageConfig(cmd=("/bin/sh",), env=("LANG=C.UTF-8",))

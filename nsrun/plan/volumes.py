@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
+from nsrun.plan.image import HOST_IMAGE_NAMES
 from nsrun.plan.inputs import PlanError, VolumeSource
 from nsrun.plan.projections import has_own_memory, is_projected
 from nsrun.plan.resources import page_size, pod_limits
@@ -47,6 +48,8 @@ def volume_source(volume: Volume, disk: str, memory: str) -> VolumeSource | None
         place = memory if in_memory(volume.emptyDir) else disk
         return VolumeSource(f"{place}/{volume.name}", "emptyDir")
     if volume.image is not None:
+        if volume.image.reference in HOST_IMAGE_NAMES:
+            return None  # no tree to be mounted
         return VolumeSource(f"{memory}/{volume.name}", "image", read_only=True)
     if volume.hostPath is not None:
         return VolumeSource(host_path(volume.hostPath.path), "hostPath", type=volume.hostPath.type or "")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nsrun.plan.image import HOST_IMAGE
+from nsrun.plan.image import HOST_IMAGE, HOST_IMAGE_NAMES
 from nsrun.spec.defaults import SCHEDULER_NAME
 from nsrun.spec.model import ApiStruct, Object, Pod, Volume
 from nsrun.spec.names import plain_ip
@@ -59,7 +59,7 @@ class Row:
 
 def _tree(source: Any, _pod: Pod, _around: list[Any]) -> bool:
     """An image volume of any image but the built-in one, which has only a few files of its own."""
-    return source.reference not in (HOST_IMAGE, f"{HOST_IMAGE}:latest")
+    return source.reference not in HOST_IMAGE_NAMES
 
 
 def _is(*values: Any) -> _When:

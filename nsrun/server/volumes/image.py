@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsrun.images import Image, ImageError
-from nsrun.plan import PlanError
+from nsrun.plan.image import HOST_IMAGE_NAMES
 from nsrun.server.pulls import failed
 from nsrun.server.volumes.kind import VolumeKind
 from nsrun.spec.model import Container, Pod, Volume
 from nsrun.volumes import mount_layers
-from nsrun.waiting import CREATE_CONTAINER_ERROR
 
 if TYPE_CHECKING:
     from nsrun.server.engine import PodEngine
@@ -37,8 +36,17 @@ class ImageTree(VolumeKind):
 
 def mounts_images(pod: Pod, container: Container) -> bool:
     """Whether a container mounts an image volume."""
-    names = {volume.name for volume in pod.spec.volumes if volume.image is not None}
+    names = {volume.name for volume in _volumes(pod)}
     return any(mount.name in names for mount in container.volumeMounts)
+
+
+def _volumes(pod: Pod) -> list[Volume]:
+    """The image volumes, without those of the built-in image: `up --ignore-unsupported` warned of them."""
+    return [
+        volume
+        for volume in pod.spec.volumes
+        if volume.image is not None and volume.image.reference not in HOST_IMAGE_NAMES
+    ]
 
 
 async def mounted_for(engine: PodEngine, container: Container) -> bool:
@@ -47,26 +55,22 @@ async def mounted_for(engine: PodEngine, container: Container) -> bool:
     If one cannot be had, the container's ledger says why, and when it is tried again.
 
     Raises:
-        PlanError: CreateContainerError, the image is none that can be mounted.
         NsrunError, OSError: the ledger cannot be stored, or an image cannot be mounted.
     """
     names = {mount.name for mount in container.volumeMounts}
     ready = True
-    for volume in engine.pod.spec.volumes:
-        if volume.image is None or volume.name not in names:
+    for volume in _volumes(engine.pod):
+        if volume.name not in names:
             continue
         if volume.name not in engine.ledger.volume_images:
             try:
                 image = engine.pulls.image_for_volume(volume, container.name)
             except ImageError as error:
-                failed(engine, container.name, volume.image.reference or "", error)
+                failed(engine, container.name, (volume.image and volume.image.reference) or "", error)
                 return False
             if image is None:
                 ready = False
                 continue
-            if image.rootfs.binds:
-                text = f'volume "{volume.name}": image "{image.name}" is this machine\'s own files, and no tree to be mounted'
-                raise PlanError(CREATE_CONTAINER_ERROR, text)
             engine.ledger.volume_images[volume.name] = image.id
             engine.touch()
             engine.save()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nsrun.errors import ConflictError
+from nsrun.errors import ConflictError, UnsupportedError
 from tests.host.images.making import Layout, directory, entry, layer, symlink, whiteout
 from tests.host.server.harness import Server, pod, until
 from tests.host.volumes.looking import events, fails, mount, mounts, nothing_left, pausing, said, volume
@@ -92,3 +92,16 @@ def test_S_VOL_image_that_cannot_be_had_keeps_its_containers_waiting(server: Ser
     nothing_left(server, uid)
     with contextlib.suppress(FileNotFoundError):
         assert not list(Path(server.root / "run" / "pods").iterdir())
+
+
+def test_the_host_image_as_a_volume_is_refused_or_left_out(server: Server) -> None:
+    wish = pod("own", pausing("a", mount("own", "/own")), volumes=[of("own", "nsrun.local/host:latest")])
+    with pytest.raises(UnsupportedError) as refused:
+        server.up(wish)
+    assert "spec.volumes[0].image: nsrun.local/host is this machine's own files, and no tree" in (
+        refused.value.details or ""
+    )
+    assert server.call("pod.list").result["pods"] == []
+    answer = server.up(wish, ignore_unsupported=True, wait="running")
+    assert any("no tree to be mounted" in warning for warning in answer["pods"][0]["warnings"])
+    assert "/own" not in mounts(server, name="own")
