@@ -422,6 +422,14 @@ def _split(packet: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         at += size + (-size % 4)
 
 
+def way_to(ip: str) -> bytes:
+    """A question for the route of a packet to an address; the answer's type is RTN_LOCAL where it is the namespace's own."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    packed = socket.inet_pton(family, ip)
+    # struct rtmsg: the whole address counts; attribute RTA_DST.
+    return _packed(RTM_GETROUTE, 0, bytes([family, 8 * len(packed), *bytes(10)]), attribute(1, packed))
+
+
 def attributes_of(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(type, content) of each attribute."""
     at = 0

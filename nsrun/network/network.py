@@ -648,8 +648,7 @@ class Network:
                 if not (known and self._is_connected(name, pod, place)):
                     wiring.connect(self._route(), name, namespace, place, self._bridge, self._mtu)
                 place = wiring.configure(pod, place)
-                self._route().settle(name)
-                pod.settle(POD_LINK)
+                wiring.settle(self._route(), name, pod, place)
         except BaseException:
             # A new lease goes with its link; an old one belongs to a pod that may live on.
             if not known:

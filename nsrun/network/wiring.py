@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 from typing import Any
@@ -16,6 +17,7 @@ from nsrun.network.netlink import NetlinkSocket
 from nsrun.network.refusals import WAY_OUT, full
 
 POD_LINK = "eth0"
+_WORKER_S, _POLL_S = 1.0, 0.0002
 _MAKE = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
 _SET = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
 
@@ -199,6 +201,26 @@ def configure(pod: NetlinkSocket, place: PodAddress) -> PodAddress:
     for answer in answers:
         answer.check()
     return place
+
+
+def settle(route: NetlinkSocket, name: str, pod: NetlinkSocket, place: PodAddress) -> None:
+    """Return when packets go through both ends of the pod's link: those of the kernel's changes that it makes later by itself are made.
+
+    An address without duplicate address detection is sent from at once, but a packet for it is the pod's own only when a worker
+    of the kernel has come to it (net/ipv6/addrconf.c, addrconf_dad_work): on a busy machine the answer to a first question for a
+    neighbour would come before that, and be lost for a second.
+    """
+    route.settle(name)
+    pod.settle(POD_LINK)
+    if not place.ip6:
+        return
+    question = netlink.way_to(place.ip6)
+    deadline = time.monotonic() + _WORKER_S
+    while time.monotonic() < deadline:
+        answer = pod.ask(question)[0]
+        if answer.payloads and answer.payloads[0][7] == netlink.RTN_LOCAL:
+            return
+        time.sleep(_POLL_S)
 
 
 def delete(name: str) -> bytes:

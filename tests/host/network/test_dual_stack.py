@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from nsrun.errors import ConflictError
+from nsrun.network import netlink
 from nsrun.network.hostports import HostPort
+from nsrun.network.netlink import NetlinkSocket
 from tests.host import testhost
 from tests.host.network.conftest import Lab
 from tests.host.network.pods import ask_outside, reach
@@ -43,6 +48,28 @@ def as_before(lab: Lab) -> Iterator[None]:
     (CONF / "default/disable_ipv6").write_text("0")
 
 
+@contextlib.contextmanager
+def all_processors_busy() -> Iterator[None]:
+    """The kernel's workers wait for their turn."""
+    count = (os.cpu_count() or 1) + 1
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def test_S_NET_what_is_sent_to_an_ipv6_address_is_the_pods_own_when_attach_returns(lab: Lab) -> None:
+    with all_processors_busy():
+        for _ in range(40):
+            pod, at = lab.attached()
+            with contextlib.closing(NetlinkSocket.borrow(pod.netlink)) as inside:
+                (answer,) = inside.ask(netlink.way_to(at.ip6))
+            assert answer.payloads[0][7] == netlink.RTN_LOCAL
+
+
 def test_S_NET_pods_the_machine_and_the_world_by_ipv6_at_once(lab: Lab) -> None:
     one, one_at = lab.attached()
     server = one.listen(one_at.ip6)
@@ -56,8 +83,8 @@ def test_S_NET_pods_the_machine_and_the_world_by_ipv6_at_once(lab: Lab) -> None:
         started = time.monotonic()
         assert reach(client, server) == two_at.ip6
         took.append(time.monotonic() - started)
-    # Looking for a double of the address would take one to two seconds, each time; a machine that is busy may lose one question.
-    assert min(took) < 0.9
+    # Looking for a double of the address would take one to two seconds, and so would a lost answer to the question for a neighbour.
+    assert max(took) < 0.9
     with socket.socket(socket.AF_INET6) as host:
         host.settimeout(5)
         assert reach(host, two.listen(two_at.ip6)) == two_at.gateway6
