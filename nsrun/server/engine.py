@@ -11,7 +11,7 @@ import copy
 import logging
 from collections.abc import Callable
 
-from nsrun.errors import NsrunError, StepError
+from nsrun.errors import NsrunError, StepError, brief_of
 from nsrun.reconcile import decide
 from nsrun.reconcile.admission import admit, rejection
 from nsrun.reconcile.ledger import probe_result, reset
@@ -291,7 +291,7 @@ class PodEngine:
             except asyncio.CancelledError:
                 raise
             except (NsrunError, OSError) as error:
-                self._put_off(error, str(error))
+                self._put_off(error, brief_of(error) if isinstance(error, OSError) else str(error))
             except Exception as error:
                 _LOG.exception("pod %s: a bug", self.label)
                 self._put_off(error, f"{type(error).__name__}: {error}")

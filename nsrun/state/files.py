@@ -25,7 +25,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
             reboot, and there the page cache survives every SIGKILL.
 
     Raises:
-        OSError: the old file is still there, and no leftover beside it.
+        OSError: with the file's name; the old one is still there, and no leftover beside it.
     """
     temporary = f"{path}{TEMPORARY}"
     try:
@@ -39,10 +39,11 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
         finally:
             os.close(fd)
         os.rename(temporary, path)
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise
+        # A write on a descriptor tells of no name.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     if durable:
         sync_directory(path.parent)
 

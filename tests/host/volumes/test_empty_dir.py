@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import struct
 import time
 from pathlib import Path
 
 import pytest
 
+from nsrun import native
 from tests.host.server.harness import Server, box, pod, until
 from tests.host.volumes.looking import fails, mount, mounts, nothing_left, pausing, said, up, volume
 
@@ -157,6 +160,36 @@ def test_S_VOL_what_containers_left_is_removed_whatever_it_is(server: Server) ->
     server.down("web")
     nothing_left(server, uid)
     assert Path("/etc/passwd").exists()
+
+
+def test_S_VOL_what_containers_made_immutable_is_removed(server: Server) -> None:
+    """chattr +i and +a of a privileged container, in a volume and in its own root; down need not be told twice."""
+    uid = up(server, volume("data"), mounts=[mount("data", "/data")])
+    root = server.root / "lib" / "roots" / uid / server.runtime("web")["instances"][0]["id"]
+    for top in (server.root / "lib" / "volumes" / uid / "data", root / "upper"):
+        (top / "grows" / "in").mkdir(parents=True)
+        (top / "grows" / "file").touch()
+        (top / "stays").touch()
+        (top / "full").mkdir()
+        (top / "full" / "file").touch()
+        keep(top / "grows", native.lib.FS_APPEND_FL)
+        for name in ("stays", "full/file", "full", "grows/in"):
+            keep(top / name, native.lib.FS_IMMUTABLE_FL)
+        keep(top, native.lib.FS_IMMUTABLE_FL)
+    with pytest.raises(PermissionError):
+        (root / "upper" / "stays").unlink()
+    server.down("web", timeout_s=10)
+    nothing_left(server, uid)
+    assert not root.exists()
+
+
+def keep(path: Path, flag: int) -> None:
+    """chattr(1)."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.ioctl(fd, native.lib.FS_IOC_SETFLAGS, struct.pack("i", flag))
+    finally:
+        os.close(fd)
 
 
 def test_S_VOL_nothing_is_left_whenever_the_server_dies(server: Server) -> None:

@@ -35,8 +35,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path: Path, monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         write_atomic(path, b"new")
+    assert caught.value.filename == str(path), "whoever tells of it says which file"
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["pod.json"]
 
