@@ -47,10 +47,11 @@ class Chain(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """A part of a rule; `drops` when it is the verdict drop."""
+    """A part of a rule; `drops` when it is the verdict drop, `compared` what a comparison is with (of `nsr*`, what is before the *)."""
 
     name: str
     drops: bool
+    compared: bytes = b""
 
 
 class Rule(NamedTuple):
@@ -185,6 +186,9 @@ def _expression(data: bytes) -> Expression:
     name = _word(told.get(1, b""))
     # NFTA_IMMEDIATE_DATA { NFTA_DATA_VERDICT { NFTA_VERDICT_CODE: NF_DROP } }
     content = dict(attributes_of(told.get(2, b"")))
+    if name == "cmp":
+        # NFTA_CMP_DATA { NFTA_DATA_VALUE }
+        return Expression(name, False, dict(attributes_of(content.get(3, b""))).get(1, b""))
     verdict = dict(attributes_of(dict(attributes_of(content.get(2, b""))).get(2, b""))) if name == "immediate" else {}
     return Expression(name, verdict.get(1) == bytes(4))
 

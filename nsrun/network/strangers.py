@@ -7,7 +7,6 @@ is somebody's decision and not spoken of. What iptables keeps is left out: excep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from nsrun.network.firewall import INET, IP, IP6, Chain, Firewall
@@ -79,12 +78,14 @@ def _drops_at_its_end(firewall: Firewall, chain: Chain) -> bool:
 
 
 def _speaks_of(firewall: Firewall, chain: Chain, bridge: str) -> bool:
-    """Whether any rule of the table, or any of its sets of links, has the bridge."""
+    """Whether any rule of the table, or any of its sets of links, has the bridge, or a pattern that it fits."""
     name = bridge.encode() + b"\0"
-    return any(name in text for text in _texts(firewall, chain))
+    return any(
+        name in rule.raw or any(_is_pattern_of(bridge, part.compared) for part in rule.expressions)
+        for rule in firewall.rules(chain.family, chain.table)
+    ) or any(name in text for text in firewall.links_in_sets(chain.family, chain.table))
 
 
-def _texts(firewall: Firewall, chain: Chain) -> Iterator[bytes]:
-    for rule in firewall.rules(chain.family, chain.table):
-        yield rule.raw
-    yield from firewall.links_in_sets(chain.family, chain.table)
+def _is_pattern_of(bridge: str, compared: bytes) -> bool:
+    """As nft has it: a whole name is compared with zeros behind it, of `nsr*` the first three bytes. Numbers have zeros in them, too."""
+    return len(compared) > 1 and compared.isascii() and b"\0" not in compared and bridge.encode().startswith(compared)

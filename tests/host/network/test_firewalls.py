@@ -32,6 +32,8 @@ INPUT = (
         (FIREWALLD, "firewall-cmd --permanent --zone=trusted --add-interface={bridge}"),
         (INPUT, "pods do not reach this machine, nor its resolver"),
         (POLICY + "; add rule inet wall through iifname {bridge} accept", ""),
+        (POLICY + '; add rule inet wall through iifname "nsr*" accept', ""),
+        (POLICY + '; add rule inet wall through iifname "nsx*" accept', "chain through of the table inet wall"),
         (POLICY + "; add set inet wall ours {{ type ifname; elements = {{ {bridge} }} }}", ""),
         (POLICY.replace("policy drop", "policy accept"), ""),
         (POLICY.replace("hook forward", "hook output"), ""),
