@@ -52,6 +52,7 @@ _OF_KIND: dict[str, dict[str, Field]] = {
     "Secret": {"type": _at("type")},
     "Service": {"spec.clusterIP": _at("spec", "clusterIP"), "spec.type": _at("spec", "type")},
     "ReplicationController": {"status.replicas": _at("status", "replicas")},
+    "ResourceSlice": {"spec.nodeName": _at("spec", "nodeName"), "spec.driver": _at("spec", "driver")},
     "Job": {"status.successful": _at("status", "succeeded")},
 }
 
