@@ -7,6 +7,7 @@ import ipaddress
 import os
 import socket
 import stat
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from nsrun.errors import StepError, UsageError
@@ -96,6 +97,26 @@ def bound(address: Address) -> list[socket.socket]:
             ) from error
         sockets.append(sock)
     return sockets
+
+
+def files_of(addresses: Iterable[Address]) -> dict[str, tuple[int, int]]:
+    """The socket files, a moment after they were made: path -> device and inode."""
+    found = {}
+    for address in addresses:
+        if address.path:
+            with contextlib.suppress(OSError):
+                facts = os.lstat(address.path)
+                found[address.path] = (facts.st_dev, facts.st_ino)
+    return found
+
+
+def remove(files: Mapping[str, tuple[int, int]]) -> None:
+    """Take socket files away, but for what somebody has put in the place of one."""
+    for path, own in files.items():
+        with contextlib.suppress(OSError):
+            facts = os.lstat(path)
+            if (facts.st_dev, facts.st_ino) == own:
+                os.unlink(path)
 
 
 def _bound_path(path: str) -> socket.socket:

@@ -65,6 +65,7 @@ async def _serve(root: Root, addresses: Sequence[Address], *, insecure: bool, na
     cache = Cache()
     link = Link(root, cache.take, cache.begin)
     bound = [(address, sock) for address in addresses for sock in listening.bound(address)]
+    files = listening.files_of(addresses)
     where = [_shown(address, sock.getsockname(), context) for address, sock in bound]
     authenticator = Authenticator(None if insecure else place.tokens, local=insecure)
     api = Api(link, cache, authenticator, where[0].partition("//")[2])
@@ -82,6 +83,7 @@ async def _serve(root: Root, addresses: Sequence[Address], *, insecure: bool, na
     try:
         await _first_of(ended, [*tasks, *doors])
     finally:
+        listening.remove(files)
         for door in doors:
             door.cancel()
         api.watching.close()

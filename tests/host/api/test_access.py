@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import signal
 import socket
 import ssl
 import stat
@@ -248,7 +249,7 @@ def test_in_the_clear_is_for_loopback(box: Host) -> None:
 def test_a_socket_file(box: Host) -> None:
     path = box.scratch / "api.sock"
     argv = box.nsrun_argv("api", "serve", "--listen", f"unix:{path}", "--insecure-http")
-    for _ in range(2):
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         # The second finds the file that the first left when it was killed.
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=box.environment)
         assert process.stdout is not None
@@ -256,10 +257,29 @@ def test_a_socket_file(box: Host) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         said = box.run("curl", "-sf", "--unix-socket", path, "http://localhost/readyz")
         assert said.stdout == "ok"
-        process.kill()
+        process.send_signal(number)
         process.wait()
         process.stdout.close()
-    assert os.path.exists(path)
+        assert os.path.exists(path) == (number == signal.SIGKILL)
+
+
+def test_a_socket_file_that_is_another_process_now_stays(box: Host) -> None:
+    path = box.scratch / "api.sock"
+    argv = box.nsrun_argv("api", "serve", "--listen", f"unix:{path}", "--insecure-http")
+    first = subprocess.Popen(argv, stdout=subprocess.PIPE, env=box.environment)
+    assert first.stdout is not None
+    first.stdout.readline()
+    path.unlink()
+    second = subprocess.Popen(argv, stdout=subprocess.PIPE, env=box.environment)
+    assert second.stdout is not None
+    second.stdout.readline()
+    for process in (first, second):
+        assert path.exists()
+        process.terminate()
+        assert process.wait() == 0
+        assert process.stdout is not None
+        process.stdout.close()
+    assert not path.exists()
 
 
 def test_another_user(box: Host, tmp_path: Path) -> None:
