@@ -5,6 +5,7 @@ Nothing here says a value of a Secret to anybody but `object.get`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Iterable
@@ -141,20 +142,24 @@ def compare(world: World, wanted: Iterable[Wanted]) -> None:
                 f'{one.where}: {one.obj.kind.lower()} "{one.key[2]}" is there twice, first at {other.where}',
                 resolution="Give one of them another name or namespace.",
             )
-        old = world.objects.get(*one.key)
-        if old is None:
-            one.verdict = "created"
-            continue
-        inherit(old, one.obj, one.raw)
-        grows = isinstance(old, PersistentVolumeClaim) and world.claims.grows(old)
-        errors = judge_object(old, one.obj, grows=grows)
-        if errors:
-            raise SpecError(
-                f'{one.where}: The {one.obj.kind} "{one.key[2]}" is invalid',
-                details="\n".join(map(str, errors)),
-                resolution=f"Remove the one that is there first: nsrun object rm {one.obj.kind.lower()} {one.key[2]}",
-            )
-        one.verdict = "unchanged" if same_object(old, one.obj) else "configured"
+        _judge(world, one)
+
+
+def _judge(world: World, one: Wanted) -> None:
+    old = world.objects.get(*one.key)
+    if old is None:
+        one.verdict = "created"
+        return
+    inherit(old, one.obj, one.raw)
+    grows = isinstance(old, PersistentVolumeClaim) and world.claims.grows(old)
+    errors = judge_object(old, one.obj, grows=grows)
+    if errors:
+        raise SpecError(
+            f'{one.where}: The {one.obj.kind} "{one.key[2]}" is invalid',
+            details="\n".join(map(str, errors)),
+            resolution=f"Remove the one that is there first: nsrun object rm {one.obj.kind.lower()} {one.key[2]}",
+        )
+    one.verdict = "unchanged" if same_object(old, one.obj) else "configured"
 
 
 def put(world: World, wanted: Iterable[Wanted]) -> None:
@@ -165,28 +170,45 @@ def put(world: World, wanted: Iterable[Wanted]) -> None:
         StepError: a full disk or the like; those before it are kept.
     """
     for one in wanted:
-        if one.verdict == "unchanged":
-            continue
-        asked = one.obj.metadata
-        if asked.namespace:
-            world.namespaces.seen(asked.namespace)
-        old = world.objects.get(*one.key)
-        metadata = msgspec.structs.replace(
-            asked,
-            uid=str(uuid.uuid4()) if old is None else old.metadata.uid,
-            creationTimestamp=rfc3339(world.clock.now()) if old is None else old.metadata.creationTimestamp,
-            resourceVersion=world.hub.next_version(),
-            generateName=None,
-            generation=None,
-            deletionTimestamp=None,
-            deletionGracePeriodSeconds=None,
-            selfLink=None,
-            ownerReferences=[] if old is None else old.metadata.ownerReferences,
-            finalizers=[],
-            managedFields=[],
-        )
-        world.objects.put(msgspec.structs.replace(one.obj, metadata=metadata))
-        _LOG.info("%s %s/%s %s", *one.key, one.verdict)
+        if one.verdict != "unchanged":
+            _put(world, one)
+
+
+async def put_in_turns(world: World, wanted: Iterable[Wanted]) -> None:
+    """As `put`, letting everybody else have their turn between two objects: each waits for the disk.
+
+    Raises:
+        SpecError: somebody has meanwhile made of one what this cannot follow on; those before it are kept.
+        ConflictError, StepError: as `put`.
+    """
+    for one in wanted:
+        if one.verdict != "unchanged":
+            _judge(world, one)
+            _put(world, one)
+            await asyncio.sleep(0)
+
+
+def _put(world: World, one: Wanted) -> None:
+    asked = one.obj.metadata
+    if asked.namespace:
+        world.namespaces.seen(asked.namespace)
+    old = world.objects.get(*one.key)
+    metadata = msgspec.structs.replace(
+        asked,
+        uid=str(uuid.uuid4()) if old is None else old.metadata.uid,
+        creationTimestamp=rfc3339(world.clock.now()) if old is None else old.metadata.creationTimestamp,
+        resourceVersion=world.hub.next_version(),
+        generateName=None,
+        generation=None,
+        deletionTimestamp=None,
+        deletionGracePeriodSeconds=None,
+        selfLink=None,
+        ownerReferences=[] if old is None else old.metadata.ownerReferences,
+        finalizers=[],
+        managedFields=[],
+    )
+    world.objects.put(msgspec.structs.replace(one.obj, metadata=metadata))
+    _LOG.info("%s %s/%s %s", *one.key, one.verdict)
 
 
 class Waiters:
@@ -262,7 +284,8 @@ class ObjectMethods:
     async def _apply(self, request: Request) -> object:
         namespace = request.text_or_none("namespace")
         wanted, warnings = [], []
-        verdicts = verdicts_of(request)
+        # Many objects take a while to read; meanwhile others are answered.
+        verdicts = await asyncio.to_thread(verdicts_of, request)
         require_all_valid(verdicts)
         for verdict in verdicts:
             one = wanted_of(self._world, verdict, namespace)
@@ -278,7 +301,7 @@ class ObjectMethods:
                 resolution="Pods are brought up by: nsrun pod up",
             )
         compare(self._world, wanted)
-        put(self._world, wanted)
+        await put_in_turns(self._world, wanted)
         return {"objects": [one.result() for one in wanted], "warnings": warnings}
 
     async def _get(self, request: Request) -> object:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -373,6 +374,42 @@ def test_a_full_disk_keeps_the_object_that_was_there(server: Server) -> None:
             assert apply(server, secret("s", k="v")) == ["created"]
         assert apply(server, config_map("m", k="x" * 5000)) == ["configured"]
         remove(server, "secret", "s")
+
+
+def test_many_objects_at_once_keep_nobody_waiting(server: Server) -> None:
+    many = [config_map(f"many-{number}", a="x" * 200) for number in range(800)]
+    verdicts: list[str] = []
+    applying = threading.Thread(target=lambda: verdicts.extend(apply(server, *many)))
+    applying.start()
+    kept = server.root / "lib/objects/configmap/default"
+    until(lambda: (kept / "many-0.json").exists())
+    server.call("server.status")
+    assert not (kept / "many-799.json").exists()
+    assert not verdicts
+    applying.join()
+    assert verdicts == ["created"] * 800
+    server.call("object.rm", kinds=["configmap"], all=True)
+
+
+def test_what_was_changed_while_many_objects_were_kept_is_looked_at_again(server: Server) -> None:
+    frozen = config_map("many-799", a="other") | {"immutable": True}
+    many = [config_map(f"many-{number}", a="x" * 200) for number in range(800)]
+    said: list[NsrunError] = []
+
+    def work() -> None:
+        try:
+            apply(server, *many)
+        except NsrunError as error:
+            said.append(error)
+
+    applying = threading.Thread(target=work)
+    applying.start()
+    until((server.root / "lib/objects/configmap/default/many-0.json").exists)
+    assert apply(server, frozen) == ["created"]
+    applying.join()
+    assert [type(error) for error in said] == [SpecError]
+    assert "field is immutable" in (said[0].details or "")
+    server.call("object.rm", kinds=["configmap"], all=True)
 
 
 def test_an_object_that_somebody_broke_costs_nothing_but_itself(server: Server) -> None:
