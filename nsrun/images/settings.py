@@ -4,6 +4,7 @@
 gc_high_percent = 85            # of the disk: unused images are removed when it is fuller
 gc_low_percent = 80             # … until it is no fuller than this
 gc_minimum_age_s = 120
+gc_period_s = 300               # how often the disk is looked at
 
 [images.short_names]
 app = "registry.example.org/team/app"
@@ -45,6 +46,7 @@ class ImageSettings:
     gc_low_percent: int = 80
     gc_minimum_age_s: int = 120
     gc_maximum_age_s: int = 0
+    gc_period_s: int = 300
 
     @staticmethod
     def of(table: Mapping[str, Any] | None) -> ImageSettings:
@@ -60,6 +62,7 @@ class ImageSettings:
             ("gc_low_percent", 0, 100),
             ("gc_minimum_age_s", 0, 1 << 31),
             ("gc_maximum_age_s", 0, 1 << 31),
+            ("gc_period_s", 1, 86400),
         ):
             value = left.pop(key, getattr(_DEFAULTS, key))
             if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:

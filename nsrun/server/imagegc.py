@@ -1,7 +1,7 @@
 """Images that nobody uses are removed when the disk fills up, and, if so set, when they are old.
 
-Source: kubelet pkg/kubelet/images/image_gc_manager.go: every five minutes; above the high mark the least recently used go until the low
-mark is reached; none that is in use, none that was not there for the minimum age.
+Source: kubelet pkg/kubelet/images/image_gc_manager.go, whose words the log has: every five minutes; above the high mark the least recently
+used go until the low mark is reached; none that is in use, none that was not there for the minimum age.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from nsrun.images.settings import ImageSettings
 
 if TYPE_CHECKING:
     from nsrun.server.world import World
-
-PERIOD_S = 300.0
 
 _LOG = logging.getLogger("nsrun.imagegc")
 
@@ -55,7 +53,7 @@ def to_free(total: int, available: int, settings: ImageSettings) -> int:
 
 
 class ImageCollector:
-    """Looks at the disk every five minutes.
+    """Looks at the disk every five minutes, or as often as the settings say.
 
     Args:
         world: whose images and settings.
@@ -72,7 +70,7 @@ class ImageCollector:
 
     async def _live(self) -> None:
         while True:
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(self._world.image_settings.gc_period_s)
             try:
                 await self.collect()
             except (NsrunError, OSError) as error:
@@ -100,9 +98,19 @@ class ImageCollector:
             ]
             for image in old:
                 gone += await self._remove(image)
-        if not self._over():
+        total, available = self._disk()
+        wanted = to_free(total, available, settings)
+        if not wanted:
             return gone
-        _LOG.warning("the disk of %s is fuller than %d %%", world.layout.lib, settings.gc_high_percent)
+        _LOG.warning(
+            "disk usage on image filesystem %s is over the high threshold, trying to free bytes down to the low threshold:"
+            " usage %d %%, high threshold %d %%, low threshold %d %%, amount to free %d bytes",
+            world.layout.lib,
+            (total - available) * 100 // total,
+            settings.gc_high_percent,
+            settings.gc_low_percent,
+            wanted,
+        )
         for image in candidates(images, in_use, self._last_used, now, settings.gc_minimum_age_s):
             if image.name in gone:
                 continue
@@ -111,7 +119,14 @@ class ImageCollector:
                 continue
             break
         else:
-            _LOG.warning("the disk of %s stays fuller than %d %%", world.layout.lib, settings.gc_low_percent)
+            freed = max(self._disk()[1] - available, 0)
+            _LOG.warning(
+                "failed to garbage collect required amount of images on %s."
+                " Attempted to free %d bytes, but only found %d bytes eligible to free.",
+                world.layout.lib,
+                wanted,
+                freed,
+            )
         return gone
 
     async def _remove(self, image: Image) -> list[str]:
@@ -127,9 +142,6 @@ class ImageCollector:
     def _disk(self) -> tuple[int, int]:
         facts = os.statvfs(self._world.layout.lib)
         return facts.f_blocks * facts.f_frsize, facts.f_bavail * facts.f_frsize
-
-    def _over(self) -> bool:
-        return to_free(*self._disk(), self._world.image_settings) > 0
 
     def _under(self) -> bool:
         total, available = self._disk()
