@@ -2,7 +2,8 @@
 
 usage: python -m tests.host.api.informers NAME KUBECONFIG URL NAMESPACE
 
-The Secret `zz-end` is the end: it is made after all other changes, and is the last of any list.
+The Secret `aa-begin` is made before all changes: who has heard of it says so, by an empty line. `zz-end` is the end: it is made after all
+other changes, and is the last of any list.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+BEGIN = "aa-begin"
 END = "zz-end"
 PAUSE_S = 0.02
 Known = dict[str, str]
@@ -43,6 +45,7 @@ class Informer:
         self.lists = 0
         self.expired = 0
         self.wrong: list[str] = []
+        self.begun = False
 
     def follow(self) -> None:
         """Until the end."""
@@ -53,12 +56,21 @@ class Informer:
         """The end was heard of."""
         return END in self.known
 
+    def begin(self, name: str) -> None:
+        """Say that changes are heard of from now on, if this is the Secret that tells it."""
+        if name == BEGIN and not self.begun:
+            self.begun = True
+            print(flush=True)
+
     def listed(self, known: Known) -> None:
         self.known = known
         self.lists += 1
+        if BEGIN in known:
+            self.begin(BEGIN)
 
     def heard(self, change: str, name: str, version: str) -> None:
         self.events += 1
+        self.begin(name)
         if change == "DELETED":
             self.known.pop(name, None)
         else:
@@ -129,6 +141,7 @@ class Official(Informer):
 
         def hear(obj: Any) -> None:
             self.events += 1
+            self.begin(obj.metadata.name)
             if obj.metadata.name == END:
                 ended.set()
 

@@ -21,7 +21,7 @@ import pytest
 
 from tests.capabilities import PATIENCE
 from tests.host.api.conftest import ApiProcess
-from tests.host.api.informers import END, INFORMERS
+from tests.host.api.informers import BEGIN, END, INFORMERS
 
 pytestmark = pytest.mark.host
 
@@ -88,10 +88,17 @@ def informers(api: ApiProcess) -> Iterator[dict[str, Program]]:
         )
         for name in INFORMERS
     }
-    yield started
-    for one in started.values():
-        one.kill()
-        one.communicate()
+    try:
+        assert api.post(SECRETS, {"metadata": {"name": BEGIN}}).code == 201
+        # Some libraries take seconds to import where the processors have other work: what is changed before that, nobody hears of.
+        for one in started.values():
+            assert one.stdout is not None
+            assert one.stdout.readline() == "\n"
+        yield started
+    finally:
+        for one in started.values():
+            one.kill()
+            one.communicate()
     api.delete(BIG)
     api.delete(f"/api/v1/namespaces/{SPACE}")
     api.until(f"/api/v1/namespaces/{SPACE}", lambda found: found.get("code") == 404)

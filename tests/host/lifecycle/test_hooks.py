@@ -617,7 +617,9 @@ def test_S_HOOK_much_output_of_a_hook(server: Server, journal: Journal) -> None:
     server.up(gracious(journal.life("a", container=hooks(hook)), restartPolicy="Never"), wait="none")
     until(lambda: events(server, "FailedPostStartHook"))
     for path in Path(server.root).rglob("jobs/*"):
-        assert path.stat().st_size < 20_000
+        # They go with the sandbox, which goes with its only container.
+        with contextlib.suppress(FileNotFoundError):
+            assert path.stat().st_size < 20_000
     assert (Path(server.root) / "run").exists()
 
 
