@@ -14,6 +14,7 @@ from nsrun import native
 from nsrun.errors import NsrunError
 from nsrun.images import ImageStore, parse
 from nsrun.images.pulling import RegistryPuller
+from tests.chance import SEED
 from tests.host.images.making import Layout, directory, entry, layer
 from tests.host.images.registries import Shelf
 
@@ -52,9 +53,8 @@ def test_a_disk_that_fills_up_at_random_while_an_image_is_pulled(
 ) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    choice = random.Random(seed)
+    print(f"NSRUN_SEED={SEED}")
+    choice = random.Random(SEED)
     shelf = Shelf(made.path, made.manifests[0])
     name = f"{shelf.host}/a:1"
     try:

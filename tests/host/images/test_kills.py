@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nsrun.images import Image, ImageStore
+from tests.chance import SEED
 from tests.host.images.making import Layout, directory, entry, hard_link, layer, tree, whiteout
 from tests.host.images.registries import Shelf
 
@@ -153,9 +154,8 @@ def swept(store: ImageStore) -> None:
 def test_killed_at_any_moment(tmp_path: Path, layout: Layout, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    choice = random.Random(seed)
+    print(f"NSRUN_SEED={SEED}")
+    choice = random.Random(SEED)
     lib = tmp_path / "lib"
     (tmp_path / "root").mkdir()
     for at in range(50):

@@ -15,10 +15,10 @@ import threading
 import time
 from collections.abc import Iterator
 
+from tests.chance import SEED
 from tests.host.lifecycle.journal import Journal
 from tests.host.server.harness import Server
 
-SEED = int(os.environ.get("NSRUN_SEED", str(random.SystemRandom().randrange(1 << 32))))
 ROUNDS = range(20 if os.environ.get("NSRUN_SOAK") else 2)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.chance import SEED
 from tests.host.lifecycle.journal import Journal
 from tests.host.server.harness import Server, box, pod, until
 from tests.host.server.test_full_disk import filled, small_disk
@@ -567,9 +568,8 @@ def test_S_HOOK_httpGet_is_sent_again_by_the_next_server(
 
 def test_S_HOOK_the_server_dies_again_and_again(server: Server, journal: Journal) -> None:
     """At any moment of many short hooks: each runs once per instance."""
-    seed = int(os.environ.get("NSRUN_SEED", "0")) or int.from_bytes(os.urandom(3), "big")
-    print(f"NSRUN_SEED={seed}")
-    chance = random.Random(seed)
+    print(f"NSRUN_SEED={SEED}")
+    chance = random.Random(SEED)
     names = ("a", "b", "c")
     containers = [
         journal.life(name, container=hooks(journal.told(f"{name}-up hook"), journal.told(f"{name}-down hook")))

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.host.lifecycle.assassin import SEED, Assassin
+from tests.chance import SEED
+from tests.host.lifecycle.assassin import Assassin
 from tests.host.lifecycle.journal import Journal
 from tests.host.lifecycle.oracle import judge, try_journal
 from tests.host.server.harness import Server, until

@@ -21,6 +21,7 @@ from nsrun.client.roots import find
 from nsrun.client.session import Session
 from nsrun.errors import NsrunError
 from nsrun.reconcile.rotation import attempts_in, files_of, leftovers
+from tests.chance import SEED
 from tests.host.server.harness import Server, box, pod, texts, until
 
 SIZE = 64 * 1024
@@ -183,8 +184,7 @@ def since(data: bytes, moment: str) -> bytes:
 
 @pytest.mark.timeout(300)
 def test_S_LOG_every_line_once_and_in_order_over_rotations_and_dead_servers(rotating: Server) -> None:
-    seed = int(os.environ.get("NSRUN_SEED", str(random.SystemRandom().randrange(1 << 32))))
-    dice = random.Random(seed)
+    dice = random.Random(SEED)
     count = 400_000 if os.environ.get("NSRUN_SOAK") else 200_000
     # An instance that writes all of it, a pause so that followers see a quiet time as well, and the end.
     wish = pod("follow", box("a", "then", "lines", str(count), "80", "8", ";", "exit", "3"), restartPolicy="Never")
@@ -215,11 +215,11 @@ def test_S_LOG_every_line_once_and_in_order_over_rotations_and_dead_servers(rota
     session.close()
     assert not problems, problems
     assert not reader.is_alive()
-    assert killed >= 4, f"seed {seed}"
-    assert len(rotations) >= 5, f"seed {seed}"
+    assert killed >= 4, f"NSRUN_SEED={SEED}"
+    assert len(rotations) >= 5, f"NSRUN_SEED={SEED}"
     wrong = next((index for index, number in enumerate(found) if number != index + 1), None)
-    assert wrong is None, f"seed {seed}: line {found[wrong]} after {found[wrong - 1 : wrong]}"
-    assert len(found) == count, f"seed {seed}"
+    assert wrong is None, f"NSRUN_SEED={SEED}: line {found[wrong]} after {found[wrong - 1 : wrong]}"
+    assert len(found) == count, f"NSRUN_SEED={SEED}"
     rotating.down("follow")
 
 

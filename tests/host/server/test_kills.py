@@ -23,10 +23,10 @@ import pytest
 from nsrun.client.logs import Follower, Query
 from nsrun.client.roots import find
 from nsrun.client.session import Session
+from tests.chance import SEED
 from tests.host.server.harness import Server, alive, box, pod, until
 
 KILLS = int(os.environ.get("NSRUN_KILLS", "1000" if os.environ.get("NSRUN_SOAK") else "100"))
-SEED = int(os.environ.get("NSRUN_SEED", str(random.SystemRandom().randrange(1 << 32))))
 STEPS = (
     "request pod.up",
     "judged",

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from nsrun.errors import ConflictError, NotFoundError, NsrunError
+from tests.chance import SEED
 from tests.host.server.harness import Server, box, pod, until
 
 MANY = 100
 SOAK = 1000 if os.environ.get("NSRUN_SOAK") else 200
 WARM_UP = 60
-SEED = int(os.environ.get("NSRUN_SEED", str(random.SystemRandom().randrange(1 << 32))))
 
 
 def memory(pid: int) -> int:
