@@ -95,10 +95,11 @@ conformance-run: build ## run the tests that prove rules, and print each rule's 
 	$(BIN)/python tools/conformance.py --results build/conformance/*.xml
 
 .PHONY: fuzz
-fuzz: build ## libFuzzer on everything in C that decodes bytes, and the reader of layers (root); FUZZ_SECONDS=60 for each, FUZZ_SEED=N for the same again
+fuzz: build ## libFuzzer on everything in C that decodes bytes, on the reader of layers, and on stacks of layers beside umoci (root); FUZZ_SECONDS=60 for each, FUZZ_SEED=N for the same again
 	tools/packages.sh fuzz
 	tools/fuzz.sh $${FUZZ_SECONDS:-60} $${FUZZ_SEED:-}
 	$(BIN)/python -m tests.host.testhost -- $(BIN)/python -m tests.host.images.fuzzing $${FUZZ_SECONDS:-60} $${FUZZ_SEED:-}
+	$(BIN)/python -m tests.host.testhost -- $(BIN)/python -m tests.host.images.stacking $${FUZZ_SECONDS:-60} $${FUZZ_SEED:-}
 
 .PHONY: check
 check: build ## ruff, mypy --strict, C warnings as errors with gcc and clang, Vagrantfile

@@ -68,6 +68,7 @@ for group in "$@"; do
 		;;
 	fuzz)
 		need clang command -v clang
+		need umoci command -v umoci
 		need libclang-rt-14-dev sh -c 'echo "int LLVMFuzzerTestOneInput(const char *d, unsigned long n){(void)d;(void)n;return 0;}" | clang -fsanitize=fuzzer,address -x c - -o /dev/null'
 		;;
 	kiada)

@@ -12,6 +12,9 @@ import stat
 from collections.abc import Sequence
 
 OPAQUE = "trusted.overlay.opaque"
+HAS_WHITEOUTS = "trusted.overlay.origin"
+"""Of a directory, with any value: it may have whiteouts in it although no other layer has that directory (the kernel's
+fs/overlayfs/inode.c, ovl_get_inode). Without it the overlay lists their names, and then says that there is nothing."""
 _MAX_LINKS = 40
 _REMEMBERED = 4096
 """Directories."""

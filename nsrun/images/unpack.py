@@ -17,7 +17,7 @@ from nsrun import native
 from nsrun.errors import SpecError, StepError, errno_text
 from nsrun.images import tar
 from nsrun.images.compression import CompressionError
-from nsrun.images.merged import OPAQUE, Merged
+from nsrun.images.merged import HAS_WHITEOUTS, OPAQUE, Merged
 from nsrun.images.tar import Entry, Source, TarError, TarReader, TooManyError
 from nsrun.images.trees import MAX_DEPTH, keeps_attribute
 
@@ -213,11 +213,13 @@ class Unpack:
         if self._below is None or path in self._whiteouts:
             return None
         found = self._below.find(path)
-        if found is None or stat.S_ISDIR(os.lstat(found).st_mode):
+        kind = 0 if found is None else os.lstat(found).st_mode
+        if found is None or stat.S_ISDIR(kind):
             return None
         self._links += 1
-        target = self._below.target(path) if self._links <= _MAX_LINKS else None
-        if target is None:
+        target = self._below.target(path) if self._links <= _MAX_LINKS and stat.S_ISLNK(kind) else None
+        there = None if target is None else self._below.find(b"/".join(target))
+        if target is None or (there is not None and not stat.S_ISDIR(os.lstat(there).st_mode)):
             raise self._refuse(entry, "lies behind a file or a broken link of a layer below")
         self.depends = True
         return target
@@ -266,6 +268,8 @@ class Unpack:
         self._directories[b"/".join(steps)] = (entry.mode, entry.mtime)
 
     def _finish_directories(self) -> None:
+        for path in {path.rpartition(b"/")[0] for path in self._whiteouts}:
+            os.setxattr(os.path.join(os.fsencode(self._target), path), HAS_WHITEOUTS, b"", follow_symlinks=False)
         for path, facts in self._directories.items():
             mode, mtime = facts or (0o755, 0)
             name = path or b"."
@@ -337,6 +341,9 @@ class Unpack:
         try:
             os.unlink(name, dir_fd=parent)
         except IsADirectoryError:
+            if self._below is None and self._directories.get(b"/".join(steps), (0, 0)) is None:
+                # What the archive had in it may lie behind a link below, and this takes the link's place.
+                raise NeedsBelow from None
             raise self._refuse(entry, "replaces a directory by something else") from None
         self._whiteouts.discard(b"/".join(steps))
 

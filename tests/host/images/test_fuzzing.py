@@ -17,6 +17,7 @@ from nsrun.images.unpack import Unpack
 from tests.chance import SEED
 from tests.host.images.fuzzing import fuzz
 from tests.host.images.making import directory, entry, hard_link
+from tests.host.images.stacking import compare
 
 pytestmark = pytest.mark.host
 
@@ -28,6 +29,11 @@ TEN_MILLION = 10_000_000
 def test_bent_layers_are_refused_or_trees(tmp_path: Path) -> None:
     print(f"NSRUN_SEED={SEED}")
     assert fuzz(SECONDS, SEED, tmp_path) > 20 * SECONDS
+
+
+@pytest.mark.timeout(300)
+def test_random_stacks_of_layers_are_what_umoci_unpacks(tmp_path: Path) -> None:
+    assert compare(SECONDS, SEED, tmp_path) > SECONDS
 
 
 class Endless:

@@ -109,6 +109,13 @@ LAYERS: dict[str, list[list[Entry]]] = {
     "gone and back, only implied, in one layer": [BASE, [whiteout("usr/bin"), entry("usr/bin/new", data=b"new")]],
     "implied, then described": [BASE, [entry("usr/bin/new", data=b"new"), directory("usr/bin", 0o700)]],
     "opaque behind a link below": [BASE, [entry("bin/.wh..wh..opq"), entry("bin/new", data=b"new")]],
+    "opaque behind a link below, which is gone then": [BASE, [entry("bin/.wh..wh..opq"), entry("bin", data=b"new")]],
+    "a whiteout where no other layer has a directory": [BASE, [directory("srv"), entry("srv/x"), whiteout("srv/y")]],
+    "the same in one that is gone below": [
+        BASE,
+        [whiteout("opt"), entry("opt/x"), whiteout("opt/stays")],
+        [entry("y")],
+    ],
     "hard link to what is behind a link below that leads out of the root": [
         [*BASE, symlink("out", "../../../../../../etc")],
         [hard_link("x", "out/passwd")],
@@ -177,6 +184,8 @@ HOSTILE = {
     "whiteout of nothing": [entry(".wh.")],
     "whiteout of the parent": [entry("a/.wh...")],
     "hard link to what is gone": [whiteout("big"), hard_link("x", "big")],
+    "behind a file of a layer below": [directory("big/x/y")],
+    "behind a file that a link of a layer below leads to": [directory("link/x")],
     "through a link of its own layer": [symlink("l", "tmp"), entry("l/x")],
 }
 
@@ -184,7 +193,10 @@ HOSTILE = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_layers_over_others(tmp_path: Path, store: ImageStore, case: str) -> None:
     layout = Layout(tmp_path / "layout")
-    layout.image("example.org/x:1", [layer([*BASE, symlink("out", "../../../../../../etc")]), layer(HOSTILE[case])])
+    layout.image(
+        "example.org/x:1",
+        [layer([*BASE, symlink("out", "../../../../../../etc"), symlink("link", "big")]), layer(HOSTILE[case])],
+    )
     with pytest.raises(SpecError, match=r"cannot load .*layout: the entry"):
         store.load(str(layout.path))
     assert len(store.list()) == 1
