@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
+from tests.capabilities import PATIENCE
 from tests.host.cli.conftest import SLEEPER, bring_up, container, manifest
 from tests.host.testhost import Host
 from tests.pure.status.api_models import assert_event, assert_pod
@@ -24,7 +27,15 @@ class Stream:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        self.objects += [json.loads(line) for line in self._process.stdout]
+        for line in self._process.stdout:
+            self.objects.append(json.loads(line))
+
+    def until(self, heard: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Wait until it has printed that: it has a process to begin with, and reads at its own speed."""
+        deadline = time.monotonic() + 20 * PATIENCE
+        while not heard(self.objects):
+            assert time.monotonic() < deadline, self.objects
+            time.sleep(0.01)
 
     def end(self) -> list[dict[str, Any]]:
         """Stop it; everything it printed."""
@@ -61,6 +72,8 @@ def test_S_COND_S_REASONS_every_object_of_real_pods_fits_the_clients_models(box:
     box.nsrun("pod", "wait", "bad", "--for=phase=Failed")
     listed = json.loads(box.nsrun("pod", "ls", "-o", "json").stdout)
     box.nsrun("pod", "down", "many", "done", "bad")
+    pods.until(lambda seen: {"many", "done", "bad"} <= {pod["metadata"]["name"] for pod in seen})
+    events.until(lambda happened: "Killing" in {event["reason"] for event in happened})
     seen, happened = pods.end(), events.end()
     for pod in (*seen, *listed["items"]):
         assert_pod(pod)
@@ -82,7 +95,9 @@ def test_S_PHASE_a_pod_that_goes_is_told_of_at_once_and_ends_failed(box: Host) -
     bring_up(box, manifest("going", container("app", SLEEPER)))
     watched = Stream(box, "ls", "-w", "-o", "json", "--output-watch-events")
     box.nsrun("pod", "wait", "going", "--for=condition=Ready")
+    watched.until(lambda changes: "going" in [one["object"]["metadata"]["name"] for one in changes])
     box.nsrun("pod", "down", "going")
+    watched.until(lambda changes: changes[-1]["type"] == "DELETED")
     changes = [one for one in watched.end() if one["object"]["metadata"]["name"] == "going"]
     terminating = next(one["object"] for one in changes if one["object"]["metadata"].get("deletionTimestamp"))
     assert terminating["status"]["phase"] == "Running"

@@ -115,8 +115,15 @@ def _item(choice: random.Random) -> Item:
 
 
 def stack_of(choice: random.Random) -> Stack:
-    """A random stack; mostly short, for long ones are refused by anybody."""
-    layers = [tuple(_item(choice) for _ in range(choice.randrange(1, 6))) for _ in range(choice.randrange(1, 6))]
+    """A random stack; mostly short, for long ones are refused by anybody.
+
+    Opaque marks come first, as the specification wants it: what they are to a directory that an entry before them implied is told
+    nowhere, and each program has its own answer.
+    """
+    layers = [
+        tuple(sorted((_item(choice) for _ in range(choice.randrange(1, 6))), key=lambda one: one.kind != "opaque"))
+        for _ in range(choice.randrange(1, 6))
+    ]
     if choice.random() < 0.15:
         layers.append(choice.choice(layers))
     return tuple(layers)
