@@ -19,6 +19,8 @@ from nsrun.errors import NsrunError, StepError, UsageError
 
 CHUNK = 1 << 30
 BLOCK = 1 << 20
+MAX_DEPTH = 250
+"""Directories within directories: each is open while what is in it is copied."""
 LINKS_KEPT = 200
 """Files with several names that are held open, so that their other names become links as well."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -226,6 +228,7 @@ class Copier:
         self._on_skipped = on_skipped
         self._links: dict[tuple[int, int], int] = {}
         self._range = True
+        self._depth = 0
         self._files = self._directories = self._symlinks = self._bytes = self._skipped = 0
 
     @property
@@ -269,12 +272,21 @@ class Copier:
 
     def contents(self, source: int, target: int, label: str) -> None:
         """Copy all that is in the directory `source`, whose descriptor is closed, into the directory `target`."""
+        self._depth += 1
         try:
+            if self._depth > MAX_DEPTH:
+                raise NsrunError(
+                    f"cannot copy {label[:80]}…: it is more than {MAX_DEPTH} directories deep",
+                    details="What was copied before it stays.",
+                    resolution="Name a directory further down, or have it packed: nsrun pod exec POD -- tar c PATH | tar x",
+                    code="step",
+                )
             with _step("read directory", label):
                 names = os.listdir(source)
             for name in names:
                 self._entry(source, target, name, f"{label}/{name}")
         finally:
+            self._depth -= 1
             os.close(source)
 
     def _entry(self, source: int, target: int, name: str, label: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import nsrun
-from nsrun.errors import ConflictError, NotFoundError, StepError, UsageError
+from nsrun.client.copying import MAX_DEPTH
+from nsrun.errors import ConflictError, NotFoundError, NsrunError, StepError, UsageError
 from tests.host.cli.conftest import SLEEPER, container, manifest
 from tests.host.testhost import Host
 
@@ -153,6 +154,18 @@ def test_what_cannot_be_copied_is_said(pod: nsrun.Pod, tree: Path, box: Host) ->
     assert caught.value.resolution == "Name a target that can be written to; in a container, a volume for instance."
     with pytest.raises(NotFoundError):
         pod.copy_to(tree / "plain", "/plain", container="nobody")
+
+
+def test_trees_are_as_deep_as_they_may_be(pod: nsrun.Pod, box: Host) -> None:
+    script = "import os\nfor _ in range({}):\n os.mkdir('d')\n os.chdir('d')\nopen('bottom', 'w').close()"
+    for levels, name in ((MAX_DEPTH - 1, "deep"), (400, "deepest")):
+        pod.exec(["mkdir", f"/room/{name}"], container="root", check=True)
+        pod.exec(["python3", "-c", script.format(levels)], container="root", workdir=f"/room/{name}", check=True)
+    done = pod.copy_from("deep", box.scratch / "deep", container="root")
+    assert (done.directories, done.files) == (MAX_DEPTH, 1)
+    with pytest.raises(NsrunError, match="it is more than 250 directories deep"):
+        pod.copy_from("deepest", box.scratch / "deepest", container="root")
+    pod.exec(["rm", "-r", "/room/deep", "/room/deepest"], container="root", check=True)
 
 
 def test_no_link_leads_out_of_the_container(pod: nsrun.Pod, tree: Path, box: Host) -> None:

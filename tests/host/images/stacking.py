@@ -114,16 +114,18 @@ def _item(choice: random.Random) -> Item:
     return Item(kind, _path(choice), what)
 
 
-def stack_of(choice: random.Random) -> Stack:
-    """A random stack; mostly short, for long ones are refused by anybody.
+def _layer(choice: random.Random) -> tuple[Item, ...]:
+    """What the specification is clear about: opaque marks come first, and what is gone as a whole is not marked besides."""
+    items = [_item(choice) for _ in range(choice.randrange(1, 6))]
+    marks = [one for one in items if one.kind == "opaque"]
+    others = [one for one in items if one.kind != "opaque"]
+    gone = {one.path for one in others if one.kind == "whiteout"}
+    return (*(one for one in marks if not any(f"{one.path}/".startswith(f"{path}/") for path in gone)), *others)
 
-    Opaque marks come first, as the specification wants it: what they are to a directory that an entry before them implied is told
-    nowhere, and each program has its own answer.
-    """
-    layers = [
-        tuple(sorted((_item(choice) for _ in range(choice.randrange(1, 6))), key=lambda one: one.kind != "opaque"))
-        for _ in range(choice.randrange(1, 6))
-    ]
+
+def stack_of(choice: random.Random) -> Stack:
+    """A random stack; mostly short, for long ones are refused by anybody."""
+    layers = [_layer(choice) for _ in range(choice.randrange(1, 6))]
     if choice.random() < 0.15:
         layers.append(choice.choice(layers))
     return tuple(layers)
