@@ -91,7 +91,10 @@ def _read(lowers: Sequence[str], path: str) -> str:
         fd = os.open(found, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return ""
-    with open(fd, "rb") as file:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        with open(fd, "rb", closefd=False) as file:
             return file.read(_MAX_FILE).decode("utf-8", "replace")
-    return ""
+    finally:
+        os.close(fd)

@@ -81,3 +81,9 @@ def test_a_pipe_for_a_file_does_not_stop_anything(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     os.mkfifo(tmp_path / "etc/passwd")
     assert look_up((str(tmp_path),), "5") == ImageUser(5, 0, (), "/")
+
+
+def test_directories_of_these_names_are_no_files(tmp_path: Path) -> None:
+    for name in ("passwd", "group"):
+        (tmp_path / "etc" / name).mkdir(parents=True)
+    assert look_up((str(tmp_path),), "5:6") == ImageUser(5, 6, (), "/")
