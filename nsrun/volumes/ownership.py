@@ -80,7 +80,8 @@ def _entries(top: int, at: str, group: int, mask: int, below: list[str]) -> OSEr
                             first = first or error
                         continue
                     try:
-                        first = first or _give(one, group, mask)
+                        failed = _give(one, group, mask)
+                        first = first or failed
                     finally:
                         os.close(one)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -116,3 +117,22 @@ def test_S_VOL_very_deep_directories(tmp_path: Path) -> None:
         os.close(fd)
         # What pytest uses stumbles over it.
         remove_tree(volume)
+
+
+def test_S_VOL_one_that_cannot_be_given_is_told_and_the_others_are(
+    volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        (volume / f"other{number}").write_text("")
+    give = os.chown
+
+    def chown(path: str, uid: int, gid: int) -> None:
+        if os.readlink(path).endswith("other3"):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+        give(path, uid, gid)
+
+    monkeypatch.setattr(os, "chown", chown)
+    failed = give_to_group(volume, GROUP)
+    assert failed is not None
+    assert failed.errno == errno.EPERM
+    assert [(volume / f"other{number}").stat().st_gid for number in range(8)] == [GROUP] * 3 + [0] + [GROUP] * 4
