@@ -115,12 +115,16 @@ def _item(choice: random.Random) -> Item:
 
 
 def _layer(choice: random.Random) -> tuple[Item, ...]:
-    """What the specification is clear about: opaque marks come first, and what is gone as a whole is not marked besides."""
+    """What the specification is clear about: opaque marks come first, and in what is gone as a whole nothing is said to be gone."""
     items = [_item(choice) for _ in range(choice.randrange(1, 6))]
-    marks = [one for one in items if one.kind == "opaque"]
-    others = [one for one in items if one.kind != "opaque"]
-    gone = {one.path for one in others if one.kind == "whiteout"}
-    return (*(one for one in marks if not any(f"{one.path}/".startswith(f"{path}/") for path in gone)), *others)
+    gone = tuple(f"{one.path}/" for one in items if one.kind == "whiteout")
+    clear = [
+        one
+        for one in items
+        if one.kind not in ("opaque", "whiteout")
+        or not f"{one.path}/".startswith(tuple(path for path in gone if one.kind == "opaque" or path != f"{one.path}/"))
+    ]
+    return tuple(sorted(clear, key=lambda one: one.kind != "opaque"))
 
 
 def stack_of(choice: random.Random) -> Stack:
