@@ -104,7 +104,9 @@ def _step(parent: Any, step: str, default: Any = _MISSING) -> Any:
 def _get(holder: Any, path: list[str], default: Any = _MISSING) -> Any:
     value = holder
     for at, step in enumerate(path):
-        value = _step(value, step, default if at == len(path) - 1 else _MISSING)
+        # What is no object and no list has nothing in it that could be missing.
+        last = at == len(path) - 1 and isinstance(value, dict | list)
+        value = _step(value, step, default if last else _MISSING)
     return value
 
 

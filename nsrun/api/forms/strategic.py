@@ -114,6 +114,7 @@ class _Object:
         _check_order(new or [], order, field.merge_key)
         if key not in document and key not in patch:
             return
+        live = [*(old or [])]
         if key not in patch:
             merged = old or []
         elif key not in document:
@@ -121,8 +122,10 @@ class _Object:
         else:
             merged = self._merge_list(key, old or [], new or [])
         patch.pop(key, None)
-        live = [*(old or [])]
-        _one_type(live, new or [])
+        if not live and not new:
+            raise failed("no elements in any of the given slices")
+        if _one_type(live, new or []) is dict and not field.merge_key:
+            _key_of((live or new or [])[0], field.merge_key)
         document[key] = _arranged(merged, order, live, field.merge_key)
 
     def _merge_list(self, key: str, old: list[Any], new: list[Any]) -> list[Any]:
@@ -132,6 +135,8 @@ class _Object:
         if not old and not new:
             return old
         if _one_type(old, new) is not dict:
+            if field.merge_key:
+                raise failed(f"expected a map[string]interface {{}}, but received a {_go_type((old or new)[0])}")
             both = list(old)
             both += [one for one in new if not _among(one, both)]
             return _arranged(both, new, old, "")
@@ -164,7 +169,8 @@ class _Object:
             value = _key_of(one, key)
             at = _index(old, value, key)
             if at is None:
-                old.append(_plain(_without_nulls(one)))
+                # As it is, nulls and directives in it included: that is for whoever reads the result to refuse.
+                old.append(one)
             else:
                 old[at] = self.merge(old[at], one)
         return _arranged(old, plain, live, key)
@@ -209,14 +215,18 @@ def _check_order(new: list[Any], order: list[Any], key: str) -> None:
         for one in new:
             if not isinstance(one, dict):
                 raise failed(f"expected a map[string]interface {{}}, but received a {_go_type(one)}")
-        new = [one for one in new if _PATCH not in one]
+        new = [one for one in new if one.get(_PATCH) != "delete"]
         for one in order:
             if not isinstance(one, dict):
                 raise failed(f"expected a map[string]interface {{}}, but received a {_go_type(one)}")
-    at = 0
-    for one in order:
-        if at < len(new) and _same(_key_of(new[at], key) if key else new[at], _key_of(one, key) if key else one):
+    at = place = 0
+    while at < len(new) and place < len(order):
+        if isinstance(new[at], dict) and _PATCH in new[at]:
             at += 1
+            continue
+        one = order[place]
+        at += _same(_key_of(new[at], key) if key else new[at], _key_of(one, key) if key else one)
+        place += 1
     if at < len(new):
         raise failed(f"The order in patch list:\n{_go(new)}\n doesn't match $setElementOrder list:\n{_go(order)}\n")
 
@@ -226,7 +236,7 @@ def _arranged(merged: list[Any], asked: list[Any], live: list[Any], key: str) ->
 
     def place(order: list[Any]) -> Callable[[Any], int]:
         def of(one: Any) -> int:
-            at = _index(order, one.get(key) if key else one, key)
+            at = _index(order, _key_of(one, key) if key else one, key)
             return -1 if at is None else at
 
         return of

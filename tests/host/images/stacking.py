@@ -124,7 +124,9 @@ def _layer(choice: random.Random) -> tuple[Item, ...]:
         if one.kind not in ("opaque", "whiteout")
         or not f"{one.path}/".startswith(tuple(path for path in gone if one.kind == "opaque" or path != f"{one.path}/"))
     ]
-    return tuple(sorted(clear, key=lambda one: one.kind != "opaque"))
+    # A directory that is described twice has the attributes of both, or of the later.
+    once = {(one.kind, one.path) if one.kind == "directory" else at: one for at, one in enumerate(clear)}
+    return tuple(sorted(once.values(), key=lambda one: one.kind != "opaque"))
 
 
 def stack_of(choice: random.Random) -> Stack:

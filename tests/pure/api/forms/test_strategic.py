@@ -166,3 +166,18 @@ def test_any_json_is_applied_or_refused(patch: Any) -> None:
             merge(POD, one)
         except StatusError as error:
             assert error.status["code"] in (400, 422, 500)
+
+
+def test_what_is_new_is_taken_as_it_is_and_stands_where_the_order_says() -> None:
+    """As kubectl 1.36 and the API server have it: tests/host/api/test_patching.py compares the two at random."""
+    result = merge(POD, {"spec": {"containers": [{"name": "e", "image": None}]}})
+    assert result["spec"]["containers"][0] == {"name": "e", "image": None}
+    result = merge(POD, {"spec": {"containers": [{"name": "e"}], "$setElementOrder/containers": [{"name": "e"}]}})
+    assert names(result) == ["e", "c", "d"]
+    for patch, message in (
+        ({"spec": {"containers": ["c"]}}, "list element types are not identical"),
+        ({"spec": {"initContainers": ["c"]}}, "expected a map"),
+        ({"spec": {"$setElementOrder/tolerations": [], "tolerations": []}}, "declared merge key"),
+    ):
+        with pytest.raises(StatusError, match=message):
+            merge({**POD, "spec": {**POD["spec"], "initContainers": []}}, patch)
