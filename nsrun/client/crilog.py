@@ -15,6 +15,10 @@ JOIN_LIMIT = 1 << 20
 
 BLOCK = 1 << 18
 
+_STAMP = b"0000-00-00T00:00:00.000000000Z"
+_TAGS = tuple(b" %s %s " % (stream, tag) for stream in (b"stdout", b"stderr") for tag in (b"F", b"P"))
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+
 
 class Record(NamedTuple):
     """One physical line of a log file."""
@@ -57,6 +61,12 @@ def parse(line: bytes) -> Record:
     if len(fields) == 3 and fields[1] in (b"stdout", b"stderr") and fields[2] in (b"F", b"P"):
         return Record(fields[0], fields[1], fields[2] == b"F", b"")
     return Record(b"", b"stdout", True, line)
+
+
+def is_torn(line: bytes) -> bool:
+    """Whether a record was cut off before its content begins: nothing that a container wrote is in it."""
+    stamp, rest = line[: len(_STAMP)], line[len(_STAMP) :]
+    return _STAMP.startswith(stamp.translate(_DIGITS)) and any(tag.startswith(rest) for tag in _TAGS)
 
 
 class Joiner:

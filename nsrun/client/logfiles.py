@@ -368,7 +368,7 @@ class ContainerLog:
         """Leave a file that gets nothing more; `rest` is a record cut off by a full disk or a dead shim."""
         self.files.pop(0)
         found: list[LogLine] = []
-        if rest:
+        if rest and not crilog.is_torn(rest):
             line = self._joiner.feed(crilog.parse(rest))
             found += [line] if line is not None else []
         # A line may go on in the next file of the same instance (rotation), never in another instance's.

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nsrun.client.crilog import is_torn
 from nsrun.client.logfiles import ContainerLog, Query
 from nsrun.errors import InternalError
 
@@ -202,3 +203,17 @@ def test_S_LOG_a_file_that_was_removed_while_it_is_read_is_read_to_its_end(tmp_p
     log.listed(*logs.listing())
     assert list(numbers(log)) == list(range(7))
     log.close()
+
+
+def test_S_LOG_of_a_record_that_was_cut_off_comes_what_its_container_wrote(tmp_path: Path) -> None:
+    last = record(1).removesuffix(b"\n")
+    header = len(last) - len(b"line 1")
+    for length in range(len(last) + 1):
+        (tmp_path / "0.log").write_bytes(record(0) + last[:length])
+        log = ContainerLog(Query("web", None, "a"))
+        fds = [os.open(tmp_path / "0.log", os.O_RDONLY)]
+        log.listed({"container": "a", "files": [{"attempt": 0, "ended": True}]}, fds)
+        texts = [line.text for lines in iter(log.read, []) for line in lines]
+        assert texts == [b"line 0"] + ([last[header:length]] if length > header else []), last[:length]
+    for text in (b"5 apples", b"2026-01-02 stdout", b"2026-01-02T03:04:05.000000000Z other"):
+        assert not is_torn(text)
