@@ -1,7 +1,8 @@
 """Images that nobody uses are removed when the disk fills up, and, if so set, when they are old.
 
 Source: kubelet pkg/kubelet/images/image_gc_manager.go, whose words the log has: every five minutes; above the high mark the least recently
-used go until the low mark is reached; none that is in use, none that was not there for the minimum age.
+used go until the low mark is reached; none that is in use, none that was not there for the minimum age. Beyond the kubelet: what was
+loaded or imported has no registry to come from again, and is not thrown away where that could not make room enough.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nsrun.errors import NsrunError
@@ -50,6 +51,18 @@ def to_free(total: int, available: int, settings: ImageSettings) -> int:
     if not total or (total - available) * 100 < total * settings.gc_high_percent:
         return 0
     return max(total * (100 - settings.gc_low_percent) // 100 - available, 0)
+
+
+def worth_it(found: Sequence[Image], wanted: int) -> list[Image]:
+    """Of what may be removed, what is: all of it where that can make the room that is wanted, else only what can be pulled again.
+
+    Args:
+        found: what may be removed.
+        wanted: bytes. An image takes at most twice its size: as it came and unpacked.
+    """
+    if 2 * sum(image.size for image in found) >= wanted:
+        return list(found)
+    return [image for image in found if image.origin == "pull"]
 
 
 class ImageCollector:
@@ -111,9 +124,19 @@ class ImageCollector:
             settings.gc_low_percent,
             wanted,
         )
-        for image in candidates(images, in_use, self._last_used, now, settings.gc_minimum_age_s):
-            if image.name in gone:
-                continue
+        found = [
+            image
+            for image in candidates(images, in_use, self._last_used, now, settings.gc_minimum_age_s)
+            if image.name not in gone
+        ]
+        chosen = worth_it(found, wanted)
+        if len(chosen) < len(found):
+            _LOG.info(
+                "%d unused images that were loaded or imported stay: removing all that nobody uses would not free %d bytes",
+                len(found) - len(chosen),
+                wanted,
+            )
+        for image in chosen:
             gone += await self._remove(image)
             if not self._under():
                 continue

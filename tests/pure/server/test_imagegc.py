@@ -52,11 +52,23 @@ def test_a_disk_that_says_nothing() -> None:
     assert imagegc.to_free(0, 0, ImageSettings()) == 0
 
 
+@pytest.mark.parametrize(
+    ("wanted", "goes"),
+    [(20, ["loaded", "pulled", "imported"]), (60, ["loaded", "pulled", "imported"]), (61, ["pulled"])],
+)  # each takes 10 bytes unpacked and at most as many as it came
+def test_what_cannot_be_pulled_again_is_not_removed_in_vain(wanted: int, goes: list[str]) -> None:
+    images = [
+        Image(name, name, RootFs(("/x",)), ImageConfig(), 10, 0.0, name, origin)
+        for name, origin in (("loaded", "load"), ("pulled", "pull"), ("imported", "import"))
+    ]
+    assert [one.name for one in imagegc.worth_it(images, wanted)] == goes
+
+
 def collector(tmp_path: Path, names: list[str], **settings: Any) -> tuple[imagegc.ImageCollector, ImageStore]:
     store = ImageStore(tmp_path / "lib", durable=False)
     for name in names:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
+        (tmp_path / name / "file").write_text(name * 100)
         store.import_(name, tmp_path / name)
     world = MagicMock()
     world.images = store
@@ -77,6 +89,18 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "_disk", lambda: next(free))
     assert asyncio.run(work.collect()) == ["docker.io/library/old:latest", "docker.io/library/newer:latest"]
     assert left(store) == ["used"]
+
+
+def test_a_disk_full_of_other_things(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    work, store = collector(tmp_path, ["old", "used", "newer"])
+    monkeypatch.setattr(work, "_disk", lambda: (1_000_000, 100_000))
+    with caplog.at_level("INFO"):
+        assert asyncio.run(work.collect()) == []
+    assert left(store) == ["newer", "old", "used"]
+    assert "2 unused images that were loaded or imported stay" in caplog.text
+    assert "failed to garbage collect required amount of images" in caplog.text
 
 
 def test_no_more_than_has_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
