@@ -95,6 +95,9 @@ class _Word:
     name: str
 
 
+_ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+"""As Go's JSON is fit for a web page; outside of strings there are none of these."""
+
 _Step = _Text | _Name | _Every | _Below | _Slice | _Union | _Filter | _Word
 _Path = tuple[_Step, ...]
 
@@ -435,6 +438,5 @@ def _printed(value: Any) -> str:
     """As Go prints it: objects and lists as JSON."""
     if isinstance(value, str):
         return value
-    if value is None:
-        return "<nil>"
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    return text.translate(_ESCAPED)

@@ -115,7 +115,7 @@ def _item(choice: random.Random) -> Item:
 
 
 def _layer(choice: random.Random) -> tuple[Item, ...]:
-    """What the specification is clear about: opaque marks come first, and in what is gone as a whole nothing is said to be gone."""
+    """What the specification is clear about: what is gone comes first, and in what is gone as a whole nothing is said to be gone."""
     items = [_item(choice) for _ in range(choice.randrange(1, 6))]
     gone = tuple(f"{one.path}/" for one in items if one.kind == "whiteout")
     clear = [
@@ -126,7 +126,8 @@ def _layer(choice: random.Random) -> tuple[Item, ...]:
     ]
     # A directory that is described twice has the attributes of both, or of the later.
     once = {(one.kind, one.path) if one.kind == "directory" else at: one for at, one in enumerate(clear)}
-    return tuple(sorted(once.values(), key=lambda one: one.kind != "opaque"))
+    first = ("opaque", "whiteout")
+    return tuple(sorted(once.values(), key=lambda one: first.index(one.kind) if one.kind in first else len(first)))
 
 
 def stack_of(choice: random.Random) -> Stack:

@@ -72,7 +72,7 @@ STORE_TABLE = [
     ("{.Book[0,1].Price}", "8.95 12.99"),
     ("{[0,1]}", None),
     ("{.Missing.deeper}", ""),
-    ("{.Empty}", "<nil>"),
+    ("{.Empty}", "null"),
     ("{.Book[0].Title} by {.Book[0].Author}", "Sayings of the Centurey by Nigel Rees"),
     ('{range .Book[*]}{.Title}{"\\n"}{end}', "Sayings of the Centurey\nSword of Honour\n"),
     ("{range .Bicycle[*]}{.Color}={.Price};{end}!", "red=19.95;green=20.01;!"),
