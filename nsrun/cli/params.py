@@ -74,6 +74,29 @@ def selector_options(command: F) -> F:
     return labels(fields(command))
 
 
+class Keys(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
+    """`ctrl-p,ctrl-q`, `ctrl-a,d`: the bytes that a terminal sends for these keys, pressed one after the other."""
+
+    name = "keys"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """The bytes."""
+        if isinstance(value, bytes):
+            return value
+        keys = b""
+        for word in str(value).split(",") if value else ():
+            found = re.fullmatch(r"ctrl-([a-z@\[\\\]^_])|([!-~])", word)
+            if not found:
+                raise click.BadParameter(
+                    f"{word!r} is no key; write single characters and ctrl-a to ctrl-z, ctrl-@, ctrl-[, ctrl-\\, ctrl-], "
+                    "ctrl-^ and ctrl-_, with commas between them",
+                    ctx,
+                    param,
+                )
+            keys += bytes([ord(found[1].upper()) & 0x1F]) if found[1] else found[2].encode()
+        return keys
+
+
 class OutputFormat(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
     """One of some words, or a template: `jsonpath={.status.podIP}`."""
 

@@ -12,7 +12,7 @@ import click
 
 from nsrun.cli import inside
 from nsrun.cli.groups import HelpfulCommand
-from nsrun.cli.params import complete_containers, container_option, namespace_option, pod_argument
+from nsrun.cli.params import Keys, complete_containers, container_option, namespace_option, pod_argument
 from nsrun.cli.settings import Settings, note
 from nsrun.client import execute, terminal
 from nsrun.errors import EXIT_CODES, UsageError
@@ -125,10 +125,12 @@ def exec_(
     help="""Connect to the output, and with -i the input, of a container's root process.
 
     Ctrl-C ends the connection, not the container. With a terminal (-it, and tty: true in the manifest) every key goes to the
-    container; Ctrl-P Ctrl-Q ends the connection. When the container ends, its exit code is the command's.""",
+    container; Ctrl-P Ctrl-Q, or what --detach-keys says, ends the connection. When the container ends, its exit code is the
+    command's.""",
     examples="""
     nsrun pod attach web
     nsrun pod attach -it console -c shell
+    nsrun pod attach -it console --detach-keys ctrl-a,d
     """,
 )
 @pod_argument
@@ -136,9 +138,23 @@ def exec_(
 @click.option("-c", "--container", metavar="NAME", help="Container of the pod.", shell_complete=complete_containers)
 @click.option("-i", "--stdin", is_flag=True, help="Pass standard input on.")
 @click.option("-t", "--tty", is_flag=True, help="Use our terminal as the container's.")
+@click.option(
+    "--detach-keys",
+    type=Keys(),
+    metavar="KEYS",
+    default="ctrl-p,ctrl-q",
+    help="Pressed one after the other they end the connection; '' for none. [default: ctrl-p,ctrl-q]",
+)
 @click.pass_obj
 def attach(
-    settings: Settings, /, pod: str, namespace: str | None, container: str | None, stdin: bool, tty: bool
+    settings: Settings,
+    /,
+    pod: str,
+    namespace: str | None,
+    container: str | None,
+    stdin: bool,
+    tty: bool,
+    detach_keys: bytes,
 ) -> int:
     """`nsrun pod attach`."""
     found = settings.session().request("pod.get", {"name": pod, "namespace": namespace}).result["pod"]
@@ -146,10 +162,18 @@ def attach(
         from nsrun.cli.read_logs import default_query, queries_of_pod
 
         container = default_query(found, queries_of_pod(found)).container
-    return connect(settings, found, str(container), stdin=stdin, tty=tty)
+    return connect(settings, found, str(container), stdin=stdin, tty=tty, keys=detach_keys)
 
 
-def connect(settings: Settings, found: dict[str, Any], container: str, *, stdin: bool, tty: bool) -> int:
+def connect(
+    settings: Settings,
+    found: dict[str, Any],
+    container: str,
+    *,
+    stdin: bool,
+    tty: bool,
+    keys: bytes = execute.DETACH_KEYS,
+) -> int:
     """Connect to a container of a pod as it was seen; the container's exit code, 0 when detached by keys.
 
     Raises:
@@ -170,7 +194,7 @@ def connect(settings: Settings, found: dict[str, Any], container: str, *, stdin:
         finally:
             os.close(theirs)
         theirs_input = fds[0] if fds else -1
-        detached = not join(output, theirs_input, tty=tty and bool(answer.get("tty")), stdin=stdin)
+        detached = not join(output, theirs_input, tty=tty and bool(answer.get("tty")), stdin=stdin, keys=keys)
     finally:
         os.close(output)
         if theirs_input >= 0:
@@ -182,13 +206,13 @@ def connect(settings: Settings, found: dict[str, Any], container: str, *, stdin:
     return ending(settings, pod, namespace, container, before)
 
 
-def join(output: int, given: int, *, tty: bool, stdin: bool) -> bool:
+def join(output: int, given: int, *, tty: bool, stdin: bool, keys: bytes) -> bool:
     """Move the streams until the output ends; False: detached by keys."""
     raw = tty and given >= 0 and stdin and os.isatty(0)
     source = None
     if stdin and given >= 0:
         os.set_blocking(given, False)
-        source = execute.Source(0, keys=execute.DETACH_KEYS if raw else b"")
+        source = execute.Source(0, keys=keys if raw else b"")
     with contextlib.ExitStack() as stack:
         if raw:
             stack.enter_context(terminal.raw(0))

@@ -99,7 +99,8 @@ class Source:
 
     Args:
         given: a descriptor (not owned), or all there is as bytes.
-        keys: a sequence that means detach, looked for in what is read at once (a terminal gives key by key).
+        keys: a sequence that means detach. Nothing of it reaches the process: its beginning is held back until another
+            byte tells that it was not meant. A shell would else have a half-typed key when somebody comes back to it.
     """
 
     def __init__(self, given: int | bytes, keys: bytes = b"") -> None:
@@ -127,12 +128,15 @@ class Source:
             chunk = b""
         if not chunk:
             self.ended = True
+            self.held += self._seen
             return
         if self._keys:
-            self._seen = (self._seen + chunk)[-len(self._keys) :]
-            if self._seen == self._keys:
-                self.detached = True
-                return
+            text = self._seen + chunk
+            chunk, found, _ = text.partition(self._keys)
+            self.detached = bool(found)
+            most = 0 if found else min(len(self._keys) - 1, len(text))
+            begun = next((length for length in range(most, 0, -1) if text.endswith(self._keys[:length])), 0)
+            chunk, self._seen = chunk[: len(chunk) - begun], chunk[len(chunk) - begun :]
         self.held += chunk
 
     def write(self, fd: int) -> bool:
@@ -537,6 +541,8 @@ def copy_attached(output: int, stdin: int, sink: Sink, source: Source | None) ->
             if source.fd in events:
                 source.read()
             if source.detached:
+                # What was typed before the keys.
+                source.write(stdin)
                 return False
             if source.held and not source.write(stdin):
                 stdin = -1

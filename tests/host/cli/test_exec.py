@@ -400,6 +400,17 @@ def test_attach_to_a_terminal_and_leave(box: Host) -> None:
         time.sleep(0.1)
         shell.write(b"\x11")
         assert shell.end() == 0
+    with terminal(box, "attach", "-it", "console", "--detach-keys=ctrl-a,d") as shell:
+        time.sleep(0.5)
+        # What was typed to leave has not reached the container, and keys that lead nowhere do.
+        shell.write(b"three\r")
+        shell.expect(rb"got three\r\n")
+        shell.write(b"\x01\x10\r")
+        shell.expect(rb"got \x01\x10\r\n")
+        shell.write(b"\x01")
+        time.sleep(0.1)
+        shell.write(b"d")
+        assert shell.end() == 0
     box.nsrun("pod", "down", "console", "--force")
 
 
