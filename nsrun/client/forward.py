@@ -121,8 +121,15 @@ class Forwarder:
         refuse_doubled(ports)
         try:
             for port in ports:
+                local = port.local
                 for alternatives in addresses:
-                    self._listen(port, alternatives)
+                    # Where any number will do: one for all addresses, if it is free everywhere.
+                    try:
+                        local = self._listen(port._replace(local=local), alternatives)
+                    except ConflictError:
+                        if port.local or not local:
+                            raise
+                        self._listen(port, alternatives)
         except BaseException:
             self._close_listeners()
             raise
@@ -195,7 +202,8 @@ class Forwarder:
 
     # listening
 
-    def _listen(self, port: Port, alternatives: Sequence[str]) -> None:
+    def _listen(self, port: Port, alternatives: Sequence[str]) -> int:
+        """Listen on what there is of an address; the port's number."""
         local, failure = port.local, None
         there = False
         for address in alternatives:
@@ -212,6 +220,7 @@ class Forwarder:
             self._listeners[sock.fileno()] = (sock, Listening(address, local, port.remote, port.protocol))
         if not there and failure is not None:
             raise cannot_listen(failure[1], local, port, failure[0])
+        return local
 
     def _close_listeners(self) -> None:
         for sock, _listening in self._listeners.values():

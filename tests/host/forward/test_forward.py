@@ -139,6 +139,35 @@ def test_a_socket_of_the_library(peer: nsrun.Pod) -> None:
         peer.connect(7999)
 
 
+def test_several_addresses_have_one_number(box: Host, peer: nsrun.Pod) -> None:
+    words = ("peer", ":7001", ":7007/udp", "--address", "127.0.0.2,127.0.0.3", "--address", "::1")
+    with subprocess.Popen(
+        box.nsrun_argv("pod", "port-forward", *words), env=box.environment, stdout=subprocess.PIPE, text=True
+    ) as command:
+        try:
+            assert command.stdout is not None
+            heads = [command.stdout.readline() for _ in range(6)]
+            for kind, suffix, of in (
+                (socket.SOCK_STREAM, " -> 7001\n", heads[:3]),
+                (socket.SOCK_DGRAM, "/udp -> 7007/udp\n", heads[3:]),
+            ):
+                numbers = set()
+                for address, head in zip(("127.0.0.2", "127.0.0.3", "[::1]"), of, strict=True):
+                    assert head.startswith(f"Forwarding from {address}:")
+                    assert head.endswith(suffix)
+                    numbers.add(int(head.split()[2].removesuffix("/udp").rpartition(":")[2]))
+                (number,) = numbers
+                for address in ("127.0.0.2", "127.0.0.3", "::1"):
+                    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as sock:
+                        sock.settimeout(30)
+                        sock.connect((address, number))
+                        sock.sendall(address.encode())
+                        assert sock.recv(100) == address.encode()
+        finally:
+            command.send_signal(signal.SIGINT)
+        assert command.wait(30) == 130
+
+
 def test_words_that_mean_nothing(peer: nsrun.Pod, ports: dict[int, Listening]) -> None:
     taken = ports[7001].local
     for word, error, text in (
