@@ -68,6 +68,15 @@ def cp(
 ) -> int:
     """`nsrun pod cp`."""
     source, target = place(src), place(dst)
+    for one, instead in (
+        (source, "nsrun pod exec -i POD -- tar x -C DIR"),
+        (target, "nsrun pod exec POD -- tar c PATH"),
+    ):
+        if one == Place("-"):
+            raise UsageError(
+                "pod cp copies files, and does not stream archives",
+                resolution=f"{instead}; a file of that name is ./-",
+            )
     if (source.pod is None) == (target.pod is None):
         raise UsageError(
             "one of SRC and DST has to be a path of this machine, and the other one POD:PATH",

@@ -13,6 +13,7 @@ import pytest
 
 from nsrun.client.library import Client
 from tests.host.cli.conftest import SLEEPER, bring_up, container, manifest
+from tests.host.cli.test_exec import terminal
 from tests.host.testhost import Host
 
 
@@ -118,6 +119,26 @@ def test_follow_goes_on_over_restarts(box: Host) -> None:
     box.nsrun("pod", "down", "coming", "--force")
     assert process.wait(10) == 0
     process.stdout.close()
+
+
+def test_follow_of_a_selector_goes_on_over_restarts_in_colours(box: Host) -> None:
+    for name in ("two-a", "two-b"):
+        wish = manifest(name, container("app", f"echo {name}; sleep 0.3; exit 1"), container("more", SLEEPER))
+        wish["metadata"]["labels"] = {"two": ""}
+        bring_up(box, wish, "--wait=none")
+    with terminal(box, "logs", "-f", "-l", "two", "--all-containers", "--prefix") as followed:
+        heads: dict[bytes, set[bytes]] = {b"two-a": set(), b"two-b": set()}
+        lines = dict.fromkeys(heads, 0)
+        while min(lines.values()) < 2:
+            found = followed.expect(rb"\x1b\[(\d+)m\[pod/(two-.)/app\]\x1b\[0m (two-.)\r\n", timeout=60)
+            assert found[2] == found[3]
+            heads[found[2]].add(found[1])
+            lines[found[2]] += 1
+        # A colour for each, the same before and after the restart.
+        assert [len(colours) for colours in heads.values()] == [1, 1]
+        assert heads[b"two-a"] != heads[b"two-b"]
+        box.nsrun("pod", "down", "-l", "two", "--force")
+        assert followed.end() == 0
 
 
 def test_follow_of_several_containers(box: Host, web: str) -> None:

@@ -286,6 +286,8 @@ def test_the_command(box: Host, pod: nsrun.Pod, tree: Path) -> None:
         (("a", "b"), "one of SRC and DST has to be a path of this machine"),
         (("files:/a", "files:/b"), "one of SRC and DST"),
         (("files:", "b"), "has no path after the colon"),
+        (("files:/room/by-command", "-"), "nsrun pod exec POD -- tar c PATH; a file of that name is ./-"),
+        (("-", "files:/room"), "nsrun pod exec -i POD -- tar x -C DIR"),
         (("a/b/c:/x", "b"), "is no POD:PATH"),
         (("nobody:/a", "b"), 'pod "default/nobody" not found'),
     ):
