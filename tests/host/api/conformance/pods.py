@@ -136,8 +136,8 @@ def log(space: Namespace) -> None:
 
 
 def ephemeral(name: str) -> Object:
-    """One that waits."""
-    return box(name, "echo polo; sleep 600", terminationMessagePolicy="File")
+    """One that waits, at a terminal that nobody is attached to."""
+    return box(name, "while :; do echo polo; sleep 2; done", stdin=True, tty=True, terminationMessagePolicy="File")
 
 
 def add_ephemeral(space: Namespace, name: str) -> Object:
