@@ -64,6 +64,8 @@ class Unpack:
         """Directories of this layer's names that lie elsewhere, because a layer below has a symbolic link of the name."""
         self._directories: dict[bytes, tuple[int, int] | None] = {}
         self._whiteouts: set[bytes] = set()
+        self._opaque: set[bytes] = set()
+        """Directories that show nothing of those below."""
         self._names = 0
         self._links = 0
         self._may_chown = os.geteuid() == 0
@@ -172,7 +174,7 @@ class Unpack:
             real = self._settled(steps)
             if real != steps:
                 return os.dup(self._directory(entry, real))
-        elsewhere = self._behind_link(entry, path)
+        elsewhere = self._behind_link(entry, steps)
         if elsewhere is not None:
             self._moved[steps] = elsewhere
             return os.dup(self._directory(entry, elsewhere))
@@ -205,12 +207,13 @@ class Unpack:
             for name in [name for name in self._open if name[:depth] == steps]:
                 os.close(self._open.pop(name))
 
-    def _behind_link(self, entry: Entry, path: bytes) -> Steps | None:
+    def _behind_link(self, entry: Entry, steps: Steps) -> Steps | None:
         """Where a directory that is not in this layer really is, when the layers below have a symbolic link of its name.
 
         As a runtime has it that unpacks onto the mounted layers below (containerd); the link is followed inside their root.
         """
-        if self._below is None or path in self._whiteouts:
+        path = b"/".join(steps)
+        if self._below is None or not self._shows_below(steps):
             return None
         found = self._below.find(path)
         kind = 0 if found is None else os.lstat(found).st_mode
@@ -251,7 +254,13 @@ class Unpack:
                 os.chown(name, 0, 0, dir_fd=parent, follow_symlinks=False)
         return True
 
+    def _shows_below(self, steps: Steps) -> bool:
+        """Whether what the layers below have at a path is not hidden by what this one has had so far."""
+        above = (b"/".join(steps[:depth]) for depth in range(len(steps)))
+        return b"/".join(steps) not in self._whiteouts and (not self._opaque or self._opaque.isdisjoint(above))
+
     def _set_opaque(self, steps: Steps) -> None:
+        self._opaque.add(b"/".join(steps))
         if not steps:
             self.opaque = True
             return
@@ -457,6 +466,8 @@ class Unpack:
             raise self._refuse(entry, missing)
         if self._link(entry, target, steps):
             return
+        if not self._shows_below(target):
+            raise self._refuse(entry, missing)
         self._fetch(entry, target, self._below)
         if not self._link(entry, target, steps):
             raise self._refuse(entry, missing)

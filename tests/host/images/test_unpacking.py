@@ -110,6 +110,14 @@ LAYERS: dict[str, list[list[Entry]]] = {
     "implied, then described": [BASE, [entry("usr/bin/new", data=b"new"), directory("usr/bin", 0o700)]],
     "opaque behind a link below": [BASE, [entry("bin/.wh..wh..opq"), entry("bin/new", data=b"new")]],
     "opaque behind a link below, which is gone then": [BASE, [entry("bin/.wh..wh..opq"), entry("bin", data=b"new")]],
+    "a directory in the place of a link that is gone with all above it": [
+        [entry("a/x"), symlink("a/l", "/a")],
+        [whiteout("a"), directory("a/l/d", 0o700)],
+    ],
+    "the same, gone by an opaque mark": [
+        [entry("a/x"), symlink("a/l", "/a")],
+        [entry("a/.wh..wh..opq"), directory("a/l/d", 0o700)],
+    ],
     "a whiteout where no other layer has a directory": [BASE, [directory("srv"), entry("srv/x"), whiteout("srv/y")]],
     "the same in one that is gone below": [
         BASE,
@@ -186,6 +194,8 @@ HOSTILE = {
     "hard link to what is gone": [whiteout("big"), hard_link("x", "big")],
     "behind a file of a layer below": [directory("big/x/y")],
     "behind a file that a link of a layer below leads to": [directory("link/x")],
+    "hard link to what is gone with all above it": [whiteout("opt"), entry("opt/new"), hard_link("x", "opt/stays")],
+    "hard link to what is gone by an opaque mark": [entry("opt/.wh..wh..opq"), hard_link("x", "opt/stays")],
     "through a link of its own layer": [symlink("l", "tmp"), entry("l/x")],
 }
 
