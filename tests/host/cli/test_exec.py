@@ -414,6 +414,38 @@ def test_attach_to_a_terminal_and_leave(box: Host) -> None:
     box.nsrun("pod", "down", "console", "--force")
 
 
+def test_a_debug_container_has_a_terminal_that_can_be_left(box: Host) -> None:
+    bring_up(box, manifest("examined", container("app", SLEEPER)))
+    shell = ("env", "PS1=ready> ", "bash", "--norc", "--noprofile", "-i")
+    words = ("-it", "examined", "--image=nsrun.local/host", "--target=app", "-c", "looking", "--", *shell)
+    with terminal(box, "debug", *words) as looking:
+        looking.expect(rb"ready> ")
+        looking.write(b"stty size\r")
+        looking.expect(rb"30 100\r\n")
+        looking.resize(50, 132)
+        # Keys and the signal of the new size come by different ways: it is asked until it has come.
+        deadline = time.monotonic() + 30
+        while True:
+            looking.write(b"stty size\r")
+            if looking.expect(rb"(\d+ \d+)\r\n")[1] == b"50 132":
+                break
+            assert time.monotonic() < deadline
+        looking.write(b"echo beg''un; sleep 1000\r")
+        looking.expect(rb"begun\r\n")
+        looking.write(b"\x03")
+        looking.expect(rb"(?s)\^C.*ready> ")
+        looking.write(b"\x10")
+        time.sleep(0.2)
+        looking.write(b"\x11")
+        assert looking.end() == 0
+        assert looking.restored()
+    # It runs on, and whoever comes back finds a line on which nothing is typed.
+    with terminal(box, "attach", "-it", "examined", "-c", "looking") as again:
+        again.write(b"exit 3\r")
+        assert again.end() == 3
+    box.nsrun("pod", "down", "examined", "--force")
+
+
 def test_attach_without_input_ends_with_ctrl_c(box: Host, web: str) -> None:
     process = subprocess.Popen(box.nsrun_argv("pod", "attach", "web"), env=box.environment, stderr=subprocess.PIPE)
     time.sleep(0.6)
