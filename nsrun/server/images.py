@@ -192,9 +192,15 @@ class ImageMethods:
         """Without `all` only images that have no name any more, and what was left behind."""
         used = self._pods.images_in_use()
         every = request.flag("all")
-        before = {image.id: image.name for image in await asyncio.to_thread(self._store.list)}
+        before = await asyncio.to_thread(self._store.list)
         gone, freed = await asyncio.to_thread(self._store.prune, used, named=every, partial_s=0.0)
-        return {"images": [{"id": one, "name": before.get(one, "")} for one in gone], "freed": freed}
+        kept = {image.name for image in await asyncio.to_thread(self._store.list)}
+        images = []
+        for one in gone:
+            # An image may have gone with several names, and by another digest may have kept some.
+            names = sorted(image.name for image in before if image.id == one and image.name and image.name not in kept)
+            images += [{"id": one, "name": name} for name in names or [""]]
+        return {"images": images, "freed": freed}
 
     async def _df(self, _request: Request) -> object:
         usage = await asyncio.to_thread(self._store.usage, self._pods.images_in_use())

@@ -157,7 +157,9 @@ def test_looking_at_images_and_pruning(box: Host) -> None:
     assert done.stdout.startswith("image/sha256:")
     assert "of blobs freed" in done.stderr
     assert box.nsrun("image", "prune").stdout == ""
-    assert box.nsrun("image", "prune", "--all").stdout == "image/example.org/idle:1 removed\n"
+    box.nsrun("image", "tag", "example.org/idle:1", "example.org/also:2")
+    told = box.nsrun("image", "prune", "--all").stdout
+    assert told == "image/example.org/also:2 removed\nimage/example.org/idle:1 removed\n"
     assert box.nsrun("image", "ls", "-q").stdout.split() == ["nsrun.local/host:latest", "example.org/many:1"]
     assert run_again(box) == "new\n"
 
