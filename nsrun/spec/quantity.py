@@ -28,7 +28,7 @@ _BINARY_NAME = {exponent: suffix for suffix, exponent in _BINARY.items()}
 _NANO = -9
 _MAX_DIGITS = 18  # of an int64 that any power of ten below fits into
 _MAX_BINARY = (1 << 63) - 1
-_SPLIT = re.compile(r"([+-]?)(0*)([0-9]*)(?:(\.)([0-9]*))?([eEinumkKMGTP]*[-+]?[0-9]*)", re.ASCII)
+_SPLIT = re.compile(r"([+-]?)(0*)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*[-+]?[0-9]*)", re.ASCII)
 _MAX_EXPONENT = 1000
 """Of ten, in texts like 1e1000: more is refused, not computed."""
 
@@ -73,13 +73,9 @@ class Quantity:
         match = _SPLIT.fullmatch(text)
         if match is None:
             raise QuantityError(FORMAT_WRONG)
-        sign, zeros, number, point, fraction, suffix = match.groups()
-        if not number and not zeros and not fraction:
-            # A sign, a point or a suffix alone: the server takes a lone sign or zeros for 0, the rest fails below.
-            if text in ("+", "-"):
-                return cls(0)
-            if point:
-                raise QuantityError(NUMERIC_WRONG)
+        sign, zeros, number, fraction, suffix = match.groups()
+        # A sign, a point or a suffix alone are 0 to the server, as long as it counts in an int64.
+        empty = not number and not zeros and not fraction
         fraction = fraction or ""
         number = number or "0"
         if suffix in _DECIMAL:
@@ -92,7 +88,8 @@ class Quantity:
                 raise QuantityError(SUFFIX_WRONG)
         else:
             raise QuantityError(SUFFIX_WRONG)
-        if len(number) + len(fraction) > _MAX_EXPONENT:
+        counted = exponent < _BINARY["Pi"] if base == 2 else exponent >= _NANO
+        if len(number) + len(fraction) > _MAX_EXPONENT or (empty and not counted):
             raise QuantityError(NUMERIC_WRONG)
 
         digits = number + fraction

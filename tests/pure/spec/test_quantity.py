@@ -20,6 +20,8 @@ PRINTED = [
     ("1Ki", "1Ki"), ("0.5Ki", "512"), ("1.1Ki", "1126400m"), ("512Ki", "512Ki"), ("2048Ki", "2Mi"), ("1Ei", "1Ei"),
     ("1e3", "1e3"), ("12e6", "12e6"), ("1E6", "1E6"), ("1e4", "10e3"), ("1.5e3", "1500"), ("1e-3", "1e-3"),
     ("1n", "1n"), ("0.1n", "1n"), ("1.5n", "2n"), ("1u", "1u"), ("100n", "100n"), ("0.0000000001", "1n"),
+    # What kubectl 1.36 takes for a number.
+    (".", "0"), ("+", "0"), ("m", "0"), ("Ki", "0"), (".Ti", "0"), ("E-9", "0"), (".e20", "0"),
     ("1E", "1E"), ("1P", "1P"), ("1T", "1T"), ("999999999999999999", "999999999999999999"),
 ]  # fmt: skip
 
@@ -40,7 +42,8 @@ NUMERIC = "unable to parse numeric part"
     [
         ("", FORMAT), ("a", FORMAT), ("1 ", FORMAT), (" 1", FORMAT), ("1 Gi", FORMAT), ("1KiB", FORMAT), ("--1", SUFFIX),
         ("1.1.1", FORMAT), ("1,5", FORMAT), ("١", FORMAT), ("0x10", FORMAT), ("1i", SUFFIX), ("1mm", SUFFIX), ("1K", SUFFIX),
-        ("1g", FORMAT), ("1ki", SUFFIX), ("1e", SUFFIX), ("1e99999999999", SUFFIX), (".", NUMERIC), ("9" * 2000, NUMERIC),
+        ("1g", FORMAT), ("1ki", SUFFIX), ("1e", SUFFIX), ("1e99999999999", SUFFIX), ("9" * 2000, NUMERIC),
+        ("Pi", NUMERIC), ("-Ei", NUMERIC), (".E-20", NUMERIC), ("E-10", NUMERIC),
     ],
 )  # fmt: skip
 def test_refused(text: str, words: str) -> None:
