@@ -152,9 +152,10 @@ def _copy(
         copier = Copier(owner, target.root_id - source.root_id, on_skipped)
         try:
             # The magic link is one of our own process: it leads to what has been looked at, whatever its name means by now.
-            opened = os.open(
-                f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECTORY if directory else 0)
-            )
+            # O_NONBLOCK: files of proc may have nothing to read until something happens.
+            kind = os.O_DIRECTORY if directory else os.O_NONBLOCK
+            with _step("open", source.named(path)):
+                opened = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC | kind)
             if not directory:
                 copier.file(opened, into, name, status, source.named(path))
             elif name:

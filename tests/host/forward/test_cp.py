@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -154,6 +156,17 @@ def test_what_cannot_be_copied_is_said(pod: nsrun.Pod, tree: Path, box: Host) ->
     assert caught.value.resolution == "Name a target that can be written to; in a container, a volume for instance."
     with pytest.raises(NotFoundError):
         pod.copy_to(tree / "plain", "/plain", container="nobody")
+
+
+def test_a_file_that_nobody_gets_to_read_now_holds_nobody_up(pod: nsrun.Pod, box: Host) -> None:
+    (box.scratch / "leased").write_text("")
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    with (box.scratch / "leased").open("w") as holder:
+        # As long as it is written, whoever reads it has to wait for up to 45 s (fcntl(2), F_SETLEASE).
+        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        with pytest.raises(StepError, match="Resource temporarily unavailable"):
+            pod.copy_to(box.scratch / "leased", "/room/leased", container="root")
+    signal.signal(signal.SIGIO, before)
 
 
 def test_trees_are_as_deep_as_they_may_be(pod: nsrun.Pod, box: Host) -> None:
