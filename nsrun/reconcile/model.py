@@ -248,8 +248,8 @@ class ResizeState:
     """What a status tells of it.
 
     Attributes:
-        reason, message: why it is not taken up: Infeasible or Deferred; "" when it is.
-        in_progress: it is being carried out.
+        reason, message: why what is asked for is not taken up: Infeasible or Deferred; "" when it is.
+        in_progress: one that was taken up is being carried out.
         error: why that did not succeed yet, or "".
         actual: what containers have that were given something else.
     """

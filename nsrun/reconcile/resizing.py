@@ -18,20 +18,25 @@ INFEASIBLE, DEFERRED, ERROR = "Infeasible", "Deferred", "Error"
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """A change of amounts that is not carried out yet.
+    """A change of amounts that is not carried out yet. There may be two: one that is not carried out, and another asked for since.
 
     Attributes:
-        before: what the containers have that ask for something else now.
-        accepted: the machine has what they ask for, and it is being given to them.
+        before: what the containers are to have that ask for something else now, which the machine has not been found to have.
+        actual: what the containers have that are to have something else.
     """
 
     before: dict[str, ResourceRequirements] = field(default_factory=dict)
-    accepted: bool = False
+    actual: dict[str, ResourceRequirements] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """The machine has what is asked for, and it is being given to the containers."""
+        return not self.before
 
 
 def in_force(pod: Pod, resize: Resize | None) -> Pod:
     """The pod with the amounts that its containers are to have now."""
-    if resize is None or resize.accepted or not resize.before:
+    if resize is None or resize.accepted:
         return pod
 
     def as_before(containers: list[Container]) -> list[Container]:
@@ -46,14 +51,31 @@ def in_force(pod: Pod, resize: Resize | None) -> Pod:
     return msgspec.structs.replace(pod, spec=spec)
 
 
-def begin(old: Pod, new: Pod) -> Resize | None:
-    """The resize from what is in force to what is asked for; None: there is none."""
+def begin(old: Pod, new: Pod, previous: Resize | None) -> Resize | None:
+    """The resize from what is to be in force to what is asked for; None: there is none.
+
+    Args:
+        old: with the amounts that its containers are to have.
+        new: with those that are asked for.
+        previous: the one that is not carried out yet.
+    """
     before = {
         one.name or "": one.resources
         for one, other in zip(_containers(old), _containers(new), strict=True)
         if one.resources != other.resources
     }
-    return Resize(before) if before else None
+    actual = previous.actual if previous is not None else {}
+    return Resize(before, actual) if before or actual else None
+
+
+def accept(resize: Resize) -> Resize:
+    """The same where the machine has what is asked for: from now on the containers are to have that."""
+    return Resize(actual=resize.before | resize.actual)
+
+
+def carried_out(resize: Resize) -> Resize | None:
+    """What is left when the containers have what they are to have: what was asked for since, if anything."""
+    return None if resize.accepted else Resize(resize.before)
 
 
 def verdict(pod: Pod, facts: Facts) -> tuple[str, str] | None:

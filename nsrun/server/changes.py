@@ -12,7 +12,7 @@ import msgspec
 from nsrun.errors import ConflictError, StepError
 from nsrun.reconcile import request_deletion
 from nsrun.reconcile.ledger import request_restart
-from nsrun.reconcile.resizing import begin, verdict
+from nsrun.reconcile.resizing import accept, begin, carried_out, verdict
 from nsrun.reconcile.termination import grace_of
 from nsrun.server.observing import observe
 from nsrun.spec.update import redefined_by_amounts, updated
@@ -128,11 +128,12 @@ def update(
     """
     now = engine.world.clock.now()
     new = updated(engine.desired, pod, of_spec=judged.of_spec, whole=whole)
-    resize, redefined = begin(engine.pod, new), judged.redefined
-    if resize is not None:
+    resize, redefined = begin(engine.pod, new, engine.wish.resize), judged.redefined
+    asked = resize is not None and not resize.accepted
+    if resize is not None and asked:
         engine.resizer.refused = verdict(new, engine.world.facts_for(new, engine.uid))
         if engine.resizer.refused is None:
-            resize = replace(resize, accepted=True)
+            resize = accept(resize)
             redefined = tuple(dict.fromkeys((*redefined, *redefined_by_amounts(engine.pod, new))))
         else:
             redefined = judged.of_image
@@ -144,7 +145,7 @@ def update(
         resize=resize,
     )
     _replace_wish(engine, wish, now)
-    if resize is not None:
+    if asked:
         engine.resizer.tell()
     return redefined
 
@@ -158,17 +159,19 @@ def accept_resize(engine: PodEngine) -> None:
     assert engine.wish.resize is not None
     now = engine.world.clock.now()
     changed = _begin_anew(engine, redefined_by_amounts(engine.pod, engine.desired), now)
-    resize = replace(engine.wish.resize, accepted=True)
-    _replace_wish(engine, msgspec.structs.replace(engine.wish, changed=changed, resize=resize), now)
+    wish = msgspec.structs.replace(engine.wish, changed=changed, resize=accept(engine.wish.resize))
+    _replace_wish(engine, wish, now)
 
 
 def end_resize(engine: PodEngine) -> None:
-    """The amounts that are asked for are in force and given to the containers.
+    """The amounts that the containers are to have are given to them.
 
     Raises:
         StepError: it could not be written down; then the pod is as it was.
     """
-    _replace_wish(engine, msgspec.structs.replace(engine.wish, resize=None), engine.world.clock.now())
+    assert engine.wish.resize is not None
+    wish = msgspec.structs.replace(engine.wish, resize=carried_out(engine.wish.resize))
+    _replace_wish(engine, wish, engine.world.clock.now())
 
 
 def _begin_anew(engine: PodEngine, names: Collection[str], now: float) -> dict[str, int]:

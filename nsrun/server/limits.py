@@ -55,12 +55,11 @@ class Resizer:
         resize = self._engine.wish.resize
         if resize is None or self._engine.finished:
             return None
-        if resize.accepted:
-            return ResizeState(in_progress=True, error=self._error, actual=resize.before)
-        if self.refused is None:
+        if not resize.accepted and self.refused is None:
             self._judge()
-        reason, message = self.refused or ("", "")
-        return ResizeState(reason, message) if reason else ResizeState(in_progress=True)
+        reason, message = ("", "") if resize.accepted else self.refused or ("", "")
+        under_way = bool(resize.actual) or not reason
+        return ResizeState(reason, message, under_way, self._error if resize.actual else "", resize.actual)
 
     def tell(self) -> None:
         """Tell what becomes of the resize that was asked for; once of each."""
@@ -117,9 +116,9 @@ class Resizer:
                     return AGAIN_S
             self._done, self._error = engine.pod, ""
         resize = engine.wish.resize
-        if resize is not None and resize.accepted and not self._restarting():
+        if resize is not None and resize.actual and not self._restarting():
             changes.end_resize(engine)
-            engine.note(NORMAL, RESIZE_COMPLETED, summary("Pod resize completed", engine.desired))
+            engine.note(NORMAL, RESIZE_COMPLETED, summary("Pod resize completed", engine.pod))
             engine.world.room_made()
         return 0
 

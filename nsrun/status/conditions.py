@@ -105,10 +105,13 @@ def _resizing(observed: Observed) -> list[PodCondition]:
     resize = observed.resize
     if resize is None:
         return []
-    if not resize.in_progress:
-        return [PodCondition(type=RESIZE_PENDING, status="True", reason=resize.reason, message=resize.message)]
-    reason = "Error" if resize.error else None
-    return [PodCondition(type=RESIZE_IN_PROGRESS, status="True", reason=reason, message=resize.error or None)]
+    found = []
+    if resize.reason:
+        found.append(PodCondition(type=RESIZE_PENDING, status="True", reason=resize.reason, message=resize.message))
+    if resize.in_progress:
+        reason, message = ("Error", resize.error) if resize.error else (None, None)
+        found.append(PodCondition(type=RESIZE_IN_PROGRESS, status="True", reason=reason, message=message))
+    return found
 
 
 def _truth(value: bool) -> str:

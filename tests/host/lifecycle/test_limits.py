@@ -279,6 +279,25 @@ def test_S_CGROUP_memory_is_not_taken_from_who_uses_it(server: Server) -> None:
     assert (told["status"], told["reason"], told["observedGeneration"]) == ("True", "Error", 2)
     assert "below current usage" in told["message"]
     assert server.container("p", "a")["resources"] == SOME, "what it has"
+    # Another one that the machine has no room for does not hide what there is, and that the first is still to be carried out.
+    huge = {"limits": {"cpu": "500m", "memory": "100Ti"}, "requests": {**SOME["requests"], "memory": "100Ti"}}
+    manifest["spec"]["containers"][0]["resources"] = huge
+    server.up(manifest)
+    until(lambda: conditions(server, "p", "PodResizePending"))
+    assert conditions(server, "p", "PodResizePending")[0]["reason"] == "Infeasible"
+    assert conditions(server, "p", "PodResizeInProgress")[0]["reason"] == "Error"
+    assert server.container("p", "a")["resources"] == SOME, "what it has"
+    assert server.container("p", "a")["allocatedResources"] == SOME["requests"]
+    assert group(server, "p", "a").memory == 64 * MIB
+    # Neither does a change of something else.
+    manifest["metadata"]["labels"] = {"x": "y"}
+    manifest["spec"]["containers"][0]["resources"] = {**SOME, "limits": {"cpu": "500m", "memory": "33Mi"}}
+    server.up(manifest)
+    manifest["metadata"]["labels"] = {"x": "z"}
+    server.up(manifest)
+    until(lambda: not conditions(server, "p", "PodResizePending"))
+    assert conditions(server, "p", "PodResizeInProgress")[0]["reason"] == "Error"
+    assert server.reasons("p").count("ResizeStarted") == 1
     # Also to a server that knows nothing of it; and asking for what there was ends it.
     assert server.kill()
     until(lambda: conditions(server, "p", "PodResizeInProgress"))

@@ -9,7 +9,7 @@ import pytest
 
 from nsrun import spec
 from nsrun.reconcile.admission import Amounts, Facts
-from nsrun.reconcile.resizing import Resize, begin, in_force, summary, verdict
+from nsrun.reconcile.resizing import Resize, accept, begin, carried_out, in_force, summary, verdict
 from nsrun.spec.model import Pod
 from nsrun.state.ledger import Wish
 
@@ -33,17 +33,35 @@ def made(*cpus: str, generation: int = 1, memory: str = "64Mi") -> Pod:
 
 def test_S_CGROUP_resize_what_is_in_force() -> None:
     old, new = made("1", "2"), made("1", "3")
-    resize = begin(old, new)
+    resize = begin(old, new, None)
     assert resize == Resize({"c1": old.spec.containers[1].resources})
     assert in_force(new, resize).spec == old.spec
     assert in_force(new, resize).metadata is new.metadata
     assert new.spec.containers[1].resources.requests["cpu"] == "3", "what is asked for is left as it is"
-    assert in_force(new, Resize(resize.before, accepted=True)) is new
+    assert in_force(new, accept(resize)) is new
     assert in_force(new, None) is new
-    assert begin(old, made("1", "2")) is None
-    assert set((begin(old, made("2", "2")) or Resize()).before) == {"side", "c0"}
+    assert begin(old, made("1", "2"), None) is None
+    assert set((begin(old, made("2", "2"), None) or Resize()).before) == {"side", "c0"}
     wish = Wish(object=new, resize=resize)
     assert msgspec.json.decode(msgspec.json.encode(wish), type=Wish) == wish
+
+
+def test_S_CGROUP_resize_while_one_is_not_carried_out() -> None:
+    """What containers have is known until they have what they are to have, whatever is asked for meanwhile."""
+    first, second, third = made("1", "2"), made("1", "3"), made("1", "4")
+    had, allocated = ({"c1": one.spec.containers[1].resources} for one in (first, second))
+    under_way = begin(first, second, None)
+    assert under_way is not None
+    under_way = accept(under_way)
+    assert under_way == Resize(actual=had)
+    assert begin(second, second, under_way) == under_way, "nothing of amounts was changed"
+    assert carried_out(under_way) is None
+    waiting = begin(second, third, under_way)
+    assert waiting == Resize(allocated, had)
+    assert in_force(third, waiting).spec == second.spec
+    assert carried_out(waiting) == Resize(allocated)
+    assert accept(waiting) == Resize(actual=had)
+    assert begin(second, second, waiting) == under_way, "asked for no more"
 
 
 @pytest.mark.parametrize(
