@@ -13,6 +13,8 @@ import msgspec
 from nsrun.reconcile.admission import Facts, out_of_resources, requests_of
 from nsrun.spec.model import Container, Pod, ResourceRequirements
 
+POD = ""
+"""Among the names of containers, for the amounts of the pod itself."""
 INFEASIBLE, DEFERRED, ERROR = "Infeasible", "Deferred", "Error"
 
 
@@ -21,8 +23,9 @@ class Resize:
     """A change of amounts that is not carried out yet. There may be two: one that is not carried out, and another asked for since.
 
     Attributes:
-        before: what the containers are to have that ask for something else now, which the machine has not been found to have.
-        actual: what the containers have that are to have something else.
+        before: what the containers, and the pod (POD), are to have that ask for something else now, which the machine has not been
+            found to have.
+        actual: what those have that are to have something else.
     """
 
     before: dict[str, ResourceRequirements] = field(default_factory=dict)
@@ -48,6 +51,9 @@ def in_force(pod: Pod, resize: Resize | None) -> Pod:
     spec = msgspec.structs.replace(
         pod.spec, containers=as_before(pod.spec.containers), initContainers=as_before(pod.spec.initContainers)
     )
+    if POD in resize.before:
+        of_pod = resize.before[POD]
+        spec.resources = of_pod if of_pod.requests or of_pod.limits else None
     return msgspec.structs.replace(pod, spec=spec)
 
 
@@ -64,6 +70,9 @@ def begin(old: Pod, new: Pod, previous: Resize | None) -> Resize | None:
         for one, other in zip(_containers(old), _containers(new), strict=True)
         if one.resources != other.resources
     }
+    of_pod, asked = (one.spec.resources or ResourceRequirements() for one in (old, new))
+    if of_pod != asked:
+        before[POD] = of_pod
     actual = previous.actual if previous is not None else {}
     return Resize(before, actual) if before or actual else None
 

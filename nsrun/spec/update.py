@@ -103,16 +103,20 @@ def judge_update(old: Pod, new: Pod, *, resize: bool = True) -> Update:
     _annotations(old.metadata, new.metadata, errors)
     fixed = _spec(old, new, errors, resize=resize)
     pairs = [] if errors else list(zip(_containers(old.spec), _containers(new.spec), strict=False))
-    redefined = tuple(after.name for before, after in pairs if _redefined(before, after))
+    anew = () if errors else redefined_by_amounts(old, new)
+    redefined = tuple(after.name for before, after in pairs if before.image != after.image or after.name in anew)
     of_image = tuple(after.name for before, after in pairs if before.image != after.image)
     of_spec = any(path.startswith("spec") for path in paths)
     return Update(tuple(paths), tuple(errors), tuple(fixed), redefined, of_image, of_spec)
 
 
 def redefined_by_amounts(old: Pod, new: Pod) -> tuple[str, ...]:
-    """The containers that are started again for their amounts, because their resizePolicy says so."""
+    """The containers that are started again for their amounts, because their resizePolicy says so.
+
+    The pod's limit is also that of a container without one (Kubernetes: resize-pod-resources, "Container Resize Policy").
+    """
     pairs = zip(_containers(old.spec), _containers(new.spec), strict=False)
-    return tuple(after.name for before, after in pairs if _restarted(before, after))
+    return tuple(after.name for before, after in pairs if _restarted(old, before, new, after))
 
 
 def updated(pod: Pod, asked: Pod, *, of_spec: bool, whole: bool = False) -> Pod:
@@ -142,17 +146,18 @@ def _containers(spec: PodSpec) -> list[Container]:
     return [*spec.initContainers, *spec.containers]
 
 
-def _redefined(old: Container, new: Container) -> bool:
-    return old.image != new.image or _restarted(old, new)
+def _restarted(old: Pod, before: Container, new: Pod, after: Container) -> bool:
+    restarted = {one.resourceName for one in after.resizePolicy if one.restartPolicy == "RestartContainer"}
+    return any(_amounts(old, before, name) != _amounts(new, after, name) for name in restarted)
 
 
-def _restarted(old: Container, new: Container) -> bool:
-    restarted = {one.resourceName for one in new.resizePolicy if one.restartPolicy == "RestartContainer"}
-    return any(_amounts(old.resources, name) != _amounts(new.resources, name) for name in restarted)
+def _amounts(pod: Pod, container: Container, name: str) -> list[Quantity | None]:
+    limits = _of_pod(pod.spec).limits | container.resources.limits
+    return [parse(one[name]) if name in one else None for one in (container.resources.requests, limits)]
 
 
-def _amounts(resources: ResourceRequirements, name: str) -> list[Quantity | None]:
-    return [parse(one[name]) if name in one else None for one in (resources.requests, resources.limits)]
+def _of_pod(spec: PodSpec) -> ResourceRequirements:
+    return spec.resources or ResourceRequirements()
 
 
 def _annotations(old: ObjectMeta, new: ObjectMeta, errors: Errors) -> None:
@@ -280,28 +285,28 @@ def _only_added(old: NodeSelectorTerm, new: NodeSelectorTerm) -> bool:
 
 
 def _resources(old: Pod, new: Pod, rest: PodSpec, errors: Errors) -> None:
-    """Amounts of cpu and memory of mains and sidecars can be changed; what is allowed of it is set back in `rest`."""
-    pairs = [
-        (f"spec.{field}[{index}].resources", before, after)
+    """Amounts of cpu and memory of the pod, of mains and sidecars can be changed; what is allowed of it is set back in `rest`."""
+    parts = [
+        (f"spec.{field}[{index}].resources", before.resources, after.resources)
         for field in ("initContainers", "containers")
         for index, (before, after) in enumerate(zip(getattr(old.spec, field), getattr(rest, field), strict=True))
         if field == "containers" or after.restartPolicy == "Always"
     ]
-    pairs = [pair for pair in pairs if pair[1].resources != pair[2].resources]
-    if not pairs:
-        return
-    if any(one.spec.resources and (one.spec.resources.requests or one.spec.resources.limits) for one in (old, new)):
-        errors.forbidden(pairs[0][0], "pods with pod-level resources cannot be resized")
+    of_pod = _of_pod(rest)
+    parts.append(("spec.resources", _of_pod(old.spec), of_pod))
+    parts = [part for part in parts if part[1] != part[2]]
+    if not parts:
         return
     if qos_class(old) != qos_class(new):
         errors.invalid("spec", qos_class(new), "Pod QOS Class may not change as a result of resizing")
-    for path, before, after in pairs:
+    for path, before, after in parts:
         for field in ("requests", "limits"):
-            if not getattr(before.resources, field).keys() <= getattr(after.resources, field).keys():
+            if not getattr(before, field).keys() <= getattr(after, field).keys():
                 errors.forbidden(f"{path}.{field}", f"resource {field} cannot be removed")
-            amounts = dict(getattr(after.resources, field))
+            amounts = dict(getattr(after, field))
             for name in _RESIZABLE:
                 amounts.pop(name, None)
-                if name in getattr(before.resources, field):
-                    amounts[name] = getattr(before.resources, field)[name]
-            setattr(after.resources, field, amounts)
+                if name in getattr(before, field):
+                    amounts[name] = getattr(before, field)[name]
+            setattr(after, field, amounts)
+    rest.resources = old.spec.resources if of_pod == _of_pod(old.spec) else of_pod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nsrun.reconcile.model import Observed
 from nsrun.reconcile.order import Finish, finish_of, views_of
+from nsrun.reconcile.resizing import POD
 from nsrun.reconcile.settle import DEADLINE_REASON, settle
 from nsrun.spec.model import HostIP, Pod, PodIP, PodStatus, ResourceRequirements
 from nsrun.status.conditions import conditions, foreign, not_scheduled
@@ -52,7 +53,8 @@ def pod_status(pod: Pod, observed: Observed, now: float, previous: PodStatus | N
     _place(pod, observed, status, old, finish)
     resources = pod.spec.resources
     if resources is not None:
-        status.resources = ResourceRequirements(limits=dict(resources.limits), requests=dict(resources.requests))
+        had = observed.resize.actual.get(POD, resources) if observed.resize is not None else resources
+        status.resources = ResourceRequirements(limits=dict(had.limits), requests=dict(had.requests))
         status.allocatedResources = dict(resources.requests)
     return status
 

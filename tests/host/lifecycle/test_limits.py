@@ -176,6 +176,54 @@ def test_S_CGROUP_resize_in_place(server: Server) -> None:
     assert not conditions(server, "p", "PodResizePending")
 
 
+def test_S_CGROUP_resize_of_a_pod_with_amounts_of_its_own(server: Server) -> None:
+    """They are shared by containers without, which are started again for them where their policy says so."""
+    policy = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+    boxes = [box("a", "pause", resources=SOME), box("b", "pause", resizePolicy=policy), box("c", "pause")]
+    manifest = pod("p", *boxes, resources={"limits": {"cpu": "1", "memory": "128Mi"}})
+    server.up(manifest)
+    before = {one["name"]: one["id"] for one in server.runtime("p")["instances"]}
+    own = manifest["spec"]["resources"] = {"limits": {"cpu": "2", "memory": "256Mi"}, "requests": {"cpu": "1"}}
+    assert server.up(manifest)["pods"][0]["verdict"] == "configured"
+    until(lambda: group(server, "p").quota_us == 200_000)
+    assert group(server, "p").memory == 256 * MIB
+    assert group(server, "p", "c").quota_us == 200_000
+    assert group(server, "p", "c").memory == 256 * MIB
+    assert group(server, "p", "a").quota_us == 50_000, "it has its own"
+    until(lambda: server.container("p", "b")["restartCount"] == 1 and server.container("p", "b")["ready"])
+    assert group(server, "p", "b").quota_us == 200_000
+    after = {one["name"]: one["id"] for one in server.runtime("p")["instances"]}
+    assert {name for name in before if before[name] != after[name]} == {"b"}
+    status = server.get("p")["status"]
+    assert status["resources"]["limits"] == own["limits"]
+    assert status["allocatedResources"]["cpu"] == "1"
+    # What the machine does not have is asked for, and told as that.
+    cpus = os.cpu_count() or 1
+    manifest["spec"]["resources"] = {
+        "limits": {"cpu": str(cpus + 1), "memory": "256Mi"},
+        "requests": {"cpu": str(cpus + 1)},
+    }
+    server.up(manifest)
+    until(lambda: conditions(server, "p", "PodResizePending"))
+    assert conditions(server, "p", "PodResizePending")[0]["reason"] == "Infeasible"
+    assert server.kill()
+    status = server.get("p")["status"]
+    assert status["resources"]["limits"] == own["limits"]
+    assert status["allocatedResources"]["cpu"] == "1"
+    assert group(server, "p").quota_us == 200_000
+    # A container's own amounts within them.
+    manifest["spec"]["resources"] = own
+    manifest["spec"]["containers"][0]["resources"] = {
+        "limits": {"cpu": "1", "memory": "96Mi"},
+        "requests": SOME["requests"],
+    }
+    server.up(manifest)
+    until(lambda: group(server, "p", "a").quota_us == 100_000)
+    assert not conditions(server, "p", "PodResizePending")
+    until(lambda: not conditions(server, "p", "PodResizeInProgress"))
+    assert server.container("p", "a")["restartCount"] == 0
+
+
 @pytest.mark.parametrize("policy", ["Never", "Always"])
 def test_S_CGROUP_resize_of_one_that_ended(server: Server, policy: str) -> None:
     """The cgroup of an instance that ended holds up nobody: neither of the last of its container nor of one in its back-off."""

@@ -355,6 +355,16 @@ def test_a_running_pod_is_debugged_resized_and_evicted(api: ApiClient) -> None:
     assert api.refusal("api.update", object=with_cpu("20m"))["code"] == 422
     made = api.update(with_cpu("20m"), subresource="resize")
     assert made["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "20m"}
+    # The pod as a whole is resized in the same way, and only so.
+    whole = {**made, "spec": {**made["spec"], "resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": "200m"}}}}
+    # Its status changes meanwhile.
+    whole["metadata"] = {name: one for name, one in made["metadata"].items() if name != "resourceVersion"}
+    assert api.refusal("api.update", object=whole)["code"] == 422
+    made = api.update(whole, subresource="resize")
+    assert made["spec"]["resources"] == {"requests": {"cpu": "50m"}, "limits": {"cpu": "200m"}}
+    api.until(
+        lambda: (api.objects["Pod", "default", "web"]["status"].get("allocatedResources") or {}).get("cpu") == "50m"
+    )
     evicted = api.delete("Pod", "web", eviction=True)["object"]
     assert evicted["metadata"]["generation"] == made["metadata"]["generation"] + 1
     (disrupted,) = [one for one in evicted["status"]["conditions"] if one["type"] == "DisruptionTarget"]

@@ -9,13 +9,13 @@ import pytest
 
 from nsrun import spec
 from nsrun.reconcile.admission import Amounts, Facts
-from nsrun.reconcile.resizing import Resize, accept, begin, carried_out, in_force, summary, verdict
-from nsrun.spec.model import Pod
+from nsrun.reconcile.resizing import POD, Resize, accept, begin, carried_out, in_force, summary, verdict
+from nsrun.spec.model import Pod, ResourceRequirements
 from nsrun.state.ledger import Wish
 
 
-def made(*cpus: str, generation: int = 1, memory: str = "64Mi") -> Pod:
-    """A pod with a sidecar and containers that request so much cpu."""
+def made(*cpus: str, generation: int = 1, memory: str = "64Mi", limit: str = "") -> Pod:
+    """A pod with a sidecar and containers that request so much cpu, and a limit of its own."""
     boxes = [
         {"name": f"c{number}", "image": "i", "resources": {"requests": {"cpu": cpu, "memory": memory}}}
         for number, cpu in enumerate(cpus)
@@ -23,7 +23,7 @@ def made(*cpus: str, generation: int = 1, memory: str = "64Mi") -> Pod:
     body = {
         "initContainers": [{**boxes[0], "name": "side", "restartPolicy": "Always"}],
         "containers": boxes,
-    }
+    } | ({"resources": {"limits": {"cpu": limit}}} if limit else {})
     text = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": body})
     (found,) = spec.load(text.encode(), "p.json")
     assert isinstance(found.object, Pod), found.messages
@@ -44,6 +44,18 @@ def test_S_CGROUP_resize_what_is_in_force() -> None:
     assert set((begin(old, made("2", "2"), None) or Resize()).before) == {"side", "c0"}
     wish = Wish(object=new, resize=resize)
     assert msgspec.json.decode(msgspec.json.encode(wish), type=Wish) == wish
+
+
+def test_S_CGROUP_resize_of_the_pods_own_amounts() -> None:
+    old, new = (made("1", "2", limit=cpu) for cpu in ("4", "5"))
+    assert old.spec.resources is not None
+    resize = begin(old, new, None)
+    assert resize == Resize({POD: old.spec.resources})
+    assert in_force(new, resize).spec == old.spec
+    without = made("1", "2")
+    resize = begin(without, new, None)
+    assert resize == Resize({POD: ResourceRequirements()})
+    assert in_force(new, resize).spec == without.spec, "not one with amounts of which there are none"
 
 
 def test_S_CGROUP_resize_while_one_is_not_carried_out() -> None:

@@ -242,10 +242,25 @@ def test_S_UPDATE_resources_of_plain_init_containers_stay() -> None:
     assert judged(old, new).errors == ()
 
 
-def test_S_UPDATE_resources_of_a_pod_with_resources_of_its_own_stay() -> None:
-    pod = {"spec__resources": {"requests": {"cpu": "4"}}}
-    old, new = ({**pod, "spec__containers__0__resources": _resources(amount)} for amount in ("1", "2"))
-    assert "pods with pod-level resources cannot be resized" in str(judged(old, new).errors[0])
+def test_S_UPDATE_resources_of_a_pod_and_of_the_containers_in_it() -> None:
+    """Since 1.36 (InPlacePodLevelResourcesVerticalScaling); whether they fit into one another is a matter of the pod by itself."""
+    amounts = {"requests": {"cpu": "4", "memory": "4Gi"}, "limits": {"cpu": "8", "memory": "4Gi"}}
+    whole = {"spec__resources": amounts}
+    old, new = ({**whole, "spec__containers__0__resources": _resources(amount)} for amount in ("1", "2"))
+    assert judged(old, new).errors == ()
+    more = {"spec__resources": {"requests": {"cpu": "5", "memory": "5Gi"}, "limits": {"cpu": "9", "memory": "5Gi"}}}
+    assert judged(whole, more).errors == ()
+    assert "spec.resources.limits[cpu]" in judged(whole, more).paths
+    for less in ({**amounts, "limits": {"cpu": "8"}}, {**amounts, "limits": {}}):
+        (error, *_) = judged(whole, {"spec__resources": less}).errors
+        assert str(error) == "spec.resources.limits: Forbidden: resource limits cannot be removed"
+    huge = {"spec__resources": {**amounts, "limits": amounts["limits"] | {"hugepages-2Mi": "4Mi"}}}
+    assert f"spec: Forbidden: {MAY}" in [str(error) for error in judged(whole, huge).errors]
+    # With a policy that wants it, containers start again for the pod's limit where they have none of their own.
+    policy = {"spec__containers__0__resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}
+    assert judged({**whole, **policy}, {**more, **policy}).redefined == ("web",)
+    own = {"spec__containers__0__resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}}
+    assert judged({**whole, **policy, **own}, {**more, **policy, **own}).redefined == ()
 
 
 PLAIN = {"spec__containers__0__env__0__value": "1", "spec__hostname": None}
